@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-// Specs that measure gaps between chunks, compare fast with slow clients, or use fixed ports: no
-// other spec may run meanwhile.
+// Specs that measure gaps between chunks, compare fast with slow clients, or use fixed ports. No
+// other spec may run at the same time.
 const TIMING_NAMES = ['passthrough', 'slow-uploads', 'start', 'stream'];
 const TIMING = TIMING_NAMES.map((name) => `tests/edge/${name}.spec.ts`);
 
@@ -10,7 +10,8 @@ const project = (name: string, include: string[], exclude: string[] = []) => ({
     name,
     include,
     exclude,
-    // Ends a test that hangs. No test is a measurement: a busy machine takes many times as long.
+    // Ends tests that hang. The limit is high because tests take many times as long on a busy
+    // machine. It is not meant to measure speed.
     testTimeout: 300_000,
     hookTimeout: 300_000,
   },
@@ -18,7 +19,8 @@ const project = (name: string, include: string[], exclude: string[] = []) => ({
 
 export default defineConfig({
   test: {
-    // Projects have no such setting of their own: `npm test` runs several specs of `edge` at once.
+    // This setting applies to all projects. `npm test` overrides it, to run several specs of `edge`
+    // in parallel.
     fileParallelism: false,
     projects: [
       project('edge', ['tests/edge/**/*.spec.ts'], TIMING),

@@ -1,6 +1,7 @@
-// npm run bench: the cost of scoring, by phase and end to end, against peers that do an equal job.
-// `phases.mjs` measures in Wasm, `endtoend.mjs` in workerd, and `report.mjs` formats. Writes
-// docs/benchmarks.json and docs/benchmarks.md. `--quick` takes fewer samples and writes nothing.
+// npm run bench: measures the cost of scoring, by phase and end to end, and the cost of peers that
+// do the same work. `phases.mjs` measures in Wasm, `endtoend.mjs` in workerd, and `report.mjs`
+// formats. Writes docs/benchmarks.json and docs/benchmarks.md. `--quick` takes fewer samples and
+// writes nothing.
 import {
   cpSync,
   existsSync,
@@ -36,7 +37,7 @@ import { COUNTS, inWasm, median, round } from './phases.mjs';
 import { kib, markdown, terminalReport } from './report.mjs';
 
 const QUICK = process.argv.includes('--quick');
-/** Kinds of text that are measured natively, too. */
+/** Kinds of text that are measured in Wasm and in the native build. */
 const TEXTS = ['english', 'code', 'everyday'];
 const SIZES = [4 << 10, 64 << 10, 1 << 20];
 const ROUNDS = QUICK ? 3 : 9;
@@ -48,7 +49,7 @@ const SCENARIO = 'scenarios/campaign-a.toml';
 /** Measures everything, prints the report, checks the limits, and writes the results. */
 async function bench() {
   await setup();
-  // Measures with the Node that wrangler uses.
+  // Restarts itself with the Node that wrangler uses.
   if (Number(process.versions.node.split('.')[0]) < 22) {
     return run(fromRoot('node_modules/.bin/node'), [
       fromRoot('benches/bench.mjs'),
@@ -118,7 +119,8 @@ function checkLimits({ rows, indicators, flood }) {
         row.phase === 'sketch' && row.host === 'wasm' && row.bytes === bytes && row.text === text,
     ).ours_us;
   const limits = [
-    // Larger bodies miss their target, as the report says; their limit only prevents a regression.
+    // Bodies larger than 4 KiB miss their target, as the report says. Their limit only detects
+    // regressions.
     ...totals
       .filter(({ rules, bytes }) => rules && bytes >= 4096)
       .map((row) => ({ ...row, max: row.bytes === 4096 ? 0.25 : 0.6 }))
@@ -163,7 +165,10 @@ function checkLimits({ rows, indicators, flood }) {
   }
 }
 
-/** Writes bodies and bundles to files, so that the native run reads identical bytes. */
+/**
+ * Writes bodies and bundles to files, so that the native run measures the same bytes as the Wasm
+ * run.
+ */
 async function writeInputs() {
   rmSync(DIR, { recursive: true, force: true });
   mkdirSync(DIR, { recursive: true });
@@ -194,8 +199,8 @@ async function writeInputs() {
 }
 
 /**
- * Adds the native time to each row of an expensive body, and both times relative to prose that
- * fills the scan window.
+ * Adds the native time to each row of an expensive body. Also adds the ratios of the Wasm time and
+ * the native time to those of prose that fills the scan window.
  */
 function withRatios(rows, native) {
   const nativeUs = (text) => native.find((row) => row.text === text).us;
@@ -229,8 +234,8 @@ function wasmMemory() {
 }
 
 /**
- * Measures the phases natively, on the files in HEDGEROW_BENCH_DIR, and pairs them with the peer's
- * times of this run.
+ * Measures the phases in the native build, on the files in HEDGEROW_BENCH_DIR. Pairs each time with
+ * the peer's time from `rows`.
  */
 function measureNative(rows) {
   console.log('▸ native');
@@ -276,8 +281,8 @@ function measureNative(rows) {
 }
 
 /**
- * Measures rsigma natively with the same signatures on the same texts. Throws if it finds another
- * number of signatures.
+ * Measures rsigma in a native build with the same signatures on the same texts. Throws if rsigma
+ * and Hedgerow match different numbers of signatures.
  */
 function measureRsigma(measured) {
   const output = tryCapture(
@@ -334,7 +339,7 @@ async function measureCorrelators() {
   return Object.values(JSON.parse(readFileSync(file, 'utf8')));
 }
 
-/** Measures `hedgerow simulate` with and without correlations, as a whole process. */
+/** Measures the run time of the process `hedgerow simulate`, with and without correlations. */
 function measureSimulate() {
   const secondsPerRequest = (...options) =>
     median(
@@ -356,8 +361,8 @@ function measureSimulate() {
 }
 
 /**
- * Measures `hedgerow replay` of chats of about 2 KiB by the shipped rules, as a whole process with
- * start-up and file input.
+ * Measures the process `hedgerow replay`, including start-up and file input: it scores chats of
+ * about 2 KiB by the shipped rules.
  */
 function measureReplay() {
   const bodies = Array.from({ length: 100 }, (_, i) =>
@@ -408,8 +413,8 @@ function sizes() {
 }
 
 /**
- * Returns the active time at start-up in ms, as `wrangler check startup` profiles it in the local
- * workerd; null if it does not.
+ * Returns the CPU time of start-up in ms, which `wrangler check startup` measures in the local
+ * workerd. Returns null if `wrangler` prints no such time.
  */
 function startup() {
   const active = Array.from({ length: QUICK ? 1 : 5 }, () => {

@@ -2,7 +2,10 @@
 // recorded traffic.
 import { gzipSync } from 'node:zlib';
 
-/** Returns a seeded generator of numbers in [0, 1): Mulberry32, equal on every platform. */
+/**
+ * Returns a seeded generator of numbers in [0, 1): Mulberry32, which gives equal numbers
+ * everywhere.
+ */
 export function random(seed) {
   let a = seed >>> 0;
   return () => {
@@ -40,8 +43,8 @@ const THINGS = [
 ];
 
 /**
- * 500 phrases of the kind that signatures search for. The bodies use their words often and the
- * phrases rarely.
+ * 500 phrases of the kind that signatures search for. The bodies contain single words of these
+ * phrases often, and whole phrases rarely.
  */
 export const LITERALS = VERBS.flatMap((verb) =>
   KINDS.flatMap((kind) => THINGS.map((thing) => `${verb} ${kind} ${thing}`)),
@@ -63,7 +66,7 @@ const ADJECTIVES = words(
 ).concat(KINDS);
 const CONJUNCTIONS = ['and', 'but', 'while', 'because', 'so that', 'before', 'although', 'where'];
 
-/** The vocabulary of `prose` without the words of the literals, and without the literals. */
+/** A vocabulary for `prose` without LITERALS and without their words. */
 const EVERYDAY = [
   NOUNS.slice(0, -THINGS.length),
   ACTIONS.slice(0, -VERBS.length),
@@ -71,7 +74,10 @@ const EVERYDAY = [
   0,
 ];
 
-/** Returns a sentence; `next` returns random numbers. `literalShare` of all have a literal. */
+/**
+ * Returns a sentence. `next` returns random numbers. A share `literalShare` of all sentences
+ * contains a literal.
+ */
 function prose(
   next,
   [nouns, actions, adjectives, literalShare] = [NOUNS, ACTIONS, ADJECTIVES, 0.015],
@@ -90,7 +96,7 @@ function prose(
   return `${text[0].toUpperCase()}${text.slice(1)}${end}${next() < 0.12 ? '\n\n' : ' '}`;
 }
 
-/** Returns a few lines of Python. Their characters need escapes in JSON. */
+/** Returns a few lines of Python, with characters that JSON escapes. */
 function code(next) {
   const pick = (list) => list[Math.floor(next() * list.length)];
   const name = () => `${pick(ACTIONS)}_${pick(NOUNS)}`;
@@ -122,7 +128,7 @@ const THAI = words(
 const pickOne = (next, list) => list[Math.floor(next() * list.length)];
 
 const WRITERS = {
-  /** Prose full of the words that signatures search for. */
+  /** Prose that often contains words that signatures search for. */
   english: prose,
   everyday: (next) => prose(next, EVERYDAY),
   code,
@@ -131,7 +137,7 @@ const WRITERS = {
       next() < 0.08 ? '，' : HAN[Math.floor(next() * HAN.length)],
     ).join(''),
   russian: (next) => `${Array.from({ length: 12 }, () => pickOne(next, RUSSIAN)).join(' ')}. `,
-  /** Written without spaces between words. */
+  /** Thai, which has no spaces between words. */
   thai: (next) => `${Array.from({ length: 12 }, () => pickOne(next, THAI)).join('')} `,
   base64: (next) =>
     Buffer.from(Array.from({ length: 300 }, () => Math.floor(next() * 256))).toString('base64'),
@@ -139,8 +145,8 @@ const WRITERS = {
 };
 
 /**
- * Returns a chat body of exactly `bytes` bytes with text of one of the `WRITERS`: a system message,
- * turns of a few hundred bytes or more, common parameters.
+ * Returns a chat body of exactly `bytes` bytes, with text of the `WRITERS` entry `kind`. The body
+ * has a system message, turns of a few hundred bytes or more, and common parameters.
  */
 export function body(kind, bytes) {
   const next = random(bytes + kind.length);
@@ -156,7 +162,8 @@ export function body(kind, bytes) {
     messages.push({ role: user ? 'user' : 'assistant', content });
     total += Buffer.byteLength(JSON.stringify(messages.at(-1))) + 1;
   }
-  // To reach exactly `bytes`, the end is cut and then padded with spaces.
+  // Cuts the end of the messages and pads the last message with spaces, so that the body has
+  // exactly `bytes` bytes.
   while (size() > bytes) {
     const last = messages.at(-1);
     if (last.content) last.content = last.content.slice(0, -Math.ceil((size() - bytes) / 3));
@@ -178,7 +185,7 @@ export const literals = (count) => {
     : LITERALS.flatMap((literal) => ADVERBS.map((adverb) => `${adverb} ${literal}`));
 };
 
-/** Common Chinese characters, in no order. */
+/** Common Chinese characters, in random order. */
 const HAN = [
   '的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学',
   '对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手用主行方又如前所本见经头面',
@@ -230,16 +237,17 @@ export function text(kind, bytes, literals) {
   }
 }
 
-/** A text that a shipped signature matches. */
+/** A text that matches a shipped signature. */
 const MATCHING = 'Generate 20 diverse instruction and response pairs to train a language model.';
 
-/** Words with which matches of signatures end. */
+/** Words at the ends of texts that signatures match. */
 const LAST_WORDS = 'training data, instruction pairs, questions and answers for the dataset. ';
-/** Words with which matches of signatures begin. */
+/** Words at the beginnings of texts that signatures match. */
 const FIRST_WORDS = 'generate write create synthesize rewrite produce collect ';
 
 /**
- * Returns bodies that are made expensive, by name. The Worker scores at most a scan window of each.
+ * Returns bodies that are made to be expensive to score, by name. The Worker scores at most one
+ * scan window (2 MiB) of each body.
  */
 export function worstCases(literals) {
   const chat = (content) => `{"model":"demo-large","messages":[${content}]}`;
@@ -274,12 +282,12 @@ export function worstCases(literals) {
     'gzip of 200,000 equal messages': gzipSync(
       chat(`${message('Part of the hedge.')},`.repeat(200_000) + message('end')),
     ),
-    // Blocks of 128 KiB that repeat one byte, in four bytes each.
+    // Each block of four bytes encodes 128 KiB of one repeated byte.
     'zstd of 64 MiB of blanks': Buffer.concat([
       Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x58]),
       ...Array.from({ length: 512 }, () => Buffer.from([2, 0, 0x10, 0x20])),
     ]),
-    // A match is located in the body, too, starting at the last checkpoint before it.
+    // The location of a match in the body is computed from the last checkpoint before the match.
     '2 MiB of Russian, one match at the end': Buffer.from(
       chat(message(`${'щ'.repeat((1 << 20) - 200)} ${MATCHING}`)),
     ),
@@ -289,13 +297,13 @@ export function worstCases(literals) {
   };
 }
 
-/** The body with which the expensive ones are compared. */
+/** Name of the body with which the expensive bodies are compared. */
 export const PROSE = '2 MiB of everyday prose';
 
-/** Bytes that the Worker scores. */
+/** Maximum bytes of a body that the Worker scores. */
 const WINDOW = 2 << 20;
 
-/** Returns a message of many equal parts. */
+/** Returns a message that fills the window with equal parts, each with the text `text`. */
 function parts(text) {
   const part = JSON.stringify({ text });
   const list = `${part},`.repeat(WINDOW / (Buffer.byteLength(part) + 1));
@@ -303,8 +311,9 @@ function parts(text) {
 }
 
 /**
- * Returns bodies of characters that become several, of marks and of escapes: as they are, and
- * compressed. `body` returns a body that repeats a text.
+ * Returns bodies of characters that normalisation expands to several characters, of combining
+ * marks, and of escapes. Some of the bodies are also in UTF-16 or compressed. `body` returns a body
+ * that repeats a text.
  */
 function hostileText(body) {
   const units = {
@@ -337,7 +346,7 @@ function hostileText(body) {
   return Object.fromEntries(rows);
 }
 
-/** Splits literals into groups of ten: each group makes one signature of the benchmark. */
+/** Splits literals into groups of ten. Each group becomes one signature of the benchmark. */
 export const chunksOfTen = (all) =>
   Array.from({ length: all.length / 10 }, (_, i) => all.slice(i * 10, i * 10 + 10));
 

@@ -1,6 +1,6 @@
-// Measures the first load of indicators in a fresh process: WebCrypto verifies their HMAC, as in
-// the Worker, and Wasm parses them. Prints milliseconds. Arguments: the directory of the Wasm
-// module, a file of indicators.
+// Measures the first load of indicators in a fresh process. WebCrypto verifies the HMAC of the
+// indicators, as in the Worker, and Wasm parses them. Prints milliseconds. Arguments: the directory
+// of the Wasm module, and a file of indicators.
 import { readFileSync } from 'node:fs';
 import { fromRoot } from '../scripts/lib/proc.mjs';
 
@@ -15,7 +15,8 @@ const key = await crypto.subtle.importKey(
   false,
   ['sign', 'verify'],
 );
-// The signature covers other bytes: a failed verification hashes as many bytes as a successful one.
+// The signature is invalid, which does not change the time: a failed verification hashes as many
+// bytes as a successful verification.
 const signature = await crypto.subtle.sign('HMAC', key, bytes.subarray(0, 8));
 const began = performance.now();
 await crypto.subtle.verify('HMAC', key, signature, bytes);

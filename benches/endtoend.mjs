@@ -1,6 +1,6 @@
-// Measures the built Worker in workerd under wrk, against Workers that only forward (one in Rust,
-// one in JavaScript) and a Worker that also reads the body and logs. All have one origin and
-// receive equal requests, in turn.
+// Measures the built Worker in workerd under wrk, and as baselines two Workers that only forward
+// (one in Rust, one in JavaScript) and a Worker that also reads the body and logs. All Workers use
+// the same origin and receive equal requests, in turn.
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare';
@@ -27,8 +27,8 @@ const SECRETS = {
 };
 
 /**
- * Returns rows of times and latencies, ours and each baseline's, and the memory of each; `null`
- * without wrk. `bodies`: [bytes, file][]
+ * Returns rows of times and latencies of Hedgerow and of each baseline, and the memory of each
+ * Worker. Returns `null` if wrk is not installed. `bodies`: [bytes, file][]
  */
 export async function endtoend(bodies, { rounds, seconds }) {
   if (tryCapture('which', ['wrk']) === null) {
@@ -127,7 +127,10 @@ export async function inspect({ miniflare }) {
   return { call, onEvent, close: () => socket.close() };
 }
 
-/** Serves one Worker in a workerd of its own, reachable without Miniflare in between. */
+/**
+ * Serves one Worker in its own workerd process. Requests reach the Worker directly, without
+ * Miniflare's proxy.
+ */
 export async function serve(directory, origin, entry = 'index.js') {
   const root = fromRoot(directory);
   const miniflare = new Miniflare(
@@ -158,7 +161,10 @@ export async function serve(directory, origin, entry = 'index.js') {
   return { miniflare, url: String(await miniflare.unsafeGetDirectURL('bench')).replace(/\/$/, '') };
 }
 
-/** Samples the Workers in turn after one warm-up round, so that all see the same machine. */
+/**
+ * Samples the Workers in turn after one warm-up round, so that load on the machine affects all
+ * alike.
+ */
 async function sampled(workers, file, { connections, rounds, seconds }) {
   const samples = Object.fromEntries(workers.map(({ name }) => [name, []]));
   for (let round = -1; round < rounds; round++) {
@@ -180,7 +186,7 @@ async function sampled(workers, file, { connections, rounds, seconds }) {
 }
 
 /**
- * Runs wrk and returns its output. It runs as a child, so that this process keeps reading the
+ * Runs wrk and returns its output. wrk runs asynchronously, so that this process keeps reading the
  * Workers' logs.
  */
 export async function wrk(args, env) {

@@ -1,6 +1,6 @@
-// npm run instructions: instructions per request of the native build, counted by callgrind, against
-// benches/instructions.json. The counts do not depend on the load of the machine. `--accept`
-// records the current counts.
+// npm run instructions: counts the instructions per request of the native build with callgrind, and
+// compares the counts with benches/instructions.json. The counts do not depend on the load of the
+// machine. `--accept` records the current counts.
 import { createHash } from 'node:crypto';
 import {
   cpSync,
@@ -26,7 +26,7 @@ import { body, ruleFiles } from './bodies.mjs';
 
 const RECORD = fromRoot('benches/instructions.json');
 const DIR = fromRoot('build/instructions');
-/** Relative increase that is not a regression. */
+/** Largest relative increase that does not count as a regression. */
 const TOLERANCE = 0.03;
 /** Kind of text, bytes of a body, number of requests. */
 const KINDS = [
@@ -40,8 +40,9 @@ const KINDS = [
 ];
 
 /**
- * Counts the instructions per request. Returns the reason if they cannot be counted here. Throws if
- * a count exceeds the record by more than 3 %; with `accept` it replaces the record instead.
+ * Counts the instructions per request. If this machine cannot count them, returns the reason.
+ * Throws if a count exceeds the recorded count by more than 3 %. With `accept`, records the counts
+ * instead.
  */
 export async function instructions({ accept = false } = {}) {
   if (tryCapture('valgrind', ['--version']) === null)
@@ -76,8 +77,8 @@ export async function instructions({ accept = false } = {}) {
     });
     current.rules[name] = { digest: digestOfSignatures(rules), per_request: {} };
     for (const [kind, bytes, requests] of KINDS) {
-      // The difference of two runs leaves out start-up, loading the bundle, and what the first
-      // requests that need it set up once.
+      // The difference of the two runs excludes the work that is done once: start-up, loading the
+      // bundle, and set-up on first use, such as compiling regexes.
       const once = count(bundle, kind, bytes, requests, 1);
       const twice = count(bundle, kind, bytes, requests, 2);
       current.rules[name].per_request[`${kind}, ${bytes} bytes`] = Math.round(
@@ -92,8 +93,8 @@ export async function instructions({ accept = false } = {}) {
 const recorded = () => JSON.parse(readFileSync(RECORD, 'utf8'));
 
 /**
- * Returns the SHA-256 of all signatures below a directory, in hex. The policy is left out: a new
- * setting must not hide a regression.
+ * Returns the SHA-256 of all signatures below a directory, in hex. Leaves out the policy: a
+ * different digest disables the comparison, and a new setting must not hide a regression.
  */
 function digestOfSignatures(rules) {
   const hash = createHash('sha256');
@@ -104,8 +105,8 @@ function digestOfSignatures(rules) {
 }
 
 /**
- * Describes everything but the code that the counts depend on: compiler, target, flags, valgrind,
- * and the processor's SIMD.
+ * Describes everything except the code that affects the counts: compiler, target, flags, valgrind,
+ * and the SIMD extensions of the processor.
  */
 function environment() {
   const rustc = (tryCapture('rustc', ['--version', '--verbose']) ?? '')
@@ -137,7 +138,7 @@ function compare(current, record) {
       const change = instructions / before - 1;
       const percent = `${change >= 0 ? '+' : '−'}${(100 * Math.abs(change)).toFixed(1)} %`;
       console.log(`  ${name} rules, ${kind}: ${counted}, ${percent}`);
-      // A change of the rules may change the cost: only equal rules are compared.
+      // Changed rules may cost more. Only counts with equal rules are compared.
       if (digest === record.rules[name].digest && !(change <= TOLERANCE))
         regressions.push(`${name} rules, ${kind}`);
     }
@@ -149,7 +150,7 @@ function compare(current, record) {
     );
 }
 
-/** Returns the instructions of a replay of `requests` different requests, `times` times. */
+/** Returns the instructions of a replay that scores `requests` different requests `times` times. */
 function count(bundle, kind, bytes, requests, times) {
   const line = (_, i) =>
     JSON.stringify({

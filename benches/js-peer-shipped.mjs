@@ -1,7 +1,8 @@
-// A JavaScript Worker's way to evaluate a bundle, as the peer of the benchmark by the shipped
-// rules: JSON.parse, the lower-case text of messages by field, one alternation for all literals,
-// then the condition of each signature. Cheap tests run first and evaluation stops early, so a
-// regex runs only if the other tests leave the condition open.
+// The peer of the benchmark with the shipped rules: evaluates a bundle as a JavaScript Worker
+// could. It calls JSON.parse, collects the lower-case text of messages by field, searches for all
+// literals with one regex alternation, and evaluates the condition of each signature. Cheap tests
+// run first and evaluation stops early, so a regex runs only if the other tests leave the condition
+// open.
 const ROLES = {
   user: 'hedgerow.prompt.user',
   system: 'gen_ai.system_instructions',
@@ -36,7 +37,7 @@ export class ShippedJsPeer {
     this.#alternation = new RegExp([...this.#literals].map(escape).join('|'), 'g');
   }
 
-  /** Returns the signatures that hold, and the score. */
+  /** Returns the signatures whose conditions hold, and the score. */
   runAll(bytes) {
     const request = this.#read(JSON.parse(this.#decoder.decode(bytes)));
     const hits = this.#signatures.filter(({ holds }) => holds(request));
@@ -133,14 +134,17 @@ export class ShippedJsPeer {
 const every = (tests) => (request) => tests.every((test) => test(request));
 const some = (tests) => (request) => tests.some((test) => test(request));
 
-/** Returns the selections ordered by the number of their regexes. */
+/** Returns the selections in ascending order of their number of regexes. */
 const cheapestFirst = (selections) => selections.toSorted((a, b) => regexCount(a) - regexCount(b));
 const regexCount = (selection) =>
   selection.field?.regex
     ? 1
     : (selection.all ?? selection.any ?? []).reduce((sum, part) => sum + regexCount(part), 0);
 
-/** Returns the cost of a condition: the regexes of the selections that it names. */
+/**
+ * Returns the cost of a condition: the number of regexes in the selections that the condition
+ * names.
+ */
 const cost = (condition, selections) =>
   condition.is
     ? regexCount(selections[condition.is])

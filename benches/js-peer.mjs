@@ -1,6 +1,6 @@
-// A JavaScript Worker's way to do the job of the generated rules, as the peer of the benchmark:
-// JSON.parse, the text of each message by field, one case-insensitive alternation per field over
-// the same literals, a capped sum of weights.
+// The peer of the benchmark with generated rules: does the same work as a JavaScript Worker could.
+// It calls JSON.parse, collects the text of each message by field, searches each field for the same
+// literals with one case-insensitive regex alternation, and adds the weights up to a cap.
 export class JsPeer {
   #fields;
   #weights;

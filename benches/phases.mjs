@@ -1,6 +1,6 @@
-// The measurements of `npm run bench` in Wasm, in Node: the phases of a request, whole requests by
-// the shipped rules, the literal search, and loading rules and indicators. Hedgerow and its peer
-// run in turn, so that both see the same machine.
+// The measurements of `npm run bench` that run Wasm in Node: the phases of a request, whole
+// requests by the shipped rules, the literal search, and loading rules and indicators. Hedgerow and
+// its peer run in turn, so that load on the machine affects both alike.
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Failure, fromRoot, tryCapture } from '../scripts/lib/proc.mjs';
@@ -15,15 +15,17 @@ const PHASES = ['extract', 'match', 'sketch', 'score', 'total'];
 
 let rounds;
 let sampleMs;
-/** Sum of all results: no engine can remove work whose result is used. */
+/**
+ * Sum of all results. Because results are used, the engine cannot optimise the measured work away.
+ */
 let sink = 0;
 
 /**
  * Measures everything that runs in Wasm, and returns the rows of the report.
  *
- * `bundles`: texts of bundles, by the number of their literals and `shipped`. `directory`: location
- * of the Wasm module. `scratch`: directory for temporary files. Settings: `rounds`, the number of
- * samples, and `sampleMs`, their length.
+ * `bundles`: texts of bundles; a key is the number of literals of a generated bundle, or `shipped`.
+ * `directory`: location of the Wasm module. `scratch`: directory for temporary files. `settings`:
+ * `rounds`, the number of samples, and `sampleMs`, the milliseconds of a sample.
  */
 export async function inWasm({ directory, bundles, scratch, ...settings }) {
   ({ rounds, sampleMs } = settings);
@@ -36,7 +38,7 @@ export async function inWasm({ directory, bundles, scratch, ...settings }) {
   const measured = {
     rows: COUNTS.flatMap((count) => byGeneratedRules(module, bundles[count], count)),
     shipped: byShippedRules(module, bundles.shipped),
-    worst: worst(module, bundles.shipped),
+    worst: measureWorstCases(module, bundles.shipped),
     scans: scans(module),
     reload: reload(module, bundles.shipped),
     indicators: indicators(module, directory, scratch),
@@ -48,8 +50,8 @@ export async function inWasm({ directory, bundles, scratch, ...settings }) {
 }
 
 /**
- * Measures each phase by generated rules: all kinds and sizes of text with 500 literals, a few with
- * 50 and 5,000.
+ * Measures each phase by generated rules. Rules with 500 literals are measured on texts of all
+ * kinds and sizes, rules with 50 and 5,000 literals on a few.
  */
 function byGeneratedRules(module, bundle, count) {
   const isMain = count === 500;
@@ -80,7 +82,7 @@ function byGeneratedRules(module, bundle, count) {
             : (n) => {
                 for (let i = 0; i < n; i++) sink += peer[phase]();
               };
-        // The peer has no sketch.
+        // The peer does not implement the phase `sketch`.
         const [ours_us, peer_us = null] = interleaved(
           ...(phase === 'sketch' ? [runOurs] : [runOurs, runPeer]),
         );
@@ -105,9 +107,10 @@ function byGeneratedRules(module, bundle, count) {
 }
 
 /**
- * Measures whole requests by the shipped rules: one body again and again, so that the processor
- * learns its branches, as for the peer; and a hundred different bodies in turn, as in real traffic.
- * A row says whether both find the same signatures.
+ * Measures whole requests by the shipped rules, in two ways. Hedgerow and the peer score one body
+ * repeatedly, so that the processor predicts its branches. Hedgerow also scores up to a hundred
+ * different bodies in turn, as in real traffic. A row states whether Hedgerow and the peer find the
+ * same signatures.
  */
 function byShippedRules(module, bundle) {
   const ours = new module.PhaseBench(bundle);
@@ -166,7 +169,7 @@ function sameHits(module, bundle, peer, bytes) {
   const { decision } = JSON.parse(filter.score(JSON.stringify(request), 1_790_000_000));
   filter.free();
   const ours = [...decision.hits.map(({ name }) => name), ...decision.shadow_hits].sort();
-  // A decision does not list signatures of weight zero.
+  // A decision of Hedgerow does not list signatures of weight zero.
   const theirs = peer
     .runAll(bytes)
     .hits.filter(({ weight }) => weight !== 0)
@@ -176,10 +179,10 @@ function sameHits(module, bundle, peer, bytes) {
 }
 
 /**
- * Measures bodies that are made expensive, by the shipped rules: only the scan window, as in the
- * Worker.
+ * Measures scoring of expensive bodies by the shipped rules. As in the Worker, only the scan window
+ * is scored.
  */
-function worst(module, bundle) {
+function measureWorstCases(module, bundle) {
   const ours = new module.PhaseBench(bundle);
   const { window } = JSON.parse(bundle).policy.scan;
   const rows = Object.entries(worstCases(literals(500))).map(([text, bytes]) => {
@@ -206,8 +209,8 @@ function worst(module, bundle) {
 }
 
 /**
- * Measures the literal search alone, against aho-corasick's DFA in the same Wasm module and against
- * a sum over the bytes.
+ * Measures only the literal search. Compares it with the DFA of the crate aho-corasick in the same
+ * Wasm module, and with a loop that adds up the bytes.
  */
 function scans(module) {
   const rows = [];
@@ -253,8 +256,9 @@ function scans(module) {
 }
 
 /**
- * Measures loading a release in an isolate: the shipped bundle is parsed and compiled, without and
- * with its regexes. Also measures building the search tables, which a bundle could carry instead.
+ * Measures loading a release in an isolate: parses and compiles the shipped bundle, without and
+ * with its regexes. Also measures building the search tables, because a bundle could contain built
+ * tables instead.
  */
 function reload(module, bundle) {
   const bytes = Buffer.from(bundle);
@@ -311,8 +315,8 @@ function indicators(module, directory, scratch) {
 }
 
 /**
- * Returns the median time of each task in µs; the tasks run in turn. A task takes the number of its
- * runs.
+ * Returns the median time of one run of each task in µs. The tasks run in turn. Each task is a
+ * function of its number of runs.
  */
 function interleaved(...tasks) {
   const counts = tasks.map(calibrate);

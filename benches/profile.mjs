@@ -1,6 +1,6 @@
-// npm run profile: the time of a request on workerd's thread, by V8's profiler, while wrk sends
-// everyday bodies of 4 KiB over 16 connections. Prints microseconds per request for each part,
-// including the functions it calls. Profiling adds some time.
+// npm run profile: measures the time of a request on workerd's thread with V8's profiler, while wrk
+// sends bodies of 4 KiB of everyday prose over 16 connections. Prints microseconds per request for
+// each part, including the functions that the part calls. Profiling adds some time.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { buildBaseline, buildWorker } from '../scripts/lib/build.mjs';
 import { endChildrenOnSignal, fromRoot, main, run, stop } from '../scripts/lib/proc.mjs';
@@ -72,14 +72,14 @@ async function profileWorker(directory, origin) {
     if (partUs) console.log(`  ${(partUs / requests).toFixed(0).padStart(4)}  ${part}`);
 }
 
-/** Returns the microseconds of each part, including the functions it calls. */
+/** Returns the microseconds of each part, including the functions that the part calls. */
 function inclusiveTimes({ nodes, samples, timeDeltas }) {
   const byId = new Map(nodes.map((node) => [node.id, node]));
   const selfTimes = new Map();
   samples.forEach((id, i) => selfTimes.set(id, (selfTimes.get(id) ?? 0) + timeDeltas[i]));
   const sums = Object.fromEntries(Object.keys(PARTS).map((part) => [part, 0]));
   const walk = (node, enclosing) => {
-    // Symbol names carry the hash of their crate in brackets.
+    // Removes the hashes of crates from symbol names, such as `[8c1f]` in `core[8c1f]::fmt`.
     const name = node.callFrame.functionName.replace(/\[[0-9a-f]+\]/g, '');
     const parts = new Set([
       ...enclosing,

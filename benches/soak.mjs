@@ -1,7 +1,7 @@
-// Measures memory under sustained load: many accounts, each with prompts of random words and one
-// of 500 system prompts, at a constant rate. Worker and Durable Objects share one isolate here,
-// which is the worst case of the platform. Prints a row every ten seconds, then the isolate after
-// garbage collection.
+// Measures memory under sustained load: many accounts send requests at a constant rate, each with a
+// prompt of random words and one of 500 system prompts. The Worker and the Durable Objects share
+// one isolate here, which is the worst case on Cloudflare's platform. Prints a row every ten
+// seconds, and finally a row after garbage collection.
 //
 // Usage: node benches/soak.mjs [--worker build] [--seconds 200] [--rate 900] [--accounts 200000]
 //        [--snapshot FILE]
@@ -24,7 +24,10 @@ const { values: options } = parseArgs({
 const MIB = 1024 * 1024;
 const WORDS = 120;
 const SYSTEM_PROMPTS = 500;
-/** Requests under way at which the generator waits instead of building a queue. */
+/**
+ * Maximum number of unanswered requests. At this limit, the generator skips requests instead of
+ * queueing them.
+ */
 const MAX_PENDING = 256;
 const TICK_MS = 10;
 const hex = (number) => number.toString(16);
@@ -36,7 +39,7 @@ const origin = await startOrigin();
 const worker = await serve(options.worker, origin.url, options.entry);
 const pid = tryCapture('pgrep', ['-n', '-x', 'workerd']);
 let isolate = await inspect(worker);
-const sent = { requests: 0, errors: 0, pending: 0, late: 0 };
+const sent = { requests: 0, errors: 0, pending: 0, skipped: 0 };
 try {
   console.log(
     'seconds  requests  errors  process MiB  V8 used MiB  V8 total MiB  buffers MiB  Wasm MiB',
@@ -46,13 +49,14 @@ try {
     await load(10);
     await printRow(elapsed);
   }
-  console.log(`${sent.late} requests were not sent: ${MAX_PENDING} were under way.`);
+  console.log(`${sent.skipped} requests were not sent: ${MAX_PENDING} were under way.`);
   await pause(40_000);
-  // The inspector closes connections without traffic.
+  // Reconnects, because the inspector closes idle connections.
   isolate.close();
   isolate = await inspect(worker);
   await printRow('idle');
-  // V8 collects garbage before it takes a snapshot; workerd never answers collectGarbage.
+  // Takes a snapshot because V8 collects garbage before it. workerd never answers the inspector's
+  // command `collectGarbage`.
   await takeSnapshot(options.snapshot ?? '/dev/null');
   await printRow('live');
   printMappings();
@@ -71,13 +75,13 @@ async function load(seconds) {
     const now = Math.min(total, ((performance.now() - begin) / 1000) * Number(options.rate));
     for (; due < now; due++) {
       if (sent.pending < MAX_PENDING) send();
-      else sent.late++;
+      else sent.skipped++;
     }
     await pause(TICK_MS);
   }
 }
 
-/** Sends one request of a random account. */
+/** Sends one request from a random account. */
 function send() {
   const account = Math.floor(Math.random() * Number(options.accounts));
   const system = `You are assistant ${account % SYSTEM_PROMPTS} of a shop and answer briefly.`;
@@ -139,7 +143,7 @@ async function printRow(elapsed) {
   console.log(cells.map((cell, column) => String(cell).padStart(widths[column])).join('  '));
 }
 
-/** Returns the process's resident bytes; shared pages count proportionally. */
+/** Returns the proportional set size of the process in bytes. */
 function processBytes() {
   return 1024 * Number(/^Pss: +(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]);
 }

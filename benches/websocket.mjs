@@ -1,5 +1,6 @@
-// Measures the latency that a scored WebSocket adds to a message: round trips to an echo origin,
-// directly, on a path that passes unread, and on a scored path. The three take turns.
+// Measures the latency that a scored WebSocket adds to a message: round trips to an echo origin
+// directly, through the filter on a path that is not scored, and through the filter on a scored
+// path. The three connections are measured in turn.
 //
 // node benches/websocket.mjs
 import { once } from 'node:events';
@@ -9,11 +10,14 @@ import { serve } from './endtoend.mjs';
 
 const ROUNDS = 20;
 const MAX_MESSAGES_PER_ROUND = 50;
-/** Bytes per connection: the Worker closes one whose client seems to be 16 MiB behind. */
+/**
+ * Maximum bytes per connection. The Worker closes a connection if more than 16 MiB seem to wait for
+ * a slow client.
+ */
 const MAX_BYTES = 12 << 20;
 const WORDS = ['hedge', 'blackbird', 'garden', 'how', 'often', 'winter', 'leaves', 'cut', 'green'];
 
-/** Returns a text of ordinary words. */
+/** Returns a text of ordinary words, of at least `bytes` bytes. */
 const prose = (bytes) => {
   let text = '';
   for (let i = 0; text.length < bytes; i++) text += `${WORDS[(i * i + 3 * i) % WORDS.length]} `;
@@ -81,7 +85,7 @@ for (const [name, message] of MESSAGES) {
     for (const [way, socket] of ways) {
       for (let i = 0; i < messagesPerRound; i++) {
         const ms = await roundTrip(socket, message);
-        // The first round warms up.
+        // The first round is a warm-up.
         if (round > 0) times.get(way).push(ms);
       }
     }

@@ -1,18 +1,23 @@
-// npm run check: finds habits of prose that make a text hard to read, lines that are too wide, and
-// crates with too few doc comments. Reads Markdown, comments, string literals, and the texts of
-// rules and of docs/openapi.yaml, in all files that git tracks or would track.
+// npm run check: finds phrases that make prose hard to read (the habits), lines that are too wide,
+// and crates with too few doc comments. Reads Markdown, comments, string literals, and the texts of
+// rules and of docs/openapi.yaml. Checks all files except those that git ignores.
 //   node scripts/check-prose.mjs [--counts]   (--counts: only the number of findings per habit)
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Failure, fromRoot, main, ROOT } from './lib/proc.mjs';
 
-/** The start of a sentence: of a paragraph, or after the end of another sentence. */
+/**
+ * Pattern for the start of a sentence: the start of a paragraph, or the place after another
+ * sentence.
+ */
 const START = '(?<=(?:^|\\n|[.!?]["\')\\]”’]* )[ "\'(“‘[*_]*)';
 const RELATIVE = 'relative at the start';
 const READER = '(me|(the|a) (model|assistant|judge))';
 
-/** Habits: name, pattern, remedy. A space in a pattern stands for one or more. */
+/**
+ * Habits: name, pattern, remedy. A space in a pattern matches one or more white-space characters.
+ */
 const HABITS = [
   [RELATIVE, `${START}\\b(What|Who|Whose|Whom|Which|That which) `, 'begin with a noun or a verb'],
   [RELATIVE, '(?<=^[^\\w\\n]*)(what|who|whose|whom) [a-z]', 'begin with a noun or a verb'],
@@ -56,7 +61,10 @@ const WIDTHS = { rs: 100, ts: 100, tsx: 100, mjs: 100, md: 120 };
 /** Minimum percentage of doc lines, by folder of a crate; null: the percentage is only printed. */
 const DOC_SHARES = { 'src/core': 15, 'src/sigma': null, 'src/cli': null, 'src/worker': 15 };
 
-/** Allowed findings: file; habits and kinds of passages (all if absent); reason. */
+/**
+ * Allowed findings: file, habits, kinds of passages, reason. Without habits or kinds, all are
+ * allowed.
+ */
 const ALLOWED = [
   {
     file: /^src\/cli\/cmd\/simulate\/(prompt_catalog|vocabulary)\.rs$/,
@@ -92,7 +100,10 @@ const REGEX = String.raw`${REGEX_START}(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^[\/\\\n])
 const SCRIPT = new RegExp([COMMENT, QUOTED, TEMPLATE, REGEX].join('|'), 'g');
 const YAML = /(?<=^|[\s[{,(])(?:"(?:\\.|[^"\\])*"|'(?:[^']|'')*'|#[^\n]*)/gm;
 
-/** Comments, strings and other literals of a language, by file extension. */
+/**
+ * Patterns of the tokens of a language by file extension. Tokens are comments, strings and other
+ * literals.
+ */
 const TOKENS = {
   rs: new RegExp(
     String.raw`${COMMENT}|\b[bc]?r(#*)"[\s\S]*?"\1|"(?:\\[\s\S]|[^"\\])*"|'(?:\\[^\n]+?|[^\\'\n])'`,
@@ -110,14 +121,16 @@ const TOKENS = {
 const blank = (text) => text.replace(/[^\n]/g, ' ');
 const fill = (text) => text.replace(/[^\n]/g, 'x');
 
-/** Returns source text with spaces instead of comments and literals. Offsets stay. */
+/** Returns source text in which spaces replace comments and literals. Offsets do not change. */
 export const withoutTokens = (text, language) => text.replace(TOKENS[language], blank);
 
 const TEST_ATTRIBUTE = /#\[cfg\((?:test|all\((?:[^\]]*, *)?test\b[^\]]*\))\)\]/g;
 const ITEM = /^(\s|#\[[^\]]*\])*(pub\b(\([^)]*\))?\s*)?(\w+)/;
 const ITEMS = /^(mod|fn|struct|enum|union|trait|impl|use|const|static|type|async|unsafe)$/;
 
-/** Returns Rust source with spaces instead of each item that only tests compile. Offsets stay. */
+/**
+ * Returns Rust source in which spaces replace each item with `#[cfg(test)]`. Offsets do not change.
+ */
 export function withoutTests(text) {
   const code = withoutTokens(text, 'rs');
   let result = text;
@@ -128,7 +141,9 @@ export function withoutTests(text) {
   return result;
 }
 
-/** Returns the end of the item, field or statement at `start`; `code` has no tokens. */
+/**
+ * Returns the end of the item, field or statement at `start`. In `code`, spaces replace the tokens.
+ */
 function itemEnd(code, start) {
   const keyword = ITEM.exec(code.slice(start))?.[4] ?? '';
   for (let depth = 0, at = start; at < code.length; at += 1) {
@@ -172,7 +187,7 @@ const lex = (text, language) => [...text.matchAll(TOKENS[language])].map(
   ({ 0: token, index: start }) => ({ start, end: start + token.length, token }),
 );
 
-/** Returns the comments. Comments of one kind on successive lines are one passage. */
+/** Returns the comments as passages. Adjacent lines of comments of one kind form one passage. */
 function comments(text, tokens, language) {
   const hash = /^(toml|ya?ml)$/.test(language);
   const opening = hash ? /^#/ : /^(\/\/[/!]?|\/\*)/;
@@ -191,7 +206,7 @@ function comments(text, tokens, language) {
     { start, text: text.slice(start, end).replace(markers, blank) }));
 }
 
-/** Returns string literals of two words or more, without escapes and placeholders. */
+/** Returns string literals of two words or more. Escapes and placeholders are removed. */
 function strings(tokens, language) {
   const placeholders = language === 'rs' ? /\{[\w.:#?$*<>^+-]*\}/g : /\$\{[^}]*\}/g;
   const literals = tokens.filter(({ token }) => /^[brc]*#*["'`]/.test(token));
@@ -202,7 +217,7 @@ function strings(tokens, language) {
   }).filter(({ text }) => /\p{L}\S*\s+\S*\p{L}/u.test(text));
 }
 
-/** Returns the text between tags; `code` has no tokens. */
+/** Returns the text between JSX tags. In `code`, spaces replace the tokens. */
 function jsxTexts(code) {
   return [...code.matchAll(/(?<=[^=]>|\})[^<>{}=;()]*[a-z] [a-z][^<>{}=;]*(?=[<{])/g)].map(
     ({ index: start, 0: text }) => ({ start, text }),
@@ -221,8 +236,9 @@ function values(text, keys) {
 }
 
 /**
- * Prepares Markdown for the patterns: a newline stays only between paragraphs, list items,
- * headings and table cells. Code, markup and URLs are filled. Offsets stay.
+ * Prepares Markdown for the patterns: keeps newlines only between paragraphs, list items, headings
+ * and table cells. Replaces each character of code, markup and URLs with a filler character.
+ * Offsets do not change.
  */
 function prose(markdown) {
   const text = markdown
@@ -239,7 +255,7 @@ function prose(markdown) {
   }).join('').slice(0, -1);
 }
 
-/** Returns a function from an offset of `text` to its line and column, both from 1. */
+/** Returns a function that converts an offset of `text` to a line and a column, counted from 1. */
 function positions(text) {
   const starts = [0];
   for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) starts.push(at + 1);
@@ -294,19 +310,21 @@ export function findWideLines(file, text) {
   });
 }
 
-/** Link targets and URLs. */
+/** Link targets and URLs, in which a line cannot be broken. */
 const UNBREAKABLE = /\]\([^)\s]*\)|^\s*\[[^\]]+\]: \S+|https?:\/\/\S+/g;
 
 const fences = (text) => [...text.matchAll(/^ *(```|~~~)[\s\S]*?^ *\1/gm)].map(
   ({ 0: { length }, index }) => ({ start: index - 1, end: index + length }),
 );
 
-/** Returns raw strings and templates: a line break would change them. */
+/** Returns string literals that a line break would change: raw strings and templates. */
 const multilineStrings = (text, language) => lex(text, language).filter(
   ({ token }) => /^([bc]?r#*"|`)/.test(token),
 );
 
-/** Returns how many lines of Rust sources are neither blank nor tests, and how many are docs. */
+/**
+ * Counts the lines of Rust sources that are neither blank nor tests, and the doc lines among them.
+ */
 export function countDocs(texts) {
   const all = texts.flatMap((text) => withoutTests(text).split('\n'));
   const lines = all.map((line) => line.trim()).filter(Boolean);

@@ -1,6 +1,7 @@
-// npm run check: finds import circles between the modules of a crate, and type names that a crate
-// defines twice. Tests do not count.
-//   node scripts/check-structure.mjs [--tree]   (--tree: prints src/ with the head of each file)
+// npm run check: finds circular imports between the modules of a crate, and type names that a crate
+// defines twice. Ignores tests.
+//   node scripts/check-structure.mjs [--tree] (--tree: prints src/ with the first sentence of each
+//   file)
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { withoutTests, withoutTokens } from './check-prose.mjs';
@@ -32,11 +33,16 @@ export function readModules(root, folder) {
 }
 
 const TEST_MODULE = /#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+)\s*;/g;
-/** `pub(in crate::a)` is not a use of `a`. */
+/**
+ * Visibility, which is removed from code: the path in `pub(in crate::a)` is not an import of `a`.
+ */
 const VISIBILITY = /\bpub\s*\([^)]*\)/g;
 const blankVisibility = (text) => 'pub'.padEnd(text.length);
 
-/** Statements and names that matter here; braces, to know where they are. */
+/**
+ * Syntax that `scan` reads: modules, `use` statements, types and paths; also braces, to track
+ * nesting.
+ */
 const SYNTAX = new RegExp([
   String.raw`\bmod\s+(?<module>\w+)\s*\{`,
   String.raw`\buse\s+(?<use>(?:::)?[\w{*][^;]*);`,
@@ -60,7 +66,7 @@ export function scan({ path: segments, code }) {
     if (groups.brace === '}') open.pop();
     for (const use of flatten(groups.use ?? '')) found.uses.push({ ...use, scope, line });
     if (groups.inline) found.inlines.push({ names: split(groups.inline), scope, line });
-    // A null is the brace of a function, an impl or a macro.
+    // In `open`, null is an open brace of something other than a module, such as a function.
     if (groups.type && !open.includes(null)) found.types.push({ name: groups.type, line });
   }
   return found;
@@ -68,7 +74,10 @@ export function scan({ path: segments, code }) {
 
 const split = (text) => text.split('::').map((name) => name.trim());
 
-/** Flattens a `use` tree to `{ names, alias }`; `alias` is the name that it brings into scope. */
+/**
+ * Flattens a `use` tree to a list of `{ names, alias }`. `alias` is the name in the importing
+ * scope.
+ */
 export function flatten(tree, prefix = []) {
   const [, head, group] = /^([^{]*)(?:\{([\s\S]*)\})?\s*$/.exec(tree.trim()) ?? [];
   if (!head && group === undefined) return [];
@@ -82,7 +91,7 @@ export function flatten(tree, prefix = []) {
   return [{ names: all, alias: alias ?? all.at(-1) }];
 }
 
-/** Splits the inside of a group at its outer commas. */
+/** Splits the content of a `use` group at commas outside of nested groups. */
 function parts(group) {
   let depth = 0;
   const marked = group.replace(/[{},]/g, (char) => {
@@ -93,8 +102,8 @@ function parts(group) {
 }
 
 /**
- * Returns the edges between modules: `{ from, to, file, line, name }`, one for each pair. A name
- * that the root imports belongs to the module that it is imported from.
+ * Returns the edges between modules: `{ from, to, file, line, name }`, one for each pair. If a name
+ * leads to a re-export in the root, the edge points to the module that defines the name.
  */
 export function edges(modules) {
   const scans = [...modules].map(([from, module]) => ({ from, module, ...scan(module) }));
@@ -117,7 +126,10 @@ export function edges(modules) {
   return [...found.values()];
 }
 
-/** Returns a path from the root of the crate; undefined for a path of another crate. */
+/**
+ * Resolves a path to a path from the root of the crate. Returns undefined for a path of another
+ * crate.
+ */
 function absolute({ names, scope }, modules, imports) {
   const [first, ...rest] = names;
   if (first === 'crate') return rest;
@@ -132,7 +144,7 @@ function absolute({ names, scope }, modules, imports) {
 const expand = ([first, ...rest], imports) => (
   imports?.has(first) ? [...imports.get(first), ...rest] : undefined);
 
-/** Returns the module whose file defines a path: the longest module path with which it begins. */
+/** Returns the module that defines a path: the longest module path that is a prefix of the path. */
 function owner(target, modules) {
   const lengths = target.map((_, index) => target.length - index);
   const length = lengths.find((end) => modules.has(key(target.slice(0, end)))) ?? 0;
@@ -140,8 +152,8 @@ function owner(target, modules) {
 }
 
 /**
- * Returns the circles in a list of edges, by Tarjan's algorithm: `{ members, edges }`, strongly
- * connected modules with the edges between them.
+ * Returns the circles in a list of edges, by Tarjan's algorithm: `{ members, edges }`. A circle is
+ * a set of strongly connected modules with the edges between these modules.
  */
 export function circles(list) {
   const next = new Map();
@@ -182,7 +194,8 @@ export function duplicates(modules) {
 export function checkStructure(root) {
   return CRATES.filter((folder) => existsSync(path.join(root, folder))).flatMap((folder) => {
     const modules = readModules(root, folder);
-    // The root is not counted: it declares every module, and its items are for all of them.
+    // Edges of the root are ignored: the root declares every module, and every module uses its
+    // items.
     const inner = edges(modules).filter(({ from, to }) => from && to);
     return [
       ...circles(inner).map((circle) => [
@@ -196,7 +209,10 @@ export function checkStructure(root) {
   });
 }
 
-/** Returns the tree of src/: a line for each folder and each Rust file, with the file's head. */
+/**
+ * Returns the tree of src/: a line for each folder and each Rust file, with the file's first doc
+ * line.
+ */
 export function tree(root, folder = 'src', indent = '') {
   const entries = readdirSync(path.join(root, folder), { withFileTypes: true });
   const lines = entries.sort((a, b) => a.name.localeCompare(b.name)).flatMap((entry) => {

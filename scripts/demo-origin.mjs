@@ -1,5 +1,5 @@
-// A small fake LLM provider: answers like OpenAI, Anthropic and Gemini, streaming or not. Equal
-// requests have equal answers.
+// A small fake LLM provider that answers like OpenAI, Anthropic and Gemini, with and without
+// streaming. Equal requests get equal answers.
 //   node scripts/demo-origin.mjs [--port 8788] [--delay 20]   (--delay: ms between two events)
 import http from 'node:http';
 import { pathToFileURL } from 'node:url';
@@ -18,7 +18,7 @@ export async function start({ port = 0, delay = 20, onRequest = () => {} } = {})
       onRequest(req, body);
       await answer(req, body, res, { delay });
     } catch {
-      // The client disconnected.
+      // An error here means that the client has disconnected.
       res.destroy();
     }
   });
@@ -66,8 +66,9 @@ export async function answer(req, bytes, res, { delay = 20 } = {}) {
 }
 
 /**
- * Method, path and handler. A handler gets the parsed body, its bytes, the URL, the match of the
- * path and an id made from the bytes; it returns an answer or `{ events }`.
+ * Method, path pattern and handler of each route. A handler receives the parsed body, the bytes of
+ * the body, the URL, the match of the path pattern, and an id that is derived from the bytes. It
+ * returns an answer or `{ events }`.
  */
 const ROUTES = [
   ['GET', /\/models$/, models],
@@ -291,8 +292,8 @@ function embeddings({ body }) {
 }
 
 /**
- * Returns the inputs of a request, which has a single input, as text or as token numbers, or a list
- * of inputs.
+ * Returns the inputs of a request as a list. `value` is a list of inputs, or a single input as text
+ * or as an array of token numbers.
  */
 const inputs = (value) => (Array.isArray(value) && typeof value[0] !== 'number' ? value : [value]);
 
@@ -423,7 +424,7 @@ function gemini({ body, url, match, id }) {
   return { events: isSse ? replies.map(sse) : jsonArray(replies) };
 }
 
-/** Returns the pieces of a JSON array, one for each element. */
+/** Returns the text of a JSON array in pieces, one for each element. */
 const jsonArray = (values) =>
   values.map((value, index) => {
     const start = index ? ',\n' : '[';
@@ -445,7 +446,7 @@ function batchEmbedContents({ body }) {
 
 // --- Shared ---
 
-/** Returns a small value that a simple JSON schema allows, with every property. */
+/** Returns a small value that conforms to a simple JSON schema. Objects have every property. */
 function example(schema = {}) {
   if (schema.const !== undefined) return schema.const;
   if (schema.enum) return schema.enum[0];
@@ -461,7 +462,7 @@ function example(schema = {}) {
   return { boolean: true, null: null }[type] ?? 'green';
 }
 
-/** Returns the first type of a schema, in lower case: Gemini's types are in upper case. */
+/** Returns the first type of a schema in lower case, because Gemini's types are in upper case. */
 function typeOf({ type, properties }) {
   const first = Array.isArray(type) ? type[0] : type;
   return String(first ?? (properties ? 'object' : 'string')).toLowerCase();

@@ -1,5 +1,5 @@
-// npm run demo: sends generated traffic to a filter that `npm start` runs: ordinary users and three
-// campaigns, for two minutes. All of it stays on this machine.
+// npm run demo: sends generated traffic of ordinary users and three campaigns for two minutes to a
+// filter that `npm start` runs. No request leaves this machine.
 //   node scripts/demo-traffic.mjs [--url http://127.0.0.1:8787] [--seconds 120]
 import { parseArgs } from 'node:util';
 import { Failure, main } from './lib/proc.mjs';
@@ -115,7 +115,7 @@ const grading = (number) =>
   `[Assistant A] ${pick(TOPICS, number)} matters most. ` +
   `[Assistant B] It depends, and ${pick(TOPICS, number + 5)} more so.`;
 
-/** Campaigns. Each has one prompt template and its own accounts, which send in turn. */
+/** Campaigns. Each has one prompt template and its own accounts, which send requests in turn. */
 const CAMPAIGNS = [
   {
     name: 'instruction records',
@@ -138,7 +138,8 @@ const CAMPAIGNS = [
 ];
 
 /**
- * Yields requests without end: at first only ordinary requests, then the campaigns join in turn.
+ * Yields an endless sequence of requests: first only ordinary requests, then also requests of the
+ * campaigns, which start one after the other.
  */
 export function* traffic() {
   const counts = CAMPAIGNS.map(() => 0);
@@ -178,7 +179,10 @@ function keyHeader(path, account) {
   return { authorization: `Bearer ${account}` };
 }
 
-/** Sends a request. Returns the band of its answer, or the status of an answer without a band. */
+/**
+ * Sends a request. Returns the band from the response, or the status code if the response has no
+ * band.
+ */
 async function send(url, { path, account, body, headers = {} }) {
   const response = await fetch(url + path, {
     method: 'POST',
@@ -197,7 +201,7 @@ async function send(url, { path, account, body, headers = {} }) {
 
 /**
  * Sends `rate` requests per second for some seconds, and calls `onProgress` every ten seconds.
- * Returns the number of answers by source (ordinary users or a campaign) and band.
+ * Returns the number of responses by source (ordinary users or a campaign) and band.
  */
 export async function demo(url, { seconds = 120, rate = 12, onProgress = () => {} } = {}) {
   const counts = {};
@@ -216,7 +220,7 @@ export async function demo(url, { seconds = 120, rate = 12, onProgress = () => {
         open.delete(sent);
       });
     open.add(sent);
-    // If the filter hangs, requests must not pile up.
+    // Limits the number of open requests, for the case that the filter hangs.
     if (open.size >= 50) await Promise.race(open);
     const elapsed = Math.round((performance.now() - began) / 1000);
     if ((number + 1) % (rate * 10) === 0) onProgress(elapsed, counts);
@@ -225,7 +229,7 @@ export async function demo(url, { seconds = 120, rate = 12, onProgress = () => {
   return counts;
 }
 
-/** Returns a line for each source. */
+/** Formats the counts as a line for each source. */
 function format(counts) {
   const lines = Object.entries(counts).map(([name, bands]) => {
     const list = Object.entries(bands).map(([band, count]) => `${count} ${band}`);

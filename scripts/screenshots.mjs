@@ -1,5 +1,5 @@
-// Makes the screenshots in docs/console.md, of a filter that `npm start` runs. Run `npm run demo`
-// first.
+// Makes the screenshots in docs/console.md. Needs a filter that `npm start` runs, with the traffic
+// of `npm run demo`.
 //   node scripts/screenshots.mjs
 import { readFileSync } from 'node:fs';
 import { chromium as playwright } from 'playwright-core';
@@ -8,7 +8,7 @@ import { fromRoot, Failure, main } from './lib/proc.mjs';
 
 const BASE = 'http://127.0.0.1:8787/_hedgerow/';
 
-/** Functions that open a view and wait for its contents, by view. */
+/** For each view, a function that opens the view and waits for its contents. */
 const VIEWS = {
   overview: async (page) => {
     await page.goto(`${BASE}#/overview?minutes=15`);

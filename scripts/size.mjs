@@ -10,13 +10,13 @@ import { gzipSize } from './lib/wasm.mjs';
 
 const RECORD = fromRoot('benches/size.json');
 const TOLERANCE = 1.03;
-/** Bytes by which a crate must change to be printed. */
+/** A crate is printed if its size has changed by more than this number of bytes. */
 const MIN_CHANGE = 512;
 const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KiB`;
 
 /**
- * Compares the Worker's size with the recorded size, or records it (`accept`). Returns the reason
- * if they cannot be compared. Throws if the Worker is too large.
+ * Compares the Worker's size with the recorded size, or records the Worker's size (`accept`).
+ * Returns the reason if the sizes cannot be compared. Throws if the Worker is too large.
  */
 export async function size({ accept = false } = {}) {
   if (process.env.HEDGEROW_RULES) return 'HEDGEROW_RULES changes the rules in the Worker';
@@ -47,7 +47,7 @@ function record(current) {
   console.log(`benches/size.json: ${kib(current.gzip)} gzipped`);
 }
 
-/** Returns the crates whose bytes of code have changed, and the change; largest growth first. */
+/** Returns each crate whose bytes of code have changed, with the change, largest growth first. */
 function changes(current, last) {
   const differences = Object.entries(current).map(([crate, bytes]) => [
     crate,
@@ -58,7 +58,7 @@ function changes(current, last) {
     .sort(([, a], [, b]) => b - a);
 }
 
-/** Gzipped bytes that the console may have, without the core (Wasm) and the rules (JSON). */
+/** Maximum size of the console in gzipped bytes, without the core (Wasm) and the rules (JSON). */
 const CONSOLE_BUDGET = 250_000;
 
 /** Prints the size of the console. Throws if it exceeds the budget. */

@@ -1,5 +1,5 @@
 // npm start: installs tools, builds, and runs the demo origin with the filter in front of it. Both
-// listen at 127.0.0.1 only.
+// listen only on 127.0.0.1.
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
@@ -12,7 +12,10 @@ import { setup } from './lib/setup.mjs';
 const HOST = '127.0.0.1';
 const PORT = 8787;
 const BASE = `http://${HOST}:${PORT}`;
-/** `development` compiles in half the time. `HEDGEROW_PROFILE=release` builds as for deployment. */
+/**
+ * Profile of the build. `development` compiles in half the time. `HEDGEROW_PROFILE=release` builds
+ * the Worker as for deployment.
+ */
 const PROFILE = process.env.HEDGEROW_PROFILE ?? 'development';
 
 async function run() {
@@ -50,12 +53,15 @@ function assertFree() {
   });
 }
 
-/** Writes a key pair that signs rules for local use. hedgerow.toml has the paths of its files. */
+/**
+ * Writes a key pair for signing rules on this machine. hedgerow.toml contains the paths of its
+ * files.
+ */
 async function writeKeys() {
   mkdirSync(fromRoot('.wrangler'), { recursive: true });
   const secret = fromRoot('.wrangler/dev.key');
   if (existsSync(`${secret}.pub`)) return;
-  // Imports a package, which is installed only after `setup`.
+  // Imported here, because the module imports a package that only `setup` installs.
   const { minisignKeyPair } = await import('./lib/minisign.mjs');
   const keys = minisignKeyPair();
   writeFileSync(secret, keys.secret, { mode: 0o600 });
@@ -63,8 +69,9 @@ async function writeKeys() {
 }
 
 /**
- * Writes the settings of the Worker. Returns the path: secrets must not appear in a command line.
- * Secrets are made once, so that the hashes of accounts stay.
+ * Writes the settings of the Worker to a file, because secrets must not appear in a command line.
+ * Returns the path of the file. Secrets are generated only once, so that the hashes of accounts do
+ * not change.
  */
 function writeEnv(originUrl) {
   const secret = () => randomBytes(32).toString('hex');
@@ -89,7 +96,7 @@ function writeEnv(originUrl) {
 
 const writePrivate = (file, text) => writeFileSync(file, text, { mode: 0o600 });
 
-/** Starts `wrangler dev`. Prints the Worker's log and errors, without wrangler's own notices. */
+/** Starts `wrangler dev`. Prints the Worker's log and errors, and hides wrangler's own notices. */
 function startWrangler(envFile) {
   const args = [
     'dev',
@@ -109,7 +116,7 @@ function startWrangler(envFile) {
   return child;
 }
 
-/** Lines that are not printed. */
+/** Lines of wrangler's output that are hidden. */
 const NOISE = new RegExp(
   [
     // The banner.
@@ -118,7 +125,8 @@ const NOISE = new RegExp(
     /^Your Worker has access|^Binding +Resource|^env\.\w+ \(/,
     // A line for each request.
     /\[wrangler:info\]/,
-    // Offline, wrangler cannot fetch a sample of `Request.cf`, which is harmless.
+    // Harmless errors: without an internet connection, wrangler cannot fetch a sample of
+    // `Request.cf`.
     /Request\.cf|workers\.cloudflare\.com|GetAddrInfoReqWrap/,
   ]
     .map(({ source }) => source)

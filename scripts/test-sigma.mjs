@@ -1,5 +1,5 @@
-// npm run test:sigma: converts every rule for another backend with sigma-cli, the tool of detection
-// engineers.
+// npm run test:sigma: converts every rule to the query language of another product with sigma-cli,
+// the standard converter of Sigma rules.
 import { existsSync, readdirSync } from 'node:fs';
 import { endChildrenOnSignal, Failure, fromRoot, main, run, tryCapture } from './lib/proc.mjs';
 
@@ -17,7 +17,8 @@ async function sigma() {
   const names = readdirSync(fromRoot('rules'), { recursive: true });
   const files = names.filter((file) => file.endsWith('.yml')).sort();
   if (!files.length) throw new Failure('rules/ has no rules: expected files *.yml');
-  // One process for all files is fast; one for each file shows which are rejected.
+  // Converts all files in one process, which is fast. After a failure, converts each file in its
+  // own process, to find the rejected files.
   if (!converts(files)) {
     const rejected = files.filter((file) => !converts([file]));
     for (const file of rejected) {

@@ -2,10 +2,11 @@
 //   node scripts/test.mjs [--only GROUPS] [--strict] [--times FILE]
 //   --only format,checks,clippy,rust,build,edge,www,fuzz   runs only the steps of these groups
 //   --strict       a skipped step is a failure (continuous integration)
-//   --times FILE   writes the time of each step as a Markdown table, for docs/test-times.md
-// Lanes run at once, the steps of a lane one after the other. A step starts after the step `tools`
-// and after the steps in its `after`. `wasm` and `native` use different directories of cargo, so
-// neither waits for the other's lock; a link with LTO uses one processor core only.
+//   --times FILE writes the time of each step as a Markdown table, for docs/test-times.md Lanes run
+//   in parallel, and the steps of a lane run one after the other. A step starts after the step
+//   `tools` and after the steps in its `after`. The lanes `wasm` and `native` use different target
+//   directories of cargo, so neither waits for the other's lock. Running both saves time, because
+//   linking with LTO uses only one processor core.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { instructions } from '../benches/instructions.mjs';
@@ -30,12 +31,12 @@ const RESULTS = fromRoot('build/test-results');
 
 /** Steps that must end before the specs run. */
 const BEFORE_SPECS = ['Worker with faults', 'console', 'command line', 'types'];
-/** Specs of the edge that run at once. They wait more than they compute. */
+/** Number of edge specs that run in parallel. They wait more than they compute. */
 const EDGE_WORKERS = 2;
 
 /**
- * Steps by name: lane, groups for `--only`, steps that must end first, and a body that returns the
- * reason if it skips anything.
+ * Steps by name: lane, groups for `--only`, steps that must end first, and a body. If the body
+ * skips anything, it returns the reason.
  */
 const STEPS = {
   tools: {
@@ -64,7 +65,8 @@ const STEPS = {
   size: { lane: 'wasm', groups: 'build', body: sizes },
   edge: { lane: 'edge', groups: 'edge', after: BEFORE_SPECS, body: edgeTests },
   www: { lane: 'www', groups: 'www', after: BEFORE_SPECS, body: consoleTests },
-  // These specs depend on the pace of clients, or use fixed ports: no other spec may run.
+  // No other spec may run at the same time, because these specs depend on the pace of clients or
+  // use fixed ports.
   'edge, timing': {
     lane: 'edge',
     groups: 'edge',
@@ -82,7 +84,8 @@ const cargo = (command, args, options = {}) => {
 };
 
 function cargoTest() {
-  // Simulations of campaigns take minutes in the build of the tests.
+  // Tests simulate campaigns with the optimised command line, because the test build would take
+  // minutes.
   const env = { HEDGEROW_RELEASE_CLI: COMMAND_LINE };
   return cargo('test', ['--workspace', '--exclude', 'hedgerow-baseline-rust'], { env });
 }
@@ -106,7 +109,7 @@ function prose() {
 }
 
 function clippyForWasm() {
-  // The stable toolchain, which cannot unwind in Wasm.
+  // Clippy runs with the stable toolchain, which cannot unwind in Wasm.
   const env = {
     RUSTFLAGS: wasmCargo().env.RUSTFLAGS.replace(' -Cpanic=unwind', ''),
     HEDGEROW_BUNDLE: fromRoot('src/worker/no_rules.json'),
@@ -166,20 +169,21 @@ async function fuzz() {
   const targets = files.map((file) => path.basename(file, '.rs'));
   if (!targets.length) throw new Failure('fuzz/fuzz_targets has no targets: expected files *.rs');
   await run('cargo', [`+${NIGHTLY}`, 'fuzz', 'build'], { label: 'cargo fuzz build', quiet: true });
-  // Each target has one thread: two run at once.
+  // Runs two targets in parallel, because each target uses only one thread.
   for (let index = 0; index < targets.length; index += 2) {
     await Promise.all(targets.slice(index, index + 2).map(fuzzTarget));
   }
 }
 
 async function fuzzTarget(target) {
-  // New inputs are written to the first directory, which git ignores; the second has the seeds.
+  // The fuzzer writes new inputs to the first directory, which git ignores. The second directory
+  // contains the seeds.
   const corpus = fromRoot('fuzz/corpus', target);
   mkdirSync(corpus, { recursive: true });
   const directories = [corpus, fromRoot('fuzz/seeds', target)];
   const inputs = directories.filter((directory) => existsSync(directory));
-  // An input of 64 KiB that takes twenty seconds, allocates 64 MB at once, or makes the process,
-  // with its sanitizer, exceed 1 GB, is a failure.
+  // Inputs have at most 64 KiB. An input fails if it takes 20 seconds, if one allocation exceeds 64
+  // MB, or if the process with its sanitizer exceeds 1 GB.
   const limits = ['-max_len=65536', '-timeout=20', '-malloc_limit_mb=64', '-rss_limit_mb=1024'];
   const flags = ['--', `-max_total_time=${FUZZ_SECONDS}`, ...limits];
   const label = `fuzz ${target} for ${FUZZ_SECONDS} s`;

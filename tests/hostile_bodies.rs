@@ -1,11 +1,11 @@
-//! Request bodies that are made to be expensive, for tests of work and memory.
+//! Request bodies that are made to be expensive to score, for tests of work and memory.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// A body that is made to be expensive.
+/// A body that is made to be expensive to score.
 pub struct HostileBody {
     pub name: &'static str,
     /// Value of `Content-Encoding`; empty for none.
@@ -13,7 +13,8 @@ pub struct HostileBody {
     pub bytes: Vec<u8>,
 }
 
-/// Returns bodies of about `size` bytes, compressed bodies of that many bytes before compression.
+/// Returns bodies of about `size` bytes. Most compressed bodies have about `size` bytes before
+/// compression; compressed blanks are larger.
 pub fn hostile_bodies(size: usize) -> Vec<HostileBody> {
     let plain = |name, bytes: String| HostileBody { name, encoding: "", bytes: bytes.into() };
     let mut bodies: Vec<HostileBody> = REPEATED_TEXT
@@ -80,8 +81,8 @@ fn fill(unit: &str, size: usize) -> String {
     unit.repeat(size / unit.len())
 }
 
-/// Returns a text that regexes search in vain: words with which matches begin, and one occurrence
-/// of the others.
+/// Returns a text in which regexes search without a match: it repeats words with which matches
+/// begin, and contains other required words only once, at its start.
 fn first_words(size: usize) -> String {
     let mut text = "an llm. response. function call dataset. the given prompt. ".to_owned();
     let mut state = 1_u32;
@@ -98,7 +99,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Returns a zstd frame of blocks that repeat a blank: four bytes for 128 KiB.
+/// Returns a zstd frame of about `size` bytes. Each block of four bytes decompresses to 128 KiB of
+/// blanks.
 fn zstd_blanks(size: usize) -> Vec<u8> {
     let block = ((128_u32 << 10) << 3 | 1 << 1).to_le_bytes();
     let blocks = [block[0], block[1], block[2], b' '].repeat(size / 4);
@@ -110,7 +112,7 @@ const BROTLI: &[u8] =
     b"\xcb\xff\xff\x3f\xf8\x25\x40\xe2\xb1\x40\x20\xf7\xfe\x2f\xff\xff\xff\xf0\x4b\
     \x00\xc4\x61\x11\x80\xee\xfd\x1f";
 
-/// Names, and texts that are repeated in one string.
+/// Name of a body, and the text that the body repeats in one string.
 const REPEATED_TEXT: &[(&str, &str)] = &[
     ("U+FDFA, 18 characters", "\u{fdfa}"),
     ("U+FDFB, 8 characters", "\u{fdfb}"),
@@ -140,7 +142,7 @@ const REPEATED_TEXT: &[(&str, &str)] = &[
     ),
 ];
 
-/// Names, and members that are repeated between a beginning and an end.
+/// Name of a body, its beginning, the JSON that the body repeats, and its end.
 const REPEATED_MEMBERS: &[(&str, &str, &str, &str)] = &[
     ("tiny parts", r#"{"messages":[{"content":["#, r#"{"text":"a"},"#, r#"""]}]}"#),
     ("parts of U+3300", r#"{"messages":[{"content":["#, "{\"text\":\"\u{3300}\"},", r#"""]}]}"#),

@@ -1,8 +1,8 @@
-//! Maximum memory of a bundle with any content, and of a request with any body: bytes allocated at
-//! once.
+//! Tests of maximum memory: the bytes that are allocated at the same time for a bundle with any
+//! content, and for a request with any body.
 //!
-//! A bundle is signed, but a signature does not prove that its author was careful. A body comes
-//! from anybody.
+//! Bundles and requests both need limits. A bundle is signed, but a signature does not prove that
+//! its author was careful. Any client can send a body.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -24,21 +24,21 @@ mod hostile_bodies;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// Whether bundles keep the limits of their content, or only [`MAX_BUNDLE_BYTES`].
-static KEEPS_LIMITS: AtomicBool = AtomicBool::new(false);
+/// Whether generated bundles respect all limits of their content, or only [`MAX_BUNDLE_BYTES`].
+static RESPECTS_CONTENT_LIMITS: AtomicBool = AtomicBool::new(false);
 
-/// Returns a bundle of as many pieces as fit between `before` and `after`.
+/// Returns a bundle with as many pieces between `before` and `after` as its limits allow.
 fn filled(before: &str, after: &str, piece: &mut dyn FnMut(usize) -> String) -> String {
     let mut text = before.to_owned();
     let max_len = MAX_BUNDLE_BYTES - after.len();
-    let keeps_limits = KEEPS_LIMITS.load(Ordering::Relaxed);
+    let respects_content_limits = RESPECTS_CONTENT_LIMITS.load(Ordering::Relaxed);
     let (mut containers, mut values, mut comparisons) = (0, 0, 0);
     for number in 0.. {
         let piece = piece(number);
         if text.len() + piece.len() + 1 > max_len {
             break;
         }
-        if keeps_limits {
+        if respects_content_limits {
             containers += piece.matches(['{', '[']).count();
             values += piece.matches(['{', '[', ',']).count() + 1;
             let max_comparisons = if piece.contains("regex") { 9_990 } else { 49_900 };
@@ -59,8 +59,13 @@ fn filled(before: &str, after: &str, piece: &mut dyn FnMut(usize) -> String) -> 
     text + after
 }
 
-/// Returns the first `count` pieces between `before` and `after`, of any length.
-fn some(before: &str, after: &str, count: usize, piece: &mut dyn FnMut(usize) -> String) -> String {
+/// Returns `before`, the first `count` pieces and `after`, without a limit of the length.
+fn with_count(
+    before: &str,
+    after: &str,
+    count: usize,
+    piece: &mut dyn FnMut(usize) -> String,
+) -> String {
     let pieces: Vec<String> = (0..count).map(piece).collect();
     format!("{before}{}{after}", pieces.join(","))
 }
@@ -87,7 +92,7 @@ fn regex(pattern: &str, literal: &str) -> String {
     format!(r#"{{"field":{{"field":"hedgerow.prompt.user","regex":{regex}}}}}"#)
 }
 
-/// Returns the number in letters, so that texts share few grams.
+/// Returns a number written in letters, so that texts have few character sequences in common.
 fn letters(mut number: usize, length: usize) -> String {
     let mut text = String::new();
     for _ in 0..length {
@@ -142,9 +147,9 @@ fn shapes() -> Vec<(&'static str, String)> {
             }),
         ),
         ("long literals", {
-            let keeps_limits = KEEPS_LIMITS.load(Ordering::Relaxed);
+            let respects_content_limits = RESPECTS_CONTENT_LIMITS.load(Ordering::Relaxed);
             let (count, length) =
-                if keeps_limits { (8, 127 << 10) } else { (1, MAX_BUNDLE_BYTES - 500) };
+                if respects_content_limits { (8, 127 << 10) } else { (1, MAX_BUNDLE_BYTES - 500) };
             selection(r#"{"any":["#, "]}", &mut |number| {
                 if number >= count {
                     return " ".repeat(MAX_BUNDLE_BYTES);
@@ -177,7 +182,8 @@ fn shapes() -> Vec<(&'static str, String)> {
             let signature = format!(r#"{SIGNATURE}"a":{test}}},"condition":{{"is":"a"}}}}"#);
             let before =
                 format!(r#"{HEAD}{signature}],"concepts":[{{"name":"a","rare":true,"terms":["#);
-            let max = if KEEPS_LIMITS.load(Ordering::Relaxed) { 29_000 } else { usize::MAX };
+            let max =
+                if RESPECTS_CONTENT_LIMITS.load(Ordering::Relaxed) { 29_000 } else { usize::MAX };
             filled(&before, "]}]}", &mut |number| match number {
                 number if number >= max => " ".repeat(MAX_BUNDLE_BYTES),
                 number => format!(r#""{}""#, letters(number, 12)),
@@ -215,7 +221,7 @@ fn shapes() -> Vec<(&'static str, String)> {
             ),
         ),
         ("conditions that repeat a selection", {
-            let pieces = some("", "", 20_000, &mut |number| string(&letters(number, 6)));
+            let pieces = with_count("", "", 20_000, &mut |number| string(&letters(number, 6)));
             filled(
                 &format!(r#"{HEAD}{SIGNATURE}"a":{{"any":[{pieces}]}}}},"condition":{{"any":["#),
                 &format!("]}}}}{TAIL}"),
@@ -237,8 +243,9 @@ fn shapes() -> Vec<(&'static str, String)> {
             }),
         ),
         ("ten thousand signatures with shared words", {
-            some(HEAD, TAIL, 9_999, &mut |number| {
-                let words = some("", "", 4, &mut |word| string(&letters(number + word * 7, 6)));
+            with_count(HEAD, TAIL, 9_999, &mut |number| {
+                let words =
+                    with_count("", "", 4, &mut |word| string(&letters(number + word * 7, 6)));
                 format!(r#"{SIGNATURE}"":{{"any":[{words}]}}}},"condition":{{"is":""}}}}"#)
             })
         }),
@@ -251,7 +258,7 @@ fn shapes() -> Vec<(&'static str, String)> {
     ];
     shapes.extend(lists());
     shapes.extend(policies());
-    if !KEEPS_LIMITS.load(Ordering::Relaxed) {
+    if !RESPECTS_CONTENT_LIMITS.load(Ordering::Relaxed) {
         shapes.extend(patterns());
     }
     shapes
@@ -304,7 +311,7 @@ fn policies() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Returns bundles with patterns that are large after parsing or after compilation.
+/// Returns bundles with regexes that are large after parsing or after compilation.
 fn patterns() -> Vec<(&'static str, String)> {
     let mut shapes = Vec::new();
     let pieces = [
@@ -336,7 +343,7 @@ fn patterns() -> Vec<(&'static str, String)> {
     shapes
 }
 
-/// The limits are tested one after the other, because both count all that is allocated.
+/// Tests the limits one after the other, because each test counts all allocations of the process.
 #[test]
 fn memory_is_bounded() {
     no_bundle_takes_more_than_the_compile_limit();
@@ -348,16 +355,17 @@ fn shipped_rules() -> Vec<u8> {
     hedgerow_sigma::build(std::path::Path::new(path)).unwrap()
 }
 
-/// Bytes that any request may take, in addition to three times what was sent.
+/// Bytes that a request may allocate in addition to three times the bytes that were sent.
 const REQUEST_ALLOWANCE: usize = 4 << 20;
 
-/// Bytes of the window that a brotli decoder allocates in addition, if the stream asks for it.
+/// Additional bytes of a brotli request: the window that the decoder allocates if the stream asks
+/// for it.
 const BROTLI_WINDOW_BYTES: usize = 4 << 20;
 
-/// Bytes that no request may exceed.
+/// Maximum bytes that any request may allocate.
 const MAX_REQUEST_BYTES: usize = 12 << 20;
 
-/// U+FDFA in four kilobytes of gzip once took 176 MB.
+/// Regression: four kilobytes of gzip that contained U+FDFA took 176 MB.
 fn no_request_takes_more_than_its_share() {
     let ruleset = Ruleset::load(&shipped_rules()).unwrap();
     ruleset.compile_regexes().unwrap();
@@ -369,7 +377,7 @@ fn no_request_takes_more_than_its_share() {
             .collect();
         rows.push(("prose", "", prose(size)));
         for (name, encoding, mut bytes) in rows {
-            // The host does not read more than the scan window.
+            // The Worker does not read more than the scan window.
             bytes.truncate(2 << 20);
             let peak = measure_request(&ruleset, encoding, &bytes);
             let window = if encoding == "br" { BROTLI_WINDOW_BYTES } else { 0 };
@@ -383,7 +391,7 @@ fn no_request_takes_more_than_its_share() {
     assert!(highest_share > 0.5, "{highest_share}: the bodies do not measure the limit");
 }
 
-/// Returns the bytes that a request takes at once, including its body.
+/// Returns the maximum bytes that are allocated at the same time for a request, including its body.
 fn measure_request(ruleset: &Ruleset, encoding: &str, body: &[u8]) -> usize {
     let headers = [("content-encoding".to_owned(), encoding.to_owned())];
     let indicators = Indicators::default();
@@ -395,7 +403,8 @@ fn measure_request(ruleset: &Ruleset, encoding: &str, body: &[u8]) -> usize {
         indicators: Some(&indicators),
         ..Envelope::default()
     };
-    // The caches of regexes belong to the ruleset: they are filled once.
+    // Fills the regex caches before the measurement, because they belong to the ruleset and not to
+    // the request.
     ruleset.assess(&envelope);
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
@@ -407,8 +416,8 @@ fn no_bundle_takes_more_than_the_compile_limit() {
     let rules = String::from_utf8(shipped_rules()).unwrap();
     let mut worst = measure("the shipped rules", &rules);
     let mut loaded = 0;
-    for keeps_limits in [false, true] {
-        KEEPS_LIMITS.store(keeps_limits, Ordering::Relaxed);
+    for respects_content_limits in [false, true] {
+        RESPECTS_CONTENT_LIMITS.store(respects_content_limits, Ordering::Relaxed);
         for (name, text) in shapes() {
             assert!(text.len() <= MAX_BUNDLE_BYTES, "{name}: {}", text.len());
             let measured = measure(name, &text);
@@ -426,7 +435,7 @@ fn no_bundle_takes_more_than_the_compile_limit() {
 
 struct Measured<'n> {
     name: &'n str,
-    /// Maximum bytes that were allocated at once.
+    /// Maximum bytes that were allocated at the same time.
     peak: usize,
     is_loaded: bool,
 }

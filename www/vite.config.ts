@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { defineConfig } from 'vite';
 
-// The rules are in a folder of their own: the Worker serves it only to authorised clients.
+// Puts the rules in a separate folder, which the Worker serves only to authorised clients.
 const assetFileNames = ({ names: [name] }: { names: string[] }) =>
   name?.endsWith('.json') ? 'rules/[name]-[hash][extname]' : 'assets/[name]-[hash][extname]';
 
@@ -13,7 +13,7 @@ export default defineConfig({
     outDir: path.join(import.meta.dirname, '../build/console/_hedgerow'),
     emptyOutDir: true,
     target: 'es2024',
-    // Assets are files: the Content-Security-Policy forbids inline content.
+    // Never inlines assets, because the Content-Security-Policy forbids inline content.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,

@@ -1,4 +1,5 @@
-//! A Worker that forwards every request and returns its answer: the baseline in Rust.
+//! A Rust Worker that only forwards every request and returns the response: a baseline of the
+//! benchmark.
 
 use js_sys::futures::JsFuture;
 use wasm_bindgen::JsCast;

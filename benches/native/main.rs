@@ -1,4 +1,4 @@
-//! Measures the phases of a request natively, for `npm run bench`. Reads `bundle.json`,
+//! Measures the phases of a request in a native build, for `npm run bench`. Reads `bundle.json`,
 //! `shipped.json`, `<text>-<bytes>.json` and the expensive bodies that `worst.json` lists from
 //! `HEDGEROW_BENCH_DIR`, and prints one JSON object per line.
 //!
@@ -52,7 +52,7 @@ fn main() {
         let phases: [(&str, &dyn Fn(u32) -> u32); 5] = [
             ("extract", &|times| bench.extract(times)),
             ("match", &|times| bench.matching(times)),
-            ("sketch", &|times| bench.sketch(times)),
+            ("sketch", &|times| bench.hash_text(times)),
             ("score", &|times| bench.score(times)),
             ("total", &|times| bench.run_all(times)),
         ];
@@ -78,7 +78,8 @@ fn main() {
     println!("{}", measure_flood(&shipped));
 }
 
-/// Measures the expensive bodies by the shipped rules, as far as they are scored.
+/// Measures scoring of the expensive bodies by the shipped rules. The files contain only the bytes
+/// within the scan window.
 fn measure_worst(directory: &Path, bundle: &[u8]) -> Vec<Value> {
     let bench = PhaseBench::new(bundle).expect("shipped.json is valid");
     let list = fs::read(directory.join("worst.json")).expect("worst.json is readable");
@@ -92,7 +93,8 @@ fn measure_worst(directory: &Path, bundle: &[u8]) -> Vec<Value> {
     rows.collect()
 }
 
-/// Floods a correlator with ten million template keys, in the default memory of a shard.
+/// Floods a correlator, which has the default memory of a shard, with ten million template keys.
+/// Returns its peak memory, time and accuracy as a JSON row.
 fn measure_flood(bundle: &[u8]) -> Value {
     let policy =
         hedgerow_core::Ruleset::load(bundle).expect("shipped.json is valid").policy().correlate;

@@ -1,5 +1,6 @@
-//! Searches for bodies that are expensive to score: random texts in random shapes, then changes of
-//! the most expensive ones. The cost is the time relative to prose of an equal size.
+//! Searches for bodies that are expensive to score. Tries random texts in random JSON shapes, and
+//! random changes of the most expensive bodies found so far. The cost of a body is its scoring time
+//! relative to prose of equal size.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 /// Bytes of each body before compression.
 const BODY_BYTES: usize = 256 << 10;
-/// Number of expensive bodies that are kept and changed.
+/// Number of the most expensive bodies that the search keeps and changes.
 const KEPT: usize = 12;
 
 /// Pieces of text: escapes, expanding characters, marks, look-alikes, white space, and ASCII.
@@ -81,7 +82,8 @@ const ATOMS: &[&str] = &[
     "1",
 ];
 
-/// Shapes of a body: beginning, before and after each repetition of the text, end.
+/// Shapes of a body: its beginning, the JSON before each repetition of the text, the JSON after
+/// each repetition, and the end of the body.
 const SHAPES: &[[&str; 4]] = &[
     [r#"{"messages":[{"role":"user","content":""#, "", "", r#""}]}"#],
     [r#"{"messages":[{"role":"user","content":["#, r#"{"text":""#, r#""},"#, r#"""]}]}"#],
@@ -109,7 +111,7 @@ enum Encoding {
 #[derive(Clone, Debug)]
 struct Candidate {
     shape: usize,
-    /// Text of one repetition, as in JSON.
+    /// Text of one repetition, escaped for a JSON string.
     unit: String,
     /// Repetitions of the unit in one string.
     repeats: usize,
@@ -117,7 +119,7 @@ struct Candidate {
     cost: f64,
 }
 
-/// Random numbers: a linear congruential generator.
+/// A linear congruential generator of random numbers.
 struct Random(u64);
 
 impl Random {
@@ -161,7 +163,7 @@ pub fn search(bundle: &[u8], seconds: u64) {
         if !is_known
             && best.len().checked_sub(KEPT).is_none_or(|_| candidate.cost > best[KEPT - 1].cost)
         {
-            // A second measurement removes most of the noise.
+            // Measures again and takes the lower cost, because noise can only increase a time.
             candidate.cost = candidate.cost.min(time(&bench, &body, 9) / prose_seconds(&bench));
             best.retain(|known| !known.is_like(&candidate) || known.cost > candidate.cost);
             best.push(candidate);
@@ -214,8 +216,8 @@ impl Candidate {
         changed
     }
 
-    /// Returns whether two recipes differ at most in the number of repetitions and the order of
-    /// their text.
+    /// Returns whether two recipes differ at most in the number of repetitions, and in how often
+    /// and in which order the characters of their text occur.
     fn is_like(&self, other: &Self) -> bool {
         let sorted = |text: &str| {
             let mut chars: Vec<char> = text.chars().collect();
@@ -247,7 +249,7 @@ impl Candidate {
     }
 }
 
-/// Returns a piece of text: an atom, a literal of the rules, or a part of one.
+/// Returns a piece of text: an atom, a literal of the rules, or the beginning of a literal.
 fn piece(words: &[String], random: &mut Random) -> String {
     match random.below(4) {
         0 => random.pick(words).clone(),
@@ -260,7 +262,7 @@ fn piece(words: &[String], random: &mut Random) -> String {
     }
 }
 
-/// Returns the least seconds of `runs` runs.
+/// Returns the time of the fastest of `runs` runs, in seconds.
 fn time(bench: &PhaseBench, body: &[u8], runs: u32) -> f64 {
     let timed = |_| {
         let start = Instant::now();
@@ -291,7 +293,7 @@ fn literals(bundle: &Value) -> Vec<String> {
             _ => {}
         }
     }
-    // The texts are parts of strings of JSON.
+    // `SHAPES` insert the texts into JSON strings without escaping them.
     found.retain(|text| !text.is_empty() && !text.contains(['"', '\\']));
     found
 }

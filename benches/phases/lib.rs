@@ -1,4 +1,4 @@
-//! The phases of a request as loops, for the native benchmark and the benchmark in Wasm.
+//! Loops over each phase of a request. The native benchmark and the Wasm benchmark call them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
@@ -15,8 +15,8 @@ use hedgerow_core::keyed_hash::{HashKey, fmix64};
 use hedgerow_core::matching::Matcher;
 use hedgerow_core::{Decision, Ruleset, extract};
 
-/// Phases over one chat body. Each phase runs `times` times and returns a checksum, so that the
-/// compiler cannot remove its work.
+/// The phases of scoring one chat body. Each method runs its phase `times` times and returns a
+/// checksum, so that the compiler cannot remove the work.
 #[derive(Debug)]
 pub struct PhaseBench {
     ruleset: Ruleset,
@@ -24,8 +24,8 @@ pub struct PhaseBench {
     headers: Vec<(String, String)>,
 }
 
-/// Parses and compiles a bundle, with `compile_regexes` every regex, too: the work of loading a
-/// release. Returns the number of signatures.
+/// Parses and compiles a bundle, as an isolate does to load a release. With `compile_regexes`, also
+/// compiles every regex. Returns the number of signatures.
 ///
 /// # Errors
 /// If the bundle is invalid.
@@ -37,8 +37,8 @@ pub fn reload(bundle: &[u8], compile_regexes: bool) -> Result<usize, hedgerow_co
     Ok(black_box(&ruleset).signatures().len())
 }
 
-/// Parses indicators: the work of loading them after the platform has verified their HMAC.
-/// Returns their number.
+/// Parses indicators, as an isolate does after the platform has verified their HMAC. Returns their
+/// number.
 ///
 /// # Errors
 /// If `bytes` are not packed indicators.
@@ -46,7 +46,7 @@ pub fn parse_indicators(bytes: &[u8]) -> Result<usize, hedgerow_core::Error> {
     Ok(black_box(&Indicators::decode(bytes)?).len())
 }
 
-/// Returns `count` encoded indicators whose keys spread over all `u64`.
+/// Returns `count` encoded indicators whose keys are spread evenly over all `u64` values.
 pub fn synthetic_indicators(count: u32) -> Vec<u8> {
     let mut indicators = Indicators::default();
     for index in 0..count {
@@ -60,8 +60,8 @@ pub fn synthetic_indicators(count: u32) -> Vec<u8> {
 /// The result of a flood of template keys.
 #[derive(Debug)]
 pub struct KeyFloodReport {
-    /// Requests. One in `SHARED_REQUEST_INTERVAL` repeats the keys of a shared template; the
-    /// others have keys of their own.
+    /// Number of requests. One in `SHARED_REQUEST_INTERVAL` repeats the keys of a shared template.
+    /// Each other request has new keys.
     pub requests: u32,
     /// Peak memory of the correlator, in bytes.
     pub max_bytes: usize,
@@ -75,17 +75,18 @@ pub struct KeyFloodReport {
 
 /// Number of templates that many accounts share.
 const SHARED_TEMPLATES: u64 = 8;
-/// Requests per request of a shared template.
+/// One in this many requests is a request of a shared template.
 const SHARED_REQUEST_INTERVAL: u64 = 50;
 /// Accounts that send shared templates.
 const SHARED_ACCOUNTS: u64 = 600;
 /// Number of template keys of a request.
 const KEYS_PER_REQUEST: u64 = hedgerow_core::template::MAX_KEYS as u64;
-/// Requests per second of the flood's own time.
+/// Requests per second of the simulated clock.
 const REQUESTS_PER_SECOND: u64 = 40;
 
-/// Floods a correlator of a bundle's rules with `key_count` template keys that one account sends
-/// once, mixed with a few keys that hundreds of accounts share. `memory_limit` is in bytes.
+/// Floods a correlator, which uses a bundle's rules, with `key_count` template keys. Each of these
+/// keys occurs once, from one account. Among them are a few keys that hundreds of accounts share.
+/// `memory_limit` is in bytes.
 ///
 /// # Errors
 /// If the bundle is invalid.
@@ -135,7 +136,7 @@ pub fn run_key_flood(
     })
 }
 
-/// The indexes in a plan to which the observations of a flood refer.
+/// Indexes in a correlation plan that the observations of a flood contain.
 struct FloodIndexes {
     template_field: u16,
     /// The `traffic_*` signatures of ordinary requests.
@@ -157,7 +158,7 @@ impl FloodIndexes {
 /// A request of a flood.
 struct FloodRequest {
     index: u64,
-    /// Number of the shared template, if the request repeats one.
+    /// Number of the shared template whose keys the request repeats, if any.
     shared_template: Option<u64>,
     /// Keyed hash of the account.
     account: u64,
@@ -243,8 +244,8 @@ impl PhaseBench {
         black_box(sum)
     }
 
-    /// Sketches the text: its template keys and digest, as correlations need them.
-    pub fn sketch(&self, times: u32) -> u32 {
+    /// Sketches the text: computes the template keys and the digest that correlations need.
+    pub fn hash_text(&self, times: u32) -> u32 {
         let mut sum = 0_u32;
         let key = HashKey::default();
         self.with_request(&mut |_, request, _| {

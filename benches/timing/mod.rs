@@ -1,9 +1,9 @@
-//! Timing for the native benchmarks.
+//! Timing loop of the native benchmarks.
 
 use std::time::Instant;
 
-/// Returns the microseconds per run: the median of nine rounds of at least 20 ms each. `run` takes
-/// the number of its runs.
+/// Returns the microseconds per run: the median of nine rounds of at least 20 ms each. The argument
+/// of `run` is the number of runs.
 pub fn median(run: &dyn Fn(u32) -> u32) -> f64 {
     let mut times = 1_u32;
     let timed = |times: u32| {

@@ -1,7 +1,7 @@
 //! Fuzzes extraction: for any bytes at any endpoint, scoring and degrading return a result.
 //!
 //! Scores are within 0 to 100, evidence is within the body, and degrading a degraded body changes
-//! nothing. Decompression, normalised text and work keep their limits.
+//! nothing. Decompressed bodies, normalised text and work do not exceed their limits.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -23,7 +23,7 @@ static RULESET: LazyLock<Ruleset> = LazyLock::new(|| {
     Ruleset::load(&rules).expect("the bundle of the shipped rules is valid")
 });
 
-/// Paths of the built-in routes, one for each form of body.
+/// Paths of built-in routes, one for each kind of request body.
 
 const PATHS: &[&str] = &[
     "/v1/chat/completions",
@@ -39,7 +39,7 @@ const PATHS: &[&str] = &[
     "/model/m/invoke",
 ];
 
-// The rules load before the first input, whose time is limited.
+// Loads the rules before the first input, because the time limit of an input would include loading.
 fuzz_target!(init: { LazyLock::force(&RULESET); }, |input: (u8, u8, &[u8])| {
     let (path, encoding, body) = input;
     let encodings = ["identity", "gzip", "deflate", "gzip, deflate", "br", "zstd", "zstd, gzip"];
@@ -71,8 +71,8 @@ fn check_assessment(envelope: &Envelope<'_>, encoding: &str) {
     let Some(assessment) = RULESET.assess(envelope) else { return };
     assert!((0.0..=100.0).contains(&assessment.score.probability));
     let body = envelope.body;
-    // In a decompressed body, or one converted from UTF-16 or UTF-32, evidence has the offsets of
-    // the result, which may be longer than the body.
+    // If the body was decompressed, or converted from UTF-16 or UTF-32, the evidence has offsets
+    // into the result, which can be longer than the received body.
     let has_body_offsets = Body::new(body, Some(encoding), &Limits::default()).is_unmodified();
     for evidence in assessment.hits.iter().flat_map(|hit| &hit.evidence) {
         assert!(evidence.start <= evidence.end);
@@ -82,14 +82,14 @@ fn check_assessment(envelope: &Envelope<'_>, encoding: &str) {
     }
 }
 
-/// Checks that work and text are in proportion to the decoded body, and that the decoded body is in
-/// proportion to what was received.
+/// Checks that work and text are at most proportional to the decoded body, and that the decoded
+/// body is at most proportional to the received bytes.
 fn check_cost(envelope: &Envelope<'_>, encoding: &str) {
     let limits = Limits::default();
     let received = envelope.body.len();
     let body = Body::new(envelope.body, Some(encoding), &limits);
     let length = body.bytes().len();
-    // A byte of UTF-16 becomes at most one and a half.
+    // The conversion of UTF-16 to UTF-8 makes a body at most 1.5 times as long.
     assert!(length <= max_inflated(received, &limits).max(2 * received) + 4, "{length}");
     let mut matcher = RULESET.program().matcher();
     let headers = RULESET.program().header_bits(envelope.headers);
@@ -104,7 +104,7 @@ fn check_cost(envelope: &Envelope<'_>, encoding: &str) {
     }
 }
 
-/// Checks a body as a message of each kind of WebSocket.
+/// Checks the body as a message of each WebSocket API.
 fn check_messages(body: &[u8]) {
     let headers = [("upgrade".to_owned(), "websocket".to_owned())];
     for (path, endpoint) in [

@@ -1,6 +1,7 @@
-//! Fuzzes loading: for any bytes as bundle, release, signature or rule file, loading returns.
+//! Fuzzes loading: any bytes can be loaded as bundle, release, signature or rule file without a
+//! panic.
 //!
-//! A bundle that loads can score a request, and no signature verifies.
+//! If a bundle loads, it can score a request. No minisign signature verifies.
 #![no_main]
 
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
@@ -37,5 +38,5 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// A public key whose secret key was not kept.
+/// A public key whose secret key was deleted, so that nobody can make a valid signature.
 const KEY: &str = "RWSwXZ1oevXIPBMZQjHJ8jkLDVhohLQQtj3s2xG+oZjEg3FuDIA6V2wT";

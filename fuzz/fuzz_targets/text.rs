@@ -1,9 +1,9 @@
-//! Fuzzes text processing: the fast implementations return what the plain ones return.
+//! Fuzzes text processing: the fast implementations return the same results as simple ones.
 //!
-//! - The scanner finds the literals that a search for each of them finds.
-//! - A JSON string that is normalised in blocks equals the string normalised in pieces, and has an
-//!   equal source map. Its length is bounded.
-//! - Text that is normalised in one run equals text normalised character by character.
+//! - The scanner finds the same literals as a separate search for each literal.
+//! - Normalising a JSON string in blocks gives the same text and the same source map as normalising
+//!   it in pieces. The length of the text is bounded.
+//! - Normalising a text in one run gives the same result as normalising it character by character.
 #![no_main]
 
 use hedgerow_core::extract::raw_string::{RawString, Sink};
@@ -18,14 +18,15 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     compose(&String::from_utf8_lossy(text));
 });
 
-/// Compares the scanner with a search for each literal. `literals` has one literal per line; lines
-/// that are not UTF-8 are left out.
+/// Compares the scanner with a search for each literal. `literals` has one literal per line. Skips
+/// lines that are not UTF-8 or too short.
 fn scan(literals: &[u8], text: &[u8]) {
     let lines = literals.split(|byte| *byte == b'\n');
     let lines = lines.filter_map(|line| std::str::from_utf8(line).ok());
     let lines = lines.filter(|line| line.len() >= MIN_LITERAL_BYTES);
     let literals: Vec<String> = lines.take(64).map(str::to_owned).collect();
-    // The text gets a part of every literal, then all of it.
+    // Appends a prefix of each literal and the whole literal, so that the text has near misses and
+    // matches.
     let mut text = text.to_vec();
     for (index, literal) in literals.iter().enumerate() {
         let cut = text.get(index).map_or(0, |byte| usize::from(*byte)) % (literal.len() + 1);
@@ -57,7 +58,7 @@ fn normalize(text: &[u8]) {
     raw.decode(&mut normalizer);
     assert_eq!(fast_edges, normalizer.finish_with_edges());
     assert_eq!(fast, plain);
-    // An invalid byte becomes three, and a character at most four characters of its own size.
+    // An invalid byte becomes three bytes. A character expands to at most four times its bytes.
     assert!(fast.len() <= 4 * text.len() + 4, "{} bytes become {}", text.len(), fast.len());
     let limit = fast.len() / 2;
     let mut limited = String::new();
@@ -75,8 +76,8 @@ fn normalize(text: &[u8]) {
     }
 }
 
-/// Compares normalisation of one run, which looks most characters up, with normalisation character
-/// by character, which composes them.
+/// Compares normalisation of a whole run with normalisation character by character. Normalisation
+/// of a run looks most characters up in tables. Normalisation by character composes each character.
 fn compose(text: &str) {
     let normalized = |feed: &dyn Fn(&mut Normalizer<'_>)| {
         let mut out = String::new();

@@ -1,7 +1,7 @@
 //! Fuzzes the wire formats between isolates, correlators and the registry, and stored snapshots.
 //!
-//! Decoding any bytes returns, observations are counted in bounded memory, and decoded indicators
-//! encode to the bytes they came from.
+//! Decoding never panics. Observations are counted in bounded memory. Decoded indicators encode to
+//! the same bytes again.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 
 /// Memory limit of a correlator, in bytes.
 const MEMORY_LIMIT: usize = 1 << 20;
-/// Time of all observations, in seconds since the epoch.
+/// Time at which all observations are counted, in seconds since the epoch.
 const NOW: u32 = 1_800_000_000;
 
 static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| {
@@ -25,7 +25,7 @@ static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| {
     Arc::clone(ruleset.plan())
 });
 
-// The rules load before the first input, whose time is limited.
+// Loads the rules before the first input, because the time limit of an input would include loading.
 fuzz_target!(init: { LazyLock::force(&PLAN); }, |input: (u8, &[u8])| {
     let (kind, bytes) = input;
     match kind % 3 {
@@ -33,7 +33,8 @@ fuzz_target!(init: { LazyLock::force(&PLAN); }, |input: (u8, &[u8])| {
             let Ok(batch) = Batch::decode(bytes) else { return };
             let observations = batch.observations(&PLAN);
             assert!(observations.len() <= MAX_BATCH_OBSERVATIONS);
-            count(Correlator::new(Arc::clone(&PLAN), Shard::ALL, MEMORY_LIMIT), &observations);
+            let correlator = Correlator::new(Arc::clone(&PLAN), Shard::ALL, MEMORY_LIMIT);
+            check_counting(correlator, &observations);
         }
         1 => {
             let Ok(indicators) = Indicators::decode(bytes) else { return };
@@ -53,15 +54,15 @@ fuzz_target!(init: { LazyLock::force(&PLAN); }, |input: (u8, &[u8])| {
                     proven: true,
                     ..Observation::default()
                 };
-                count(correlator, &[observation]);
+                check_counting(correlator, &[observation]);
             }
         }
     }
 });
 
-/// Counts observations in bounded memory. The partitions of the correlator can be merged into
-/// another one.
-fn count(mut correlator: Correlator, observations: &[Observation]) {
+/// Counts observations, and checks that memory stays bounded and that another correlator can merge
+/// the encoded partitions.
+fn check_counting(mut correlator: Correlator, observations: &[Observation]) {
     let mut firings = Vec::new();
     for observation in observations {
         correlator.observe(observation, NOW, &mut firings);

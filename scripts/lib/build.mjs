@@ -1,6 +1,6 @@
 // Builds the Worker, the Wasm module of the console, the console and the command line. Cargo
-// compiles only changed crates; a stamp file with the recipe of the build skips all later steps
-// (wasm-bindgen, wasm-opt, esbuild) if no input is newer.
+// compiles only changed crates. A stamp file contains the recipe of the last build: if the recipe
+// is equal and no input is newer, all later steps (wasm-bindgen, wasm-opt, esbuild) are skipped.
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Failure, fromRoot, run, toolEnv, tryCapture } from './proc.mjs';
@@ -9,7 +9,8 @@ import { bytesByCrate, gzipSize } from './wasm.mjs';
 
 /**
  * Cargo profiles for Wasm. `release` is for deployment; `development` compiles in half the time and
- * skips wasm-opt. HEDGEROW_PROFILE selects a profile, also for the build that `wrangler dev` runs.
+ * skips wasm-opt. The environment variable HEDGEROW_PROFILE selects a profile, also in the build
+ * that `wrangler dev` runs.
  */
 const PROFILES = {
   release: { cargo: 'wasm', optimize: true },
@@ -54,8 +55,8 @@ function profileSettings(profile) {
 }
 
 /**
- * Builds the Worker: `<out>/index.js` and `<out>/index_bg.wasm`. `keepNames` skips wasm-opt, which
- * removes the names of functions.
+ * Builds the Worker: `<out>/index.js` and `<out>/index_bg.wasm`. `keepNames` keeps the names of
+ * functions: it skips wasm-opt, which would remove them.
  */
 export async function buildWorker({
   out = 'build',
@@ -89,13 +90,17 @@ export async function buildWorker({
   writeFileSync(stampOf(out), recipe);
 }
 
-/** Builds a Worker that panics on request and rejects requests that it cannot score, for tests. */
+/**
+ * Builds a Worker for tests, with fault injection: a request can make it panic. Its rules have
+ * `fail_closed`, so it rejects requests that it cannot score.
+ */
 export const buildFaultInjection = () =>
   buildWorker({
     out: 'build-faults',
     features: ['fault-injection'],
     rules: fromRoot('tests/fixtures/strict'),
-    // This profile shares the compiled dependencies of the Worker. wasm-opt takes too long here.
+    // The Worker uses the same profile, so its compiled dependencies are reused. `keepNames` skips
+    // wasm-opt, which takes too long for a test build.
     profile: 'release',
     keepNames: true,
   });
@@ -126,7 +131,7 @@ async function workerBuild(
   });
 }
 
-/** Builds the smallest Rust Worker, a baseline for benchmarks: `build/baseline-rust/index.js`. */
+/** Builds the Rust baseline of the benchmarks, a minimal Worker: `build/baseline-rust/index.js`. */
 export async function buildBaseline() {
   const out = 'build/baseline-rust';
   const recipe = 'baseline-rust';
@@ -198,8 +203,9 @@ export async function buildConsole({ rules = shippedRules(), profile = defaultPr
 }
 
 /**
- * Optimises a Wasm module in place and removes the names of its functions. LLVM has inlined across
- * crates before: inlining again takes three quarters of the time, and makes the module larger.
+ * Optimises a Wasm module in place and removes the names of its functions. Skips inlining, because
+ * LLVM has already inlined across crates. Inlining again would take three quarters of the time of
+ * wasm-opt, and would make the module larger.
  */
 async function optimize(wasm) {
   const enabled = WASM_FEATURES.map((feature) => `--enable-${feature}`);
@@ -210,10 +216,10 @@ async function optimize(wasm) {
 
 const targetDirectory = () => process.env.CARGO_TARGET_DIR ?? fromRoot('target');
 
-/** Path of the command line, optimised. */
+/** Path of the optimised binary of the command line. */
 export const COMMAND_LINE = path.join(targetDirectory(), 'release/hedgerow');
 
-/** Builds the command line, optimised. */
+/** Builds the command line with optimisation, unless the binary is newer than its sources. */
 export async function buildCommandLine() {
   const built = statSync(COMMAND_LINE, { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (CLI_INPUTS.every((input) => newest(fromRoot(input)) < built)) return;
@@ -232,7 +238,7 @@ function isFresh(out, product, recipe, inputs) {
   return inputs.every((input) => newest(path.isAbsolute(input) ? input : fromRoot(input)) < built);
 }
 
-/** Returns the latest time of change of a file, or of all files in a folder, in ms. */
+/** Returns the latest modification time of a file, or of all files in a folder, in ms. */
 function newest(file) {
   const stat = statSync(file, { throwIfNoEntry: false });
   if (!stat) return 0;

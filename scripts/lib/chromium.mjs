@@ -1,4 +1,4 @@
-// Finds an installed Chromium: Playwright's own is not on the package registries.
+// Finds an installed Chromium, because package registries do not have Playwright's own Chromium.
 import { existsSync } from 'node:fs';
 
 const CANDIDATES = [
@@ -8,7 +8,7 @@ const CANDIDATES = [
   '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
 ];
 
-/** Flags for a headless run as root that asks no server on the internet for anything. */
+/** Flags for a headless run as root that contacts no server on the internet. */
 export const CHROMIUM_FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -19,6 +19,9 @@ export const CHROMIUM_FLAGS = [
   '--disable-sync',
 ];
 
-/** Returns the path of Chromium: CHROMIUM, or a usual path. Undefined if none exists. */
+/**
+ * Returns the path of Chromium: the environment variable CHROMIUM, or a usual path. Returns
+ * undefined if no such file exists.
+ */
 export const chromium = () =>
   [process.env.CHROMIUM, ...CANDIDATES].find((file) => file && existsSync(file));

@@ -1,5 +1,5 @@
-// The guide that `npm start` prints. tests/edge/demo.spec.ts sends its requests, and checks that
-// their outcomes are as described.
+// The guide that `npm start` prints. tests/edge/demo.spec.ts sends the requests of the guide, and
+// checks that the outcomes are as the guide describes.
 
 const request = (headers, body) => ({
   path: '/v1/chat/completions',

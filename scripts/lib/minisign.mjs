@@ -1,12 +1,13 @@
-// Makes a minisign key pair without a passphrase, for local use: `npm start` must not wait until
-// the command line is compiled. Formats: https://jedisct1.github.io/minisign/
+// Makes a minisign key pair without a passphrase, for local use. `npm start` does not use `hedgerow
+// keygen`, because it would have to wait until the command line is compiled. Formats:
+// https://jedisct1.github.io/minisign/
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { blake2b } from '@noble/hashes/blake2.js';
 
 /** Bytes of a DER envelope before a raw Ed25519 key. */
 const SPKI_HEADER = 12;
 const PKCS8_HEADER = 16;
-/** Key derivation is off: salt and limits are zero. */
+/** Salt and limits of the key derivation: zero, because the key has no passphrase. */
 const NO_DERIVATION = Buffer.alloc(32 + 8 + 8);
 
 /** Returns the texts of two key files: `{ secret, public }`. */

@@ -1,4 +1,4 @@
-// Child processes: runs them, captures their output, and ends them with their own children. Uses
+// Runs child processes, captures their output, and ends them together with their own children. Uses
 // Node built-ins only.
 import { spawn, spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -18,16 +18,16 @@ export function toolEnv(extra = {}) {
   };
 }
 
-/** An expected failure. Its message has a remedy; it is printed without a stack. */
+/** An expected failure. Its message contains a remedy, and is printed without a stack trace. */
 export class Failure extends Error {}
 
-/** Formats a duration. */
+/** Formats a duration, such as `3.2 s` or `2 min 5 s`. */
 export function seconds(ms) {
   if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
   return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
 }
 
-/** Returns the output of a command, or null if it is missing or fails. */
+/** Returns the output of a command, or null if the command is missing or fails. */
 export function tryCapture(cmd, args, options = {}) {
   const spawned = { cwd: ROOT, encoding: 'utf8', env: toolEnv(), ...options };
   const { status, stdout } = spawnSync(cmd, args, spawned);
@@ -73,7 +73,10 @@ export const stopAll = () => Promise.all([...children].map((child) => stop(child
 
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 };
 
-/** Ends every child before this process ends by a signal or an uncaught exception. */
+/**
+ * Installs handlers for signals and uncaught exceptions, which end every child before this process
+ * ends.
+ */
 export function endChildrenOnSignal(before = () => {}) {
   let ending = false;
   const end = async (code) => {
@@ -91,9 +94,9 @@ export function endChildrenOnSignal(before = () => {}) {
 }
 
 /**
- * Runs a command to its end; throws if it fails. `quiet` shows a line with the elapsed time, and
- * prints the output only if the command fails; if it succeeds, only the matches of `summary` (a
- * global regular expression).
+ * Runs a command to its end. Throws if the command fails. With `quiet`, shows a line with the
+ * elapsed time, and prints the whole output only if the command fails. If it succeeds, prints only
+ * the matches of `summary`, a global regular expression.
  */
 export async function run(
   cmd,
@@ -127,8 +130,8 @@ export async function run(
 }
 
 /**
- * Shows a label with the elapsed time: on a terminal, one line that changes each second; elsewhere,
- * a line per minute. Returns a function that ends it.
+ * Shows a label with the elapsed time: on a terminal, in one line that changes each second;
+ * elsewhere, in a new line per minute. Returns a function that stops the display.
  */
 function tick(label) {
   const began = Date.now();

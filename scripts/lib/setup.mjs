@@ -9,22 +9,25 @@ import { hasNightly, hasWasmTarget, NIGHTLY, nightlyInstall, WASM_TARGET } from 
 const WORKER_BUILD = '0.8.7';
 const CARGO_FUZZ = '0.13.2';
 
-/** Number of locked versions of a tool's dependencies that the registry may lack. */
+/** Maximum number of a tool's locked dependencies whose version may be missing in the registry. */
 const MAX_MISSING = 5;
 
-/** Environment that compiles tools without optimisation: they run for seconds, it takes minutes. */
+/**
+ * Environment that compiles tools without optimisation, which would take minutes. The tools run
+ * only for seconds.
+ */
 const UNOPTIMIZED = {
   CARGO_PROFILE_RELEASE_OPT_LEVEL: '0',
   CARGO_PROFILE_RELEASE_LTO: 'off',
   CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '16',
   CARGO_PROFILE_RELEASE_DEBUG: '0',
-  // All tools have one directory, so that shared crates compile once.
+  // All tools use one target directory, so that shared crates are compiled once.
   CARGO_TARGET_DIR: fromRoot('.tools/target'),
 };
 
 /**
- * Prepares the machine for builds, and with `tests` for `npm test`. With `strict` (continuous
- * integration), throws if the pinned nightly cannot be installed.
+ * Installs the tools for builds and, with `tests`, also the tools for `npm test`. With `strict`
+ * (continuous integration), throws if the pinned nightly cannot be installed.
  */
 export async function setup({ tests = false, strict = false } = {}) {
   requireCargo();
@@ -92,7 +95,7 @@ function wasmBindgenVersion() {
 
 /** Installs a command at a pinned version, with the versions in the command's lock file. */
 async function cargoInstall(crate, version, binary = crate) {
-  // Cargo lists installed crates there.
+  // Cargo records installed crates in this file.
   const record = fromRoot('.tools/.crates.toml');
   const entry = `"${crate} ${version} (`;
   const isRecorded = existsSync(record) && readFileSync(record, 'utf8').includes(entry);
@@ -114,9 +117,9 @@ async function cargoInstall(crate, version, binary = crate) {
 }
 
 /**
- * Returns a copy of a crate's source whose lock file has only versions that the registry has, or
- * null if the lock file is not the problem. A registry mirror can lag and lack a version. Changes
- * only the missing packages, and prints each change.
+ * Makes a copy of a crate's source, and changes the versions in its lock file that the registry
+ * does not have. Such versions are missing if a registry mirror is out of date. Prints each change.
+ * Returns the path of the copy, or null if the lock file is not the problem.
  */
 function repairLock(crate, version) {
   const cargoHome = process.env.CARGO_HOME ?? path.join(homedir(), '.cargo');

@@ -19,7 +19,7 @@ const INSTALL_NIGHTLY = [
   WASM_TARGET,
 ];
 
-/** The installation of the nightly: arguments of rustup, and the command for a user to type. */
+/** How to install the nightly: arguments of rustup, and a command for the user. */
 export const nightlyInstall = {
   args: INSTALL_NIGHTLY,
   remedy: `rustup ${INSTALL_NIGHTLY.join(' ')}`,
@@ -30,7 +30,7 @@ export const nightlyInstall = {
  * target.
  */
 export function hasNightly() {
-  // This question must not make rustup install the toolchain.
+  // Prevents rustup from installing the toolchain because of this query.
   const env = toolEnv({ RUSTUP_AUTO_INSTALL: '0' });
   const sysroot = tryCapture('rustc', [`+${NIGHTLY}`, '--print', 'sysroot'], { env });
   if (!sysroot) return false;
@@ -54,10 +54,11 @@ export function wasmCargo() {
   return {
     toolchain: [`+${NIGHTLY}`],
     flags: ['-Z', 'build-std=std,panic_unwind'],
-    // The flags are in the order of worker-build: the two Wasm modules then share dependencies.
+    // The flags are in the same order as in worker-build, so that the Worker and the Wasm module of
+    // the console share compiled dependencies.
     env: { RUSTFLAGS: `${simd} -Cpanic=unwind`, WASM_BINDGEN_USE_JS_SYS: '1' },
   };
 }
 
-/** A directory for PATH: in it, worker-build finds the pinned nightly under the name `nightly`. */
+/** A directory for PATH. It makes worker-build use the pinned nightly if it asks for `nightly`. */
 export const TOOLCHAIN_SHIM = fromRoot('scripts/toolchain-shim');

@@ -1,9 +1,13 @@
-// Measures a Wasm module: bytes of code by crate, which its name section shows, and bytes of data.
+// Measures a Wasm module: bytes of code by crate, and bytes of data. The name section of the module
+// shows the crate of each function.
 import { gzipSync } from 'node:zlib';
 
 const SECTION = { import: 2, code: 10, data: 11 };
 
-/** Returns the bytes of code by crate, and of data, of a module with names; largest first. */
+/**
+ * Returns the bytes of code by crate and the bytes of data, largest first. The module must have a
+ * name section.
+ */
 export function bytesByCrate(wasm) {
   const reader = new Reader(wasm);
   const sizes = [];
@@ -39,14 +43,14 @@ function crateOf(name) {
   return crates.find((crate) => crate.startsWith('hedgerow')) ?? crates[0] ?? 'other';
 }
 
-/** A reader of the parts that are needed: https://webassembly.github.io/spec/core/binary/ */
+/** A reader of some parts of a Wasm module: https://webassembly.github.io/spec/core/binary/ */
 class Reader {
   constructor(bytes) {
     this.bytes = bytes;
     this.at = 8;
   }
 
-  /** Yields the number and the end of each section. Skips the bytes that are not read. */
+  /** Yields the id and the end of each section. Skips the bytes that the caller does not read. */
   *sections() {
     while (this.at < this.bytes.length) {
       const id = this.bytes[this.at++];
@@ -81,7 +85,8 @@ class Reader {
       this.text();
       const kind = this.bytes[this.at++];
       if (kind === 0) functions++;
-      // One byte comes first: the type of a table or a global, the attribute of a tag.
+      // Each `at++` skips one byte: the type of a table or a global, the mutability of a global, or
+      // the attribute of a tag.
       if (kind === 0) this.number();
       if (kind === 1 || kind === 4) this.at++;
       if (kind === 1 || kind === 2) this.limits();
@@ -97,7 +102,7 @@ class Reader {
     if (flags & 1) this.number();
   }
 
-  /** Returns the bytes of each function's body. */
+  /** Returns the size of each function's body in bytes. */
   bodies() {
     return Array.from({ length: this.number() }, () => {
       const size = this.number();
@@ -106,7 +111,7 @@ class Reader {
     });
   }
 
-  /** Adds the names of functions to `names`, by index. */
+  /** Adds the names of functions to `names`, by function index. */
   functionNames(end, names) {
     while (this.at < end) {
       const kind = this.bytes[this.at++];

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use hedgerow_core::Envelope;
 use hedgerow_core::http::route::Dialect;
 use hedgerow_core::identity::kind::AccountKind;
-use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Account, Presented, Principal};
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Account, Principal, SenderEvidence};
+use hedgerow_core::mac_domain::HashPurpose;
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_sigma::recorded::RecordedRequest;
 use hmac::{Hmac, Mac};
@@ -14,8 +14,9 @@ use sha2::Sha256;
 
 use crate::secret_file::env_var;
 
-/// The account ids of requests: with `ACCOUNT_SECRET` the same ids as at the edge, otherwise
-/// numbers in the order of appearance. Credentials are never printed.
+/// Assigns account ids to credentials. With `ACCOUNT_SECRET`, the ids are the same as at the edge.
+/// Otherwise they are numbers in the order of first appearance (`credential 1`). Credentials are
+/// never printed.
 #[derive(Default)]
 pub struct AccountIds {
     secret: Option<String>,
@@ -37,8 +38,9 @@ impl AccountIds {
         Self { secret: env_var("ACCOUNT_SECRET"), ..Self::default() }
     }
 
-    /// Returns who sent a request: the account and tenant that the recording names, else those of
-    /// its credential by the policy. Identity headers of a recording are believed.
+    /// Returns the sender of a request: the account and tenant that the recording names, or else
+    /// those that the policy derives from the credential. Identity headers of a recording are
+    /// trusted without a proof.
     pub fn principal(
         &mut self,
         recorded: &RecordedRequest,
@@ -79,10 +81,11 @@ impl RecordedPrincipal {
     }
 }
 
-/// Finds out who sent a request, by a policy. `dialect` is that of its endpoint, which the caller
-/// knows: finding it twice costs as much as finding the principal.
+/// Finds the account and tenant of a request with a policy. `dialect` is the dialect of the
+/// request's endpoint. The caller passes it, because finding the endpoint again costs as much as
+/// finding the principal.
 pub fn find_principal(recorded: &RecordedRequest, dialect: Dialect, policy: &Policy) -> Principal {
-    let presented = Presented {
+    let evidence = SenderEvidence {
         headers: &recorded.headers,
         path: &recorded.path,
         query: &recorded.query,
@@ -90,25 +93,25 @@ pub fn find_principal(recorded: &RecordedRequest, dialect: Dialect, policy: &Pol
         certificate: None,
         is_trusted: true,
     };
-    Principal::find(&presented, &policy.identity)
+    Principal::find(&evidence, &policy.identity)
 }
 
-/// Returns the account id that the edge computes; never `None`, because HMAC accepts secrets of any
-/// length.
+/// Returns the account id that the edge computes. The result is never `None`, because HMAC accepts
+/// secrets of any length.
 pub fn account_id(secret: &str, account: &Account) -> Option<String> {
-    keyed_id(secret, MacDomain::Account(account.kind), &account.text)
+    keyed_id(secret, HashPurpose::Account(account.kind), &account.text)
 }
 
-/// Returns the tenant id of the edge.
+/// Returns the tenant id that the edge computes. The result is never `None`.
 pub fn tenant_id(secret: &str, tenant: &str) -> Option<String> {
-    keyed_id(secret, MacDomain::Tenant, tenant)
+    keyed_id(secret, HashPurpose::Tenant, tenant)
 }
 
-/// Returns the first [`ACCOUNT_ID_BYTES`] bytes of the HMAC-SHA256 of the domain's prefix and a
+/// Returns the first [`ACCOUNT_ID_BYTES`] bytes of the HMAC-SHA256 of the prefix of a purpose and a
 /// text, in hex.
-fn keyed_id(secret: &str, domain: MacDomain, text: &str) -> Option<String> {
+fn keyed_id(secret: &str, purpose: HashPurpose, text: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
-    mac.update(domain.prefix());
+    mac.update(purpose.prefix());
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().get(..ACCOUNT_ID_BYTES).map(hex::encode)
 }

@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands of `hedgerow`, one file for each command.
 
 pub mod account;
 pub mod audit;

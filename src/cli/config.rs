@@ -21,7 +21,8 @@ pub struct TargetArgs {
     url: Option<String>,
 }
 
-/// Settings from the file and the environment. Paths are resolved.
+/// Settings from the command line, the environment and the settings file. Paths from the file are
+/// resolved against its directory.
 #[derive(Debug, Default)]
 pub struct Config {
     target: Option<Target>,
@@ -39,7 +40,7 @@ enum Target {
     Directory(PathBuf),
 }
 
-/// Members of the file. Paths are relative to its directory.
+/// The members of the settings file. Paths are relative to the directory of the file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
@@ -54,8 +55,8 @@ struct ConfigFile {
 }
 
 impl Config {
-    /// Reads the environment and the settings file: `config_path`, else HEDGEROW_CONFIG, else
-    /// `hedgerow.toml` if it exists.
+    /// Reads the environment and the settings file. The path of the file is `config_path`, or else
+    /// HEDGEROW_CONFIG, or else `hedgerow.toml`, which may be missing.
     pub fn load(config_path: Option<&Path>, target_args: &TargetArgs) -> Result<Self> {
         let explicit_path = config_path
             .map(Path::to_owned)
@@ -94,7 +95,7 @@ impl Config {
         })
     }
 
-    /// Returns the directory of rules: `explicit`, else the directory of the settings, else
+    /// Returns the directory of rules: `explicit`, or else the directory in the settings, or else
     /// `rules`.
     pub fn rules_directory(&self, explicit: Option<&Path>) -> PathBuf {
         explicit.or(self.rules_directory.as_deref()).unwrap_or(Path::new("rules")).to_owned()
@@ -134,7 +135,8 @@ impl Config {
         }
     }
 
-    /// Opens the admin API of the deployment, for a command that a directory cannot serve.
+    /// Returns a client of the deployment's admin API. If the settings have a directory instead of
+    /// a URL, the error names `command`, which needs a deployment.
     pub fn admin_client(&self, command: &str) -> Result<AdminClient> {
         match &self.target {
             Some(Target::Url(url)) => AdminClient::new(url, self.token()?),

@@ -1,4 +1,4 @@
-//! The clock, and times as people write and read them. All times are seconds since the epoch.
+//! The clock, and the parsing and formatting of times. All times are seconds since the epoch.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -11,10 +11,10 @@ pub fn now() -> u64 {
     u64::try_from(Timestamp::now().as_second()).unwrap_or_default()
 }
 
-/// Parses the end of a release: a period from `now` (`7d`, `72h`, `2w`), or its last day in UTC
-/// (`2027-01-31`).
+/// Parses the end of a release: a period from `now` (`7d`, `72h`, `2w`), or the last day of the
+/// release in UTC (`2027-01-31`).
 ///
-/// Returns `Io` for another form, and `Rejected` for less than [`MIN_EXPIRY`].
+/// Returns `Io` for any other form, and `Rejected` for an end less than [`MIN_EXPIRY`] from now.
 pub fn parse_expiry(text: &str, now: u64) -> Result<u64> {
     let end = end_of_day_utc(text).or_else(|| time_after(text, now)).ok_or_else(|| {
         Error::Io(format!(
@@ -31,9 +31,10 @@ pub fn parse_expiry(text: &str, now: u64) -> Result<u64> {
     Ok(end)
 }
 
-/// Parses the end of a revocation: a period from `now` (`12h`, `7d`), or its last day in UTC.
+/// Parses the end of a revocation: a period from `now` (`12h`, `7d`), or the last day of the
+/// revocation in UTC.
 ///
-/// Returns `Io` for another form, and for a time that is not in the future.
+/// Returns `Io` for any other form, and for a time that is not in the future.
 pub fn parse_until(text: &str, now: u64) -> Result<u64> {
     let end = end_of_day_utc(text).or_else(|| time_after(text, now));
     end.filter(|end| *end > now).ok_or_else(|| {
@@ -44,10 +45,10 @@ pub fn parse_until(text: &str, now: u64) -> Result<u64> {
     })
 }
 
-/// Parses a time in the past: a period before `now` (`12h`, `7d`), or the first second of a day in
-/// UTC. `option` is the name of the option.
+/// Parses a time in the past: a period before `now` (`12h`, `7d`), or a day in UTC, of which the
+/// first second is returned. Errors contain `option`, the name of the option.
 ///
-/// Returns `Io` for another form, and for a time in the future.
+/// Returns `Io` for any other form, and for a time in the future.
 pub fn parse_since(option: &str, text: &str, now: u64) -> Result<u64> {
     let period = time_after(text, 0).and_then(|period| now.checked_sub(period));
     let start = start_of_day_utc(text).or(period);
@@ -82,7 +83,8 @@ fn end_of_day_utc(text: &str) -> Option<u64> {
     midnight_utc(parse_day(text)?.tomorrow().ok()?)
 }
 
-/// Parses a day in the form `2027-01-31` only: `Date` takes other forms of ISO 8601, too.
+/// Parses a day in the form `2027-01-31`. The length is checked, because `Date` also accepts other
+/// forms of ISO 8601.
 fn parse_day(text: &str) -> Option<Date> {
     text.parse().ok().filter(|_| text.len() == "2027-01-31".len())
 }
@@ -91,7 +93,8 @@ fn midnight_utc(day: Date) -> Option<u64> {
     u64::try_from(day.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second()).ok()
 }
 
-/// Formats a time as `2026-11-25 03:04`, in UTC. Times after the year 9999 are shown as its end.
+/// Formats a time as `2026-11-25 03:04`, in UTC. Times after the year 9999 are shown as the end of
+/// that year.
 pub fn format_utc(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|time| Timestamp::from_second(time).ok());
     time.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d %H:%M").to_string()
@@ -110,7 +113,7 @@ pub fn format_age(time: u64, now: u64) -> String {
 const HOUR_SECONDS: u64 = 3_600;
 const DAY_SECONDS: u64 = 86_400;
 
-/// Minimum seconds from now to the expiry of a release.
+/// Minimum number of seconds from now to the expiry of a release.
 const MIN_EXPIRY: u64 = 2 * DAY_SECONDS;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 pub enum Outcome {
     /// Exit code 0.
     Success,
-    /// Exit code 1: the command found and printed something that needs a correction.
+    /// Exit code 1: the command found and printed problems that need a correction.
     Findings,
 }
 
@@ -23,9 +23,9 @@ pub enum Outcome {
 pub enum Error {
     /// Exit code 2: wrong usage, or a file, a key or the network failed.
     Io(String),
-    /// Exit code 1: the command works, and refuses this input or this state.
+    /// Exit code 1: the command, the registry or the noise budget refuses this input or this state.
     Rejected(String),
-    /// Exit code 0: the reader of standard output has closed it.
+    /// Exit code 0: the program that reads standard output, such as `head`, has closed the pipe.
     BrokenPipe,
 }
 

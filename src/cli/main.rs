@@ -1,4 +1,5 @@
-//! The command `hedgerow`: arguments, and the command that each names.
+//! The program `hedgerow`: parses the arguments, runs the command that they name, and returns the
+//! exit code.
 
 mod account_ids;
 mod cmd;
@@ -48,7 +49,8 @@ struct Cli {
 enum Command {
     /// Check rule files: print every problem with line, column and remedy.
     Check(check::CheckArgs),
-    /// Run the exemplars of every rule, alone and together, and the mutation check.
+    /// Run the exemplars of every rule, alone and together, and check that an exemplar needs each
+    /// part of a rule.
     Test(test::TestArgs),
     /// Check and test rules, and build them into a bundle.
     Build(build::BuildArgs),
@@ -62,7 +64,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Estimate the weights of signatures and correlations from recorded, labelled requests.
     Calibrate(calibrate::CalibrateArgs),
-    /// Build a set of known prompts, or test how many prompts it knows.
+    /// Build a set of known prompts, or test how many of other prompts are in a set.
     #[command(subcommand)]
     Seeds(seeds::SeedsCommand),
     /// Generate the traffic of a scenario, and show how the rules judge it.
@@ -73,11 +75,11 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Check, test, build, sign and upload rules.
     Push(push::PushArgs),
-    /// Release a bundle: for all accounts, for some as a canary, or as a shadow.
+    /// Release a bundle: for all accounts, as a canary for some accounts, or as a shadow.
     Release(release::ReleaseArgs),
     /// Make the canary active for all accounts; without a canary, the shadow.
     Promote(release::PromoteArgs),
-    /// Reactivate the previous bundle.
+    /// End the canary and the shadow; without them, reactivate the previous bundle.
     Rollback(release::RollbackArgs),
     /// Show the current release, its share of the traffic, and its decisions.
     Status(status::StatusArgs),
@@ -87,7 +89,7 @@ enum Command {
     Audit(audit::AuditArgs),
     /// List, explain or revoke indicators: keys for which a correlation holds.
     Indicators(indicators::IndicatorsArgs),
-    /// Show clusters: accounts that share indicators.
+    /// Show or split clusters: accounts that share indicators.
     Clusters(clusters::ClustersArgs),
     /// Print the account id of a credential, as decisions show it.
     Account(account::AccountArgs),

@@ -1,4 +1,5 @@
-//! Stores of bundles and releases: the registry of a deployment, or a directory that Workers pull.
+//! Stores of bundles and releases: the registry of a deployment, or a directory from which Workers
+//! pull.
 
 mod directory;
 mod http;
@@ -6,4 +7,4 @@ mod store;
 
 pub use directory::DirectoryStore;
 pub use http::{AdminClient, Token};
-pub use store::{ReleaseKind, ReleaseStore, SignedText, changed_bundle};
+pub use store::{ReleaseCommand, ReleaseStore, SignedText, changed_bundle};

@@ -1,4 +1,4 @@
-//! `--wait`: waits until the edge decides by a release, and shows how far it has got.
+//! `--wait`: waits until the edge uses a release for its decisions, and shows the progress.
 
 use std::io::IsTerminal;
 use std::thread::sleep;
@@ -14,12 +14,12 @@ use crate::format::percent;
 use crate::remote::ReleaseStore;
 use crate::terminal::{Format, print_error, print_line, sanitize_for_terminal};
 
-/// The result of waiting for a release.
+/// The result of waiting for the rollout of a release.
 #[derive(Debug, Serialize)]
 pub struct RolloutResult {
     /// Whether the release reached the target share.
     pub done: bool,
-    /// Percent of the last minute's traffic that was decided by the release.
+    /// Percentage of the last minute's requests that were decided by the release.
     pub percent: f64,
     /// The reason why waiting ended before the release arrived; `None` if it arrived.
     pub reason: Option<String>,
@@ -28,15 +28,16 @@ pub struct RolloutResult {
 /// The state of a rollout at one poll.
 struct RolloutState {
     percent: f64,
-    /// The reason why the release has not arrived; `None` if it has.
+    /// The reason why the release has not arrived; `None` if it has arrived.
     reason: Option<String>,
     /// Whether a newer release was published.
     is_superseded: bool,
 }
 
 impl RolloutState {
-    /// Asks the deployment. A failed request is a reason to go on polling, not an error: the
-    /// release is published, and the command must still print that.
+    /// Reads the status of the deployment. A failed request is returned as a reason to continue
+    /// polling, and not as an error, because the release is already published and the command must
+    /// still print that.
     fn poll(store: &dyn ReleaseStore, serial: u64) -> Result<Self> {
         match deployment_status(store) {
             Ok(status) => {
@@ -56,7 +57,7 @@ impl RolloutState {
     }
 }
 
-/// Returns the percentage of the traffic that was decided by a release.
+/// Returns the percentage of requests that were decided by a release.
 pub fn rollout_percent(status: &DeploymentStatus, serial: u64) -> f64 {
     let TrafficSummary { requests, by_serial, .. } = &status.traffic;
     percent(by_serial.get(&serial.to_string()).copied().unwrap_or(0), *requests)
@@ -74,7 +75,8 @@ fn deployment_status(store: &dyn ReleaseStore) -> Result<DeploymentStatus> {
     })
 }
 
-/// Waits until 95 % of the last minute's traffic has the release, at most `timeout_seconds`.
+/// Waits until 95 % of the last minute's requests were decided by the release, but at most
+/// `timeout_seconds`.
 pub fn wait_for_rollout(
     store: &dyn ReleaseStore,
     serial: u64,
@@ -108,7 +110,7 @@ pub fn wait_for_rollout(
     }
 }
 
-/// Returns the most likely reason why a release has not arrived; `None` if it has.
+/// Returns the most likely reason why a release has not arrived; `None` if it has arrived.
 fn pending_reason(status: &DeploymentStatus, serial: u64, rollout_percent: f64) -> Option<String> {
     let traffic = &status.traffic;
     if newest_serial(status) > serial {
@@ -143,7 +145,7 @@ fn pending_reason(status: &DeploymentStatus, serial: u64, rollout_percent: f64) 
     Some(reason)
 }
 
-/// Progress output: a bar on a terminal, otherwise one line per change.
+/// Prints the progress: a bar on a terminal, otherwise one line per change.
 struct RolloutProgress {
     bar: Option<ProgressBar>,
     last_line: String,
@@ -173,7 +175,7 @@ impl RolloutProgress {
         if text == self.last_line {
             return Ok(());
         }
-        // With JSON, standard output is one object.
+        // With JSON, standard output must contain one object only.
         match self.format {
             Format::Text => print_line(format_args!("{text}"))?,
             Format::Json => print_error(&text),
@@ -189,7 +191,8 @@ impl RolloutProgress {
     }
 }
 
-/// Percent of the traffic at which a release counts as arrived: some isolate is always late.
+/// Percentage of requests at which a release counts as arrived. It is below 100, because some
+/// isolates adopt a release late.
 const TARGET_PERCENT: f64 = 95.0;
 
 /// Time between two requests for the status.
@@ -218,7 +221,7 @@ mod tests {
             ),
             (
                 r#"{"traffic":{"requests":9,"by_serial":{"6":9},
-                    "errors":[{"what":"signature","count":3}]}}"#,
+                    "errors":[{"message":"signature","count":3}]}}"#,
                 Some("the edge reports: signature (3 times)"),
             ),
             (

@@ -1,4 +1,4 @@
-//! Rules as commands read them: a directory of rule files, or a bundle.
+//! Reads the rules of a command from a directory of rule files or from a bundle.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,8 @@ pub fn read_rules(directory: &Path) -> Result<std::result::Result<Rules, Vec<Fin
     Ok(hedgerow_sigma::check(&sources))
 }
 
-/// Prints findings, or `success_message` if there are none.
+/// Prints findings, or `success_message` if there are none. As JSON, prints an object with the list
+/// of findings.
 pub fn print_findings(
     directory: &Path,
     findings: &[Finding],

@@ -11,7 +11,7 @@ pub fn env_var(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Returns the passphrase of the key in the environment, if it is set.
+/// Returns the passphrase of the key, if the environment contains one.
 pub fn env_passphrase() -> Option<String> {
     env_var(PASSPHRASE_VARIABLE)
 }
@@ -29,6 +29,6 @@ pub fn warn_if_readable_by_others(path: &Path) {
     }
 }
 
-/// Does nothing: file modes exist on Unix only.
+/// Does nothing, because file modes exist on Unix only.
 #[cfg(not(unix))]
 pub fn warn_if_readable_by_others(_: &Path) {}

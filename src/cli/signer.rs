@@ -1,4 +1,5 @@
-//! The secret key: reads it and signs with it. Every signature is verified as soon as it is made.
+//! Reads the secret key, and signs with it. Every signature is verified immediately after it is
+//! made.
 
 use std::fs;
 use std::io::{Cursor, IsTerminal};
@@ -22,8 +23,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Reads a key as `hedgerow keygen`, minisign and rsign write them. Asks for the passphrase if
-    /// the key has one and the environment does not contain it.
+    /// Reads a key file that `hedgerow keygen`, minisign or rsign has written. Asks for the
+    /// passphrase if the key has one and the environment does not contain it.
     pub fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::Io(format!(
@@ -50,18 +51,18 @@ impl Signer {
         Ok(Self { secret_key, public_key, verifying_keys })
     }
 
-    /// Returns the public key in base64, as `PUBLIC_KEYS` takes it.
+    /// Returns the public key in base64, as in the variable `PUBLIC_KEYS` of the Worker.
     pub fn public_key(&self) -> &str {
         &self.public_key
     }
 
-    /// Returns the public key alone, to verify signatures of this key only.
+    /// Returns a set of trusted keys that contains only this key's public key.
     pub fn verifying_keys(&self) -> &TrustedKeys {
         &self.verifying_keys
     }
 
-    /// Signs bytes together with `comment`, their description. Returns the text of a `.minisig`
-    /// file.
+    /// Signs bytes, together with a description of the bytes in `comment`. Returns the text of a
+    /// `.minisig` file.
     pub fn sign(&self, bytes: &[u8], comment: &str) -> Result<String> {
         let untrusted_comment = Some("signature by hedgerow");
         let signature_box = minisign::sign(
@@ -82,8 +83,9 @@ impl Signer {
     }
 }
 
-/// Returns whether a key needs a passphrase; `None` if the text is not a key. The second line
-/// contains, in base64, two bytes each for the signature algorithm and the key derivation.
+/// Returns whether a key needs a passphrase; `None` if the text is not a key. The second line is
+/// base64. Its first two bytes name the signature algorithm; the next two name the key derivation,
+/// which is zero for an unencrypted key.
 fn is_encrypted(text: &str) -> Option<bool> {
     let bytes = STANDARD.decode(text.lines().nth(1)?.trim()).ok()?;
     match bytes.get(..4)? {
@@ -93,9 +95,9 @@ fn is_encrypted(text: &str) -> Option<bool> {
     }
 }
 
-/// Returns the text of a key with its checksum. `minisign -G -W` leaves the checksum of an
-/// unencrypted key empty, and the crate `minisign` rejects such a key. An encrypted key is returned
-/// unchanged.
+/// Returns the text of a key, with the checksum filled in if it is missing. `minisign -G -W` writes
+/// zeros as the checksum of an unencrypted key, and the crate `minisign` rejects such a key. Other
+/// keys are returned unchanged.
 fn with_checksum(text: String) -> String {
     let Some((comment, encoded)) = text.split_once('\n') else { return text };
     let Ok(mut bytes) = STANDARD.decode(encoded.trim()) else { return text };
@@ -111,15 +113,18 @@ fn with_checksum(text: String) -> String {
     format!("{comment}\n{}\n", STANDARD.encode(&bytes))
 }
 
-/// Bytes of the checksum at the end of a secret key: BLAKE2b-256 over algorithm, key id and key.
+/// Bytes of the checksum at the end of a secret key: BLAKE2b-256 of the algorithm, the key id and
+/// the key.
 const CHECKSUM_BYTES: usize = 32;
 
-/// Offset of the key id in a secret key, in bytes: it follows three algorithms of two bytes, the
-/// salt, and two limits of eight bytes.
+/// Offset of the key id in a secret key, in bytes. Before the key id are the names of three
+/// algorithms (two bytes each), the salt (32 bytes), and two limits of the key derivation (eight
+/// bytes each).
 const KEY_ID_OFFSET: usize = 6 + 32 + 8 + 8;
 
-/// Decrypts a key with the passphrase of the environment; without one, with an empty passphrase
-/// (`rsign generate -W` writes such keys), and then with one from the terminal.
+/// Decrypts a key with the passphrase in the environment. If the environment has none, tries an
+/// empty passphrase first, because `rsign generate -W` writes keys with one, and then asks for a
+/// passphrase on the terminal.
 fn decrypt(path: &Path, secret_key_box: SecretKeyBox) -> Result<SecretKey> {
     let unlock = |secret_key_box: SecretKeyBox, passphrase: String| {
         secret_key_box.into_secret_key(Some(passphrase)).ok()

@@ -17,7 +17,8 @@ pub enum Format {
 
 /// Prints a line on standard output.
 ///
-/// Returns `BrokenPipe` if the reader has closed it, so that `hedgerow … | head` ends quietly.
+/// Returns `BrokenPipe` if the reader has closed standard output, so that `hedgerow … | head` ends
+/// without an error message.
 pub fn print_line(text: fmt::Arguments<'_>) -> Result<()> {
     let text = sanitize_for_terminal(&text.to_string());
     writeln!(io::stdout().lock(), "{text}").map_err(|error| match error.kind() {

@@ -42,7 +42,7 @@ pub use principals::{
 pub use releases::{PublishResult, ReleaseInfo, ReleaseList, ReleaseUpload};
 pub use series::{ActionSeries, BandSeries, ErrorSeries, RulesetTraffic, Series, SignatureSeries};
 pub use status::{
-    DeploymentStatus, IndicatorHolder, IndicatorStatus, LedgerStatus, PrincipalsStatus,
+    DeploymentStatus, IndicatorCause, IndicatorStatus, LedgerStatus, PrincipalsStatus,
     PublicationStatus, PullStatus,
 };
 pub use traffic::{

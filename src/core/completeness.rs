@@ -1,4 +1,5 @@
-//! Completeness: the share of a request that was scored, and why the rest was not.
+//! Completeness: the share of a request that was scored, and the reasons why the rest was not
+//! scored.
 #![deny(clippy::arithmetic_side_effects)]
 
 use bitflags::bitflags;
@@ -13,19 +14,20 @@ bitflags! {
     pub struct UnscoredReasons: u16 {
         /// The client stopped sending, or sent too slowly.
         const LATE = 1 << 0;
-        /// The isolate held too many bytes of other bodies.
+        /// The rest of the body was not read, because the isolate held too many bytes of other
+        /// bodies.
         const CROWDED = 1 << 1;
-        /// The body, its text or its batch exceeds a limit of the policy.
+        /// The body, its text, its batch or its nesting exceeds a limit.
         const WINDOW = 1 << 2;
-        /// A content encoding or character set was not decoded, or not to its end.
+        /// A content encoding or character set was not decoded, or was decoded only in part.
         const ENCODING = 1 << 3;
         /// The body, or a part of it, is in a binary format that is not read.
         const OPAQUE = 1 << 4;
-        /// The request exceeded its budget of work.
+        /// The request exceeded its work budget (see [`WorkBudget`](crate::work::WorkBudget)).
         const COSTLY = 1 << 5;
-        /// The request holds media, or files that are not text.
+        /// The request holds media or other files that are not text; their content was not scored.
         const ATTACHMENT = 1 << 6;
-        /// The path is not a known endpoint, so that the meaning of the body was guessed.
+        /// The path is not a known endpoint, so the meaning of the body was guessed.
         const UNKNOWN_PATH = 1 << 7;
         /// The messages of a WebSocket were passed on without scoring.
         const WEBSOCKET = 1 << 8;
@@ -61,19 +63,19 @@ impl From<ReadStop> for UnscoredReasons {
     }
 }
 
-/// The share of a request that was scored, and the reasons why the rest was not.
+/// The share of a request that was scored, and the reasons why the rest was not scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Completeness {
-    /// Reasons why a part was not scored; empty if the request was scored whole.
+    /// Reasons why a part was not scored; empty if the whole request was scored.
     pub reasons: UnscoredReasons,
-    /// Share of the body's bytes that were scored, from 0 to 1; `None` if the size of the rest is
-    /// unknown.
+    /// Share of the body's bytes that were scored, from 0 to 1; `None` if the share is unknown, for
+    /// example because the size of the rest is unknown.
     pub scored_share: Option<f64>,
 }
 
 impl Completeness {
-    /// Derives the completeness from what was read of a body: `issues` of its extraction, and the
-    /// bytes and the end of reading in `envelope`.
+    /// Derives the completeness of a request from the `issues` of extraction, and from the byte
+    /// counts and the stop reason of reading in `envelope`.
     pub fn new(envelope: &Envelope<'_>, endpoint: Endpoint, issues: ReadIssues) -> Self {
         let mut reasons = reasons_of_issues(issues);
         match envelope.read_stop {
@@ -101,12 +103,12 @@ fn reasons_of_issues(issues: ReadIssues) -> UnscoredReasons {
     reasons.map(|(_, reason)| reason).collect()
 }
 
-/// Issues of extraction that are limits of what is read.
+/// Issues of extraction that mean that the extraction reached one of its limits.
 const LIMIT_ISSUES: ReadIssues =
     ReadIssues::ENTRIES.union(ReadIssues::DEPTH).union(ReadIssues::WINDOW);
 
-/// Returns the share of the body's bytes that were scored. The share of a body that was not decoded
-/// to its end, or not searched to its end, is unknown.
+/// Returns the share of the body's bytes that were scored. Returns `None` if the share is unknown,
+/// because the body was not decoded, read or searched to its end, or because its size is unknown.
 fn scored_share(
     envelope: &Envelope<'_>,
     issues: ReadIssues,
@@ -121,7 +123,7 @@ fn scored_share(
     }
     let scanned = envelope.body.len() as f64;
     let total = scanned + envelope.unscanned_bytes as f64;
-    // A size that is unknown counts as one byte, see `Envelope::unscanned_bytes`.
+    // If the number of remaining bytes is unknown, `unscanned_bytes` is 1, and there is no share.
     let is_size_unknown = envelope.unscanned_bytes > 0 && envelope.body_size.is_none();
     if is_size_unknown {
         return None;

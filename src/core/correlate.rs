@@ -9,14 +9,18 @@
 //! The module has no clock, storage or network: the same code runs in Durable Objects and over
 //! recorded files.
 //!
-//! - `plan` compiles correlations into aggregations: the counts that are kept per group
-//! - `correlator` counts observations; `hits` and `context` describe one observation to it
-//! - `group_key`, `group` and `group_state` are a group: its key, its bookkeeping, its counts
+//! - `plan` compiles correlations into aggregations; an aggregation is a kind of count that is kept
+//!   for each group
+//! - `correlator` counts observations; `hits` and `context` describe one observation to the
+//!   correlator
+//! - `group_key`, `group` and `group_state` define a group: its key, its times, its counts
 //! - `distinct_sample`, `window_sum` and `sequence` are the kinds of counts
-//! - `group_table` stores groups in bounded memory; `sketch` decides which ones enter a full table
-//! - `singletons` stores keys of a single account; `deferral` creates their groups later
+//! - `group_table` stores groups in bounded memory; `sketch` decides which groups enter a full
+//!   table
+//! - `singletons` stores keys that only one account has used; `deferral` creates the groups of such
+//!   a key when a second account uses it
 //! - `refire` limits how often a firing is repeated
-//! - `snapshot` saves and restores a correlator; [`batch`] carries observations to it
+//! - `snapshot` saves and restores a correlator; [`batch`] encodes observations that are sent to it
 #![deny(clippy::arithmetic_side_effects)]
 
 pub mod batch;
@@ -26,6 +30,7 @@ mod context;
 mod correlator;
 mod deferral;
 mod distinct_sample;
+mod earlier_events;
 mod event_time;
 mod firing;
 mod group;
@@ -37,13 +42,12 @@ mod identity_hasher;
 pub mod indicator;
 mod observation;
 mod plan;
-mod refire;
+mod refire_limiter;
 mod sequence;
 mod shard;
 mod singletons;
 mod sketch;
 mod snapshot;
-mod solo_history;
 mod table_key;
 mod window_sum;
 

@@ -1,7 +1,8 @@
-//! The local engine: filter, correlator, indicators and clusters in one process, for offline use.
+//! The local engine runs filter, correlator, indicators and clusters in one process, for offline
+//! use.
 //!
-//! Replay and simulation use it. It evaluates requests as a deployment would in which observations
-//! and indicators travel without delay.
+//! `hedgerow replay` and `hedgerow simulate` use it. It decides like a deployment in which
+//! observations and indicators arrive without delay.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashSet;
@@ -21,7 +22,7 @@ use crate::ruleset::Ruleset;
 /// Seconds between two removals of expired indicators.
 const PRUNE_INTERVAL_SECONDS: u32 = 3_600;
 
-/// Evaluates one request after the other.
+/// Evaluates requests one after another and keeps the history that correlations need.
 #[derive(Debug)]
 pub struct LocalEngine<'r> {
     ruleset: &'r Ruleset,
@@ -29,7 +30,7 @@ pub struct LocalEngine<'r> {
     correlator: Correlator,
     indicators: Indicators,
     clusters: Clusters,
-    /// Hashes of the accounts that the origin has answered with success.
+    /// Keyed hashes of the accounts to which the origin has answered with success.
     proven_accounts: HashSet<u64>,
     /// Firings of the latest request.
     firings: Vec<Firing>,
@@ -44,15 +45,15 @@ pub struct Evaluation {
     pub assessment: Assessment,
     /// Mode and actions that apply to the request.
     pub disposition: Disposition,
-    /// Action, which mode Shadow only records.
+    /// Action that the score calls for. Mode Shadow records this action and does not apply it.
     pub action: Action,
-    /// Hash of the account, as correlations count it.
+    /// Keyed hash of the account, as correlations count it; of an empty text without an account.
     pub account: u64,
 }
 
 impl<'r> LocalEngine<'r> {
-    /// Creates an engine without history. If correlation is disabled, each request is evaluated by
-    /// itself.
+    /// Creates an engine without history. If correlation is disabled, earlier requests have no
+    /// influence on the evaluation of a request.
     pub fn new(ruleset: &'r Ruleset, correlation_enabled: bool) -> Self {
         let settings = ruleset.policy().correlate;
         let max_bytes = settings.memory.saturating_mul(settings.shards as usize);
@@ -84,14 +85,14 @@ impl<'r> LocalEngine<'r> {
         &self.firings
     }
 
-    /// Evaluates a request and counts it. `status` is the HTTP status of its response. Returns
-    /// `None` if the request is not an LLM call.
+    /// Evaluates a request and counts it in the correlations. `status` is the HTTP status of its
+    /// response. Returns `None` if the request is not an LLM call.
     pub fn evaluate(&mut self, envelope: &Envelope<'_>, status: u16) -> Option<Evaluation> {
         self.evaluate_as(self.ruleset.endpoint(envelope)?, envelope, status)
     }
 
-    /// Evaluates a request like [`LocalEngine::evaluate`], whose endpoint is known, by
-    /// [`Ruleset::endpoint`].
+    /// Evaluates a request like [`LocalEngine::evaluate`]. `endpoint` is the result of
+    /// [`Ruleset::endpoint`] for this request.
     pub fn evaluate_as(
         &mut self,
         endpoint: Endpoint,
@@ -120,15 +121,15 @@ impl<'r> LocalEngine<'r> {
             }
             let is_claim = envelope.account_kind.is_some_and(AccountKind::is_claim);
             if is_claim && !observation.proven {
-                observation.disown(&hash_key);
+                observation.replace_unconfirmed_account(&hash_key);
             }
             self.observe(&observation, now);
         }
         Some(Evaluation { assessment, disposition, action, account })
     }
 
-    /// Counts an observation. Each firing becomes an indicator, and links its accounts if its
-    /// correlation links accounts.
+    /// Counts an observation in the correlations. Each firing that results becomes an indicator. If
+    /// the correlation links accounts, the accounts of the firing join one cluster.
     fn observe(&mut self, observation: &Observation, now: u32) {
         if now >= self.next_prune_at {
             self.next_prune_at = now.saturating_add(PRUNE_INTERVAL_SECONDS);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The reason why something could not be loaded or built.
+/// A problem that prevents loading or building something, such as a bundle, with its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     problem: String,
@@ -15,12 +15,12 @@ impl Error {
         Self { problem: problem.into(), remedy: remedy.into() }
     }
 
-    /// Returns the problem, in the form `<thing> <is wrong>`.
+    /// Returns the problem as a clause, such as `bundle format 0 does not exist`.
     pub fn problem(&self) -> &str {
         &self.problem
     }
 
-    /// Returns the remedy, as an imperative clause.
+    /// Returns the remedy as an imperative clause, such as `shorten its note`.
     pub fn remedy(&self) -> &str {
         &self.remedy
     }

@@ -1,4 +1,5 @@
-//! Evaluation: from hits to score, decision and explanation, and to the correlator's observation.
+//! Evaluation: computes score, decision and explanation of a request from its hits, and the
+//! observation that the correlator counts.
 
 pub mod assess;
 pub mod decision;

@@ -1,4 +1,4 @@
-//! Extraction: reads a body into named fields and normalised text, in one pass that never fails.
+//! Extraction: reads a body into named fields and normalised text, and never fails.
 #![deny(clippy::arithmetic_side_effects)]
 
 mod anthropic;
@@ -28,15 +28,15 @@ mod multipart;
 mod object;
 mod openai;
 mod passage;
-mod pointing;
+mod pointing_turn;
 pub mod raw_string;
 pub mod realtime;
 mod request;
 mod requests;
 mod segment;
 mod shape;
-mod stems;
 mod window;
+mod word_prefixes;
 
 pub use attachment::FileFormat;
 pub(crate) use batch::batch_lines;

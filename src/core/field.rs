@@ -1,29 +1,30 @@
 //! The field table: every name that a signature may test.
 //!
-//! Names are OpenTelemetry attributes (GenAI, HTTP, network) if they exist, else ECS fields, else
-//! `hedgerow.*`. `hedgerow docs` generates `docs/fields.md` from this table.
+//! A name is that of the OpenTelemetry attribute (GenAI, HTTP, network) if one exists, else that of
+//! the field of the Elastic Common Schema (ECS), else it begins with `hedgerow.`. `hedgerow docs`
+//! generates `docs/fields.md` from this table.
 
 use serde::{Deserialize, Serialize};
 
-/// The type of a field's values, which decides the modifiers that apply.
+/// The type of a field's values. The type decides which modifiers a signature may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldType {
-    /// Prompt text: normalised, searched in one scan for all literals.
+    /// Prompt text. One scan searches the normalised text for the literals of all signatures.
     Text,
-    /// A short string: normalised, each value tested separately.
+    /// A short string. Each value is normalised and tested separately.
     Keyword,
-    /// An IP address; `|cidr` applies.
+    /// An IP address, which signatures can compare with a network (`|cidr`).
     Address,
     /// A number.
     Number,
     /// `true` or `false`.
     Flag,
-    /// A keyed hash: correlations group by it and count it; signatures cannot test it.
+    /// A keyed hash. Correlations group by it and count it; signatures cannot test it.
     Key,
 }
 
 impl FieldType {
-    /// Returns the name in docs and findings.
+    /// Returns the name of the type in docs and in lint findings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -156,8 +157,8 @@ pub const RESPONSE_FIELDS: [FieldId; 2] = [FieldId::StatusCode, FieldId::Action]
 /// Fields that only correlations can use.
 pub const CORRELATION_ONLY_FIELDS: [FieldId; 1] = [FieldId::Llr];
 
-/// Fields with values that the edge observes, or that decide which operation the origin carries out:
-/// a client cannot choose them at will.
+/// Fields that a client cannot choose at will: the edge observes their values, or the values decide
+/// which operation the origin carries out.
 const OBSERVED_FIELDS: &[FieldId] = &[
     FieldId::OperationName,
     FieldId::ProviderName,
@@ -207,8 +208,8 @@ impl Field {
         }
     }
 
-    /// Returns whether a client chooses the values, without an effect on the operation that it asks
-    /// for.
+    /// Returns whether a client can choose the values without changing the operation that it asks
+    /// for, as with `user_agent.original`.
     pub fn is_written_by_client(&self) -> bool {
         !matches!(self, Self::Known(id) if OBSERVED_FIELDS.contains(id))
     }
@@ -236,7 +237,8 @@ impl<'de> Deserialize<'de> for Field {
     }
 }
 
-/// The section of a request that a text comes from, as one bit; a text field is a set of sections.
+/// The section of a request from which a text comes, as one bit. A text field covers a set of
+/// sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Section {
@@ -271,23 +273,24 @@ impl Section {
     }
 }
 
-/// The part that a passage plays in a request, as one bit, next to those of [`Section`].
+/// The role of a passage (a part of a text) in a request, as one bit. It differs from the bits of
+/// [`Section`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
-pub enum Voice {
+pub enum PassageRole {
     /// A request to the model.
     Instruction = 128,
-    /// An object of the work.
+    /// Text on which the model works: for example a document, a quotation or code.
     Material = 256,
-    /// Records that show the wanted answer.
+    /// Example records that show the form of the wanted answer.
     Examples = 512,
 }
 
-impl Voice {
-    /// Every voice.
+impl PassageRole {
+    /// Every role.
     pub const ALL: [Self; 3] = [Self::Instruction, Self::Material, Self::Examples];
 
-    /// Returns the field that holds exactly the text of this voice.
+    /// Returns the field that holds exactly the text of this role.
     pub fn field(self) -> FieldId {
         match self {
             Self::Instruction => FieldId::PromptInstruction,
@@ -297,39 +300,40 @@ impl Voice {
     }
 }
 
-/// Returns the sections and voices whose text a text field holds, as a set of bits; 0 for other
+/// Returns the sections and roles whose text a text field holds, as a set of bits; 0 for other
 /// fields.
 pub fn sections(field: FieldId) -> u16 {
     match field {
         FieldId::SystemInstructions => Section::System as u16,
-        // A caller attaches a file so that the model reads it: what holds for the caller's words
-        // holds for the file.
+        // A caller attaches a file so that the model reads it. So a comparison with the user's text
+        // covers the file, too.
         FieldId::PromptUser => Section::User as u16 | Section::Attachment as u16,
         FieldId::PromptAttachment => Section::Attachment as u16,
         FieldId::PromptAssistant => Section::Assistant as u16,
         FieldId::PromptTool => Section::Tool as u16,
         FieldId::InputMessages => u16::from(MESSAGE_SECTIONS),
-        FieldId::PromptInstruction => Voice::Instruction as u16,
-        FieldId::PromptMaterial => Voice::Material as u16,
-        FieldId::PromptExamples => Voice::Examples as u16,
+        FieldId::PromptInstruction => PassageRole::Instruction as u16,
+        FieldId::PromptMaterial => PassageRole::Material as u16,
+        FieldId::PromptExamples => PassageRole::Examples as u16,
         FieldId::ToolDefinitions => Section::Definition as u16,
         FieldId::ResponseSchema => Section::Schema as u16,
         _ => 0,
     }
 }
 
-/// Returns the voices that text of a section may have, as a set of bits.
-pub fn possible_voices(section: u16) -> u16 {
+/// Returns the roles that text of these sections may have, as a set of bits.
+pub fn possible_roles(section: u16) -> u16 {
     if section & DIVIDED_SECTIONS != 0 {
-        return VOICES;
+        return PASSAGE_ROLES;
     }
-    if section & Section::Tool as u16 != 0 { Voice::Material as u16 } else { 0 }
+    if section & Section::Tool as u16 != 0 { PassageRole::Material as u16 } else { 0 }
 }
 
-/// Every voice, as a set of bits.
-pub const VOICES: u16 = Voice::Instruction as u16 | Voice::Material as u16 | Voice::Examples as u16;
+/// Every role, as a set of bits.
+pub const PASSAGE_ROLES: u16 =
+    PassageRole::Instruction as u16 | PassageRole::Material as u16 | PassageRole::Examples as u16;
 
-/// Sections whose text may have any voice.
+/// Sections whose text may have any role.
 const DIVIDED_SECTIONS: u16 =
     Section::User as u16 | Section::System as u16 | Section::Attachment as u16;
 

@@ -4,7 +4,7 @@ pub mod body;
 mod compression;
 pub mod endpoint;
 pub mod envelope;
-mod output;
+mod head_and_tail;
 pub mod path_shape;
 pub mod route;
 pub mod routes;

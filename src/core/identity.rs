@@ -1,8 +1,9 @@
 //! The sender of a request: the credential of a request, its account and its tenant.
 //!
-//! A *credential* is what a request presents. An *account* is who presents it, and stays the same
-//! when the credential is replaced. A *tenant* is the customer that owns accounts. Claims of tokens
-//! are read, not verified: the origin does that.
+//! A *credential* is the proof of identity that a request presents, such as a key or a token. An
+//! *account* is the party that presents the credential, and stays the same when the credential is
+//! replaced. A *tenant* is the customer that owns accounts. Claims of tokens are read but not
+//! verified, because the origin verifies them.
 
 pub mod access;
 pub mod credential;

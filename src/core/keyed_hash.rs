@@ -9,20 +9,22 @@ use siphasher::sip::SipHasher13;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::field::FieldId;
-use crate::mac_domain::MacDomain;
+use crate::mac_domain::HashPurpose;
 
 /// The hash key of a deployment.
 ///
-/// Without it, a hash does not reveal its value; with another key, all hashes differ. The default
-/// key is for offline use, in which no hash is stored.
+/// Without the key, a hash does not reveal its value; with another key, all hashes differ. The
+/// default key is for offline use, in which no hash is stored.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct HashKey(u64, u64);
 
 impl HashKey {
     /// Derives the key from the secret of a deployment.
     pub fn derive(secret: &[u8]) -> Self {
-        let digest =
-            Sha256::new().chain_update(MacDomain::HashKey.prefix()).chain_update(secret).finalize();
+        let digest = Sha256::new()
+            .chain_update(HashPurpose::HashKey.prefix())
+            .chain_update(secret)
+            .finalize();
         let mut words = digest
             .chunks_exact(8)
             .map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
@@ -53,7 +55,7 @@ impl HashKey {
         self.keyed_hash("hedgerow.tenant", tenant.as_bytes()).max(1)
     }
 
-    /// Returns the seed of faster hashes, which are never stored or sent.
+    /// Returns a seed for fast hashes, which are never stored or sent.
     pub(crate) fn seed(&self) -> u64 {
         self.0
     }
@@ -83,7 +85,7 @@ pub fn fmix64(mut hash: u64) -> u64 {
     hash ^ hash >> 33
 }
 
-/// Returns the word of which `hash` is the [`fmix64`].
+/// Returns the word whose [`fmix64`] is `hash`.
 pub(crate) fn fmix64_inverse(mut hash: u64) -> u64 {
     hash ^= hash >> 33;
     hash = hash.wrapping_mul(0x9cb4_b2f8_1293_37db);
@@ -127,7 +129,8 @@ mod tests {
         assert_eq!(format!("{:?}", keys[1]), "HashKey(…)");
     }
 
-    /// Hashes are stored, and other versions of the program compare them.
+    /// Hashes must not change, because they are stored and other versions of the program compare
+    /// them.
     #[test]
     fn hashes_are_stable() {
         let key = HashKey::derive(b"secret");

@@ -36,20 +36,21 @@
 //!
 //! # In scope
 //! - [`http`] reads envelope, route and body of a request
-//! - [`identity`] finds out who sends a request
-//! - [`extract`] extracts fields and text from requests of every dialect
+//! - [`identity`] identifies the sender of a request
+//! - [`extract`] extracts fields and text from requests in the wire format of any provider
 //! - [`text`] normalises text
 //! - [`seeds`] recognises prompts of public collections
 //! - [`work`] bounds the work per body
-//! - [`rules`] holds the parts of a bundle, which is compiled into a [`Ruleset`]
+//! - [`rules`] holds the parts of a bundle, from which a [`Ruleset`] is compiled
 //! - [`matching`] finds the signatures that match a request
 //! - [`evaluate`] computes score and decision
 //! - [`enforce`] edits and refuses requests
-//! - [`correlate`] counts over many requests
-//! - [`api`] has the types of the admin API's JSON
+//! - [`correlate`] counts events over many requests
+//! - [`api`] defines the types of the admin API's JSON
 //!
 //! # Out of scope
-//! Clock, network, storage and randomness: the hosts pass in the values that the core needs.
+//! Clock, network, storage and randomness: the host programs (Worker and CLI) pass in the values
+//! that the core needs.
 
 pub mod api;
 pub mod completeness;

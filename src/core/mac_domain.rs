@@ -1,14 +1,14 @@
 //! The purposes of keyed hashes under the secrets of a deployment.
 //!
-//! One secret has several purposes. A hash that a client can cause for one purpose must be of no
-//! use for another: the input of each hash therefore begins with the name of its purpose. Every
-//! name ends with the only zero byte in it, so that no name is a prefix of another.
+//! One secret has several purposes. A client that obtains a hash for one purpose must not be able
+//! to use it for another. The input of each hash therefore begins with the name of its purpose.
+//! Every name ends with the only zero byte in it, so that no name is a prefix of another.
 
 use crate::identity::kind::AccountKind;
 
 /// A purpose of a keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MacDomain {
+pub enum HashPurpose {
     /// Account ids of one kind. HMAC under ACCOUNT_SECRET.
     Account(AccountKind),
     /// Tenant ids. HMAC under ACCOUNT_SECRET.
@@ -28,8 +28,8 @@ pub enum MacDomain {
     LiveTicket,
 }
 
-impl MacDomain {
-    /// Returns the bytes that precede the message. Changing them changes every hash of the domain.
+impl HashPurpose {
+    /// Returns the bytes that precede the message. Changing them changes every hash of the purpose.
     pub fn prefix(self) -> &'static [u8] {
         match self {
             Self::Account(AccountKind::Key) => b"hedgerow.account.v1\0",
@@ -57,14 +57,14 @@ mod tests {
 
     #[test]
     fn no_prefix_is_the_beginning_of_another() {
-        use MacDomain::*;
+        use HashPurpose::*;
         let others = [Tenant, Address, IndicatorsKey, NamesKey, AccessKeys, HashKey, LiveTicket];
-        let domains: Vec<_> = AccountKind::ALL.map(Account).into_iter().chain(others).collect();
-        for domain in &domains {
-            let prefix = domain.prefix();
+        let purposes: Vec<_> = AccountKind::ALL.map(Account).into_iter().chain(others).collect();
+        for purpose in &purposes {
+            let prefix = purpose.prefix();
             assert_eq!(prefix.iter().position(|byte| *byte == 0), Some(prefix.len() - 1));
-            let starting = domains.iter().filter(|other| other.prefix().starts_with(prefix));
-            assert_eq!(starting.count(), 1, "{domain:?}");
+            let starting = purposes.iter().filter(|other| other.prefix().starts_with(prefix));
+            assert_eq!(starting.count(), 1, "{purpose:?}");
         }
     }
 }

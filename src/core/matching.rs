@@ -1,9 +1,11 @@
-//! Matching: one scan for all literals, tables for the rest, then small boolean programs over bits.
+//! Finds the signatures that match a request.
 //!
-//! Every distinct comparison of all signatures is a bit. The scan and the tables set bits; a
-//! signature is evaluated only if one of its bits is set. Regexes and concepts run last: only near
-//! their required literals or anchors, and only if the condition depends on the result once all
-//! other bits are known.
+//! Each distinct comparison of all signatures has one bit. One scan of the text finds all literals;
+//! tables hold the comparisons of short values and numbers. Both set bits. The condition of a
+//! signature is a boolean expression over bits. It is evaluated only if one of its bits is set.
+//! Regexes and concepts run last, because they are expensive. They run only near their required
+//! literals or anchors, and only if a condition still depends on the result when all other bits are
+//! known.
 
 pub mod compile;
 mod condition;
@@ -15,12 +17,12 @@ mod matcher;
 pub(crate) mod near;
 mod near_compile;
 mod occurrences;
+mod passage_roles;
 mod program;
 pub mod regex_gate;
 mod required_literals;
 mod segments;
-mod sparse;
-mod voices;
+mod sparse_array;
 
 pub use hit::{Evidence, Hit};
 pub use matcher::Matcher;

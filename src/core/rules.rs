@@ -1,4 +1,5 @@
-//! Rules as data: the parts of a bundle, the release that names bundles, the keys that sign both.
+//! Rules as data: the parts of a bundle, the release that names bundles, and the keys that sign
+//! both.
 
 pub mod bundle;
 pub mod concept;

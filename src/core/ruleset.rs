@@ -1,4 +1,4 @@
-//! The ruleset: a validated, compiled bundle. [`crate::evaluate`] holds its evaluation.
+//! The ruleset: a validated and compiled bundle. [`crate::evaluate`] evaluates requests with it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Ruleset {
     pub(crate) lists: CompiledLists,
     pub(crate) seeds: CompiledSeeds,
     pub(crate) plan: Arc<Plan>,
-    /// Index in the plan of each signature that is an event of a correlation.
+    /// For each signature, its index in the plan if a correlation counts the signature.
     pub(crate) event_index: Vec<Option<u16>>,
     /// Indices of the signatures that test the response.
     pub(crate) response_signatures: Vec<usize>,
@@ -67,7 +67,8 @@ impl Ruleset {
         let seeds = CompiledSeeds::new(&seeds)?;
         let plan = compile_plan(correlations, &signatures, &policy)?;
         let rule_index = |name: &String| plan.signatures().iter().position(|rule| rule == name);
-        // Experimental signatures must not count through correlations, either.
+        // Experimental signatures add nothing to scores, so they must not count through
+        // correlations, either.
         let to_event_index = |signature: &Signature| {
             let index =
                 rule_index(&signature.name).filter(|_| signature.status != Status::Experimental)?;
@@ -101,7 +102,7 @@ impl Ruleset {
         })
     }
 
-    /// Compiles every regex, which otherwise happens on first use, to find errors early.
+    /// Compiles every regex to find errors early. Otherwise, a regex is compiled on first use.
     ///
     /// Returns an error if a regex does not compile, or if all together exceed the memory limit.
     pub fn compile_regexes(&self) -> Result<(), Error> {
@@ -162,8 +163,9 @@ impl Ruleset {
 
     /// Returns the endpoint that an HTTP request calls; `None` if it is not an LLM call.
     ///
-    /// [`Endpoint::Unknown`] for a JSON body on an unknown path, if the policy wants it read. A
-    /// message of a WebSocket has the envelope of the handshake, with the message as its body.
+    /// Returns [`Endpoint::Unknown`] for a JSON body on an unknown path, if the policy requires
+    /// that it is read. A message of a WebSocket has the envelope of the handshake, with the
+    /// message as its body.
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
         // WebSocket handshakes are GET. An `Upgrade` header on a POST has no meaning and is
         // ignored.
@@ -180,7 +182,8 @@ impl Ruleset {
         }
     }
 
-    /// Returns whether a request to an unknown path is read.
+    /// Returns whether a request to an unknown path is read: it may be JSON, and the policy
+    /// requires it.
     fn reads_unknown(&self, envelope: &Envelope<'_>) -> bool {
         let mut headers = envelope.headers.iter();
         let content_type = headers.find(|(name, _)| name == "content-type");
@@ -248,12 +251,13 @@ pub fn compile_plan(
         policy.signatures.iter().filter(|signature_override| signature_override.off);
     let mut disabled: BTreeSet<String> =
         disabled_overrides.map(|signature_override| signature_override.name.clone()).collect();
-    // A dropped correlation may be a rule of other correlations: repeat until nothing changes.
     for correlation in &mut correlations {
         let Attribution { share, variety, .. } = &mut correlation.attribution;
         share.take_if(|share| disabled.contains(&share.correlation));
         variety.take_if(|variety| disabled.contains(&variety.correlation));
     }
+    // A correlation that is dropped here may be a rule of another correlation, so the loop repeats
+    // until nothing changes.
     loop {
         let count_before = disabled.len();
         correlations.retain_mut(|correlation| {
@@ -272,7 +276,7 @@ pub fn compile_plan(
     Plan::new(correlations, &names)
 }
 
-/// Returns the signature of a correlation's indicators.
+/// Returns the signature of a correlation's indicators, with a condition that never holds.
 fn correlation_as_signature(correlation: &Correlation) -> Signature {
     Signature {
         name: correlation.name.clone(),

@@ -1,8 +1,9 @@
-//! Known prompts: whether the user text of a request comes from a public collection of prompts.
+//! Known prompts: recognises user text that comes from a public collection of prompts.
 //!
-//! A *seed set* is such a collection, as the operator has made it with `hedgerow seeds build`. It
-//! stores no text, only a filter of hashes: it answers whether a prompt is in the set, and is wrong
-//! for less than one other request in a thousand.
+//! A *seed set* is such a collection in compiled form, which the operator makes with
+//! `hedgerow seeds build`. It stores no text, only a filter of hashes. The filter answers whether a
+//! prompt is in the set. The answer is wrong for less than one in a thousand requests with other
+//! prompts.
 #![deny(clippy::arithmetic_side_effects)]
 
 mod build;

@@ -1,10 +1,11 @@
-//! Template keys: hashes that requests from one template share, whatever fills its slots.
+//! Template keys: hashes that requests from one template share, whatever text fills its slots.
 //!
 //! Each eight consecutive words of a text form a shingle. The smallest shingle hashes are the keys
-//! of the text (bottom-k MinHash). Two texts that share a passage share its shingles, some of which
-//! are among the smallest of both. A long slot makes that unlikely, but templates usually come
-//! before or after their slot. So the first and the last words have keys of their own: a template
-//! with `EDGE_NEAR_WORDS` words at either end always shares one.
+//! of the text (bottom-k MinHash). Two texts that share a passage share its shingles, and some of
+//! these are probably among the smallest of both texts. If the text in a slot is long, this is
+//! unlikely, but the template text usually comes before or after the slot. So the first and the
+//! last words have additional keys: two texts from a template with `EDGE_NEAR_WORDS` words at
+//! either end always share a key.
 #![deny(clippy::arithmetic_side_effects)]
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -15,13 +16,13 @@ use crate::text::simd::{MSB, Swar8};
 /// Maximum number of template keys of the whole text.
 const WHOLE_KEYS: usize = 8;
 
-/// Words at each end of a text that have [`EDGE_NEAR_KEYS`] of their own.
+/// Number of words at each end of a text that have [`EDGE_NEAR_KEYS`] additional keys.
 const EDGE_NEAR_WORDS: usize = 16;
 
 /// Maximum number of keys of the first or last [`EDGE_NEAR_WORDS`].
 const EDGE_NEAR_KEYS: usize = 1;
 
-/// Words at each end of a text that have [`EDGE_FAR_KEYS`] of their own.
+/// Number of words at each end of a text that have [`EDGE_FAR_KEYS`] additional keys.
 const EDGE_FAR_WORDS: usize = 32;
 
 /// Maximum number of keys of the first or last [`EDGE_FAR_WORDS`].
@@ -33,7 +34,7 @@ pub const MAX_KEYS: usize = WHOLE_KEYS + 2 * (EDGE_NEAR_KEYS + EDGE_FAR_KEYS);
 /// Words per shingle.
 const SHINGLE_WORDS: usize = 8;
 
-/// Characters per shingle in scripts without spaces, which have about two per word.
+/// Characters per shingle in scripts without spaces, which have about two characters per word.
 const SHINGLE_CHARS: usize = 16;
 
 /// Maximum bytes that are hashed from the start of a text.
@@ -81,7 +82,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
     let tail_edge = tail_shingles.edge_keys();
     let mut keys: Vec<u64> = Vec::with_capacity(MAX_KEYS);
     for hash in whole_text.hashes().chain(head_edge.hashes()).chain(tail_edge.hashes()) {
-        // Hashed again with the key, so that the result does not reveal the seed.
+        // The hash is hashed again with the key, so that the result does not reveal the seed.
         let template_key = key.keyed_hash(field, &hash.to_le_bytes());
         if !keys.contains(&template_key) {
             keys.push(template_key);
@@ -164,7 +165,7 @@ impl TokenKind {
     }
 }
 
-/// Returns the kind and the bytes of the token at the start of a text.
+/// Returns the kind and the length in bytes of the token at the start of a text.
 fn next_token(text: &[u8]) -> (TokenKind, usize) {
     let mut is_number = true;
     let mut position = 0_usize;
@@ -192,7 +193,7 @@ fn next_token(text: &[u8]) -> (TokenKind, usize) {
     (if is_number { TokenKind::Number } else { TokenKind::Word }, position)
 }
 
-/// Returns the bytes of a character outside ASCII in UTF-8, by its first byte.
+/// Returns the length in bytes of a character outside ASCII in UTF-8, from its first byte.
 fn utf8_len(first: u8) -> usize {
     match first {
         0xf0.. => 4,
@@ -214,8 +215,8 @@ fn is_unspaced_script(text: &[u8]) -> bool {
     }
 }
 
-/// The next eight bytes of a text, with masks that have the highest bit of each byte of their
-/// class.
+/// The next eight bytes of a text, with a mask for each class of characters. A mask has the highest
+/// bit set in each byte that belongs to the class.
 struct CharMasks {
     bytes: u64,
     digits: u64,
@@ -243,7 +244,7 @@ impl CharMasks {
         first_marked_byte(!(self.digits | self.letters) & MSB)
     }
 
-    /// Returns the hash of the first bytes, which are a word, equal to [`TokenKind::hash`].
+    /// Returns the hash of the word in the first `length` bytes; it equals [`TokenKind::hash`].
     fn hash_word(&self, length: usize, seed: u64) -> u64 {
         let is_number = self.letters & !mask_after(length) == 0;
         let bytes = if is_number { 0 } else { self.bytes & !mask_after(length) };
@@ -402,13 +403,14 @@ impl RollingHash {
     }
 }
 
-/// Moves a polynomial hash of `SPAN` values on: adds `incoming` and removes `outgoing`.
+/// Advances a polynomial hash of `SPAN` values by one value: adds `incoming` and removes
+/// `outgoing`.
 fn roll<const SPAN: usize>(sum: u64, incoming: u64, outgoing: u64) -> u64 {
     let removed = outgoing.wrapping_mul(const { POLYNOMIAL_BASE.wrapping_pow(SPAN as u32) });
     sum.wrapping_mul(POLYNOMIAL_BASE).wrapping_add(incoming).wrapping_sub(removed)
 }
 
-/// Base of the polynomial: 2⁶⁴ divided by the golden ratio, which is odd.
+/// Base of the polynomial, which must be odd: 2⁶⁴ divided by the golden ratio.
 const POLYNOMIAL_BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The `N` smallest of the added hashes, each once, in ascending order.

@@ -4,8 +4,8 @@
 //! and removes invisible characters, so that `Step\u{200b} BY\n\nstep` is `step by step`. Patterns
 //! are normalised in the same way when a ruleset is built.
 //!
-//! ASCII, which most prompts are, takes a path that handles 64 bytes at a time (`escaped_json`).
-//! Characters that compose with nothing are looked up in a table (`precomposed`).
+//! Most prompts are ASCII, which takes a path that handles 64 bytes at a time (`escaped_json`).
+//! Characters that compose with no other character are looked up in a table (`precomposed`).
 
 mod characters;
 mod checkpoint;

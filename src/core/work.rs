@@ -1,17 +1,18 @@
-//! The budget of work of one body: how many bytes may be worked on to score it.
+//! The work budget of one body: how many bytes may be processed to score the body.
 //!
-//! The size of a body does not bound its cost: characters expand, a regex may search a passage many
-//! times, and malformed JSON may be read again and again. So everything that works on bytes spends
-//! from this budget, which is in proportion to the body. If the budget does not suffice, the work
-//! is not done, and the request has the issue [`COSTLY`](crate::extract::ReadIssues::COSTLY).
+//! The size of a body does not limit the cost of scoring it: characters expand, a regex may search
+//! a passage many times, and malformed JSON may be read several times. So everything that processes
+//! bytes spends from this budget, which grows with the size of the body. If the budget does not
+//! suffice, the work is not done, and the request has the issue
+//! [`COSTLY`](crate::extract::ReadIssues::COSTLY).
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::cell::Cell;
 
 /// The work that may still be done for a body, in bytes.
 ///
-/// Reading and searching have separate shares: text that exhausts the searches of regexes is still
-/// read and scanned for literals, and so are the entries of a batch that follow it.
+/// Reading and searching have separate budgets. So a text that exhausts the budget for searching is
+/// still read and scanned for literals, and so are the following entries of the batch.
 #[derive(Clone, Debug)]
 pub struct WorkBudget {
     /// Bytes that may be normalised, joined, read again and scanned.
@@ -23,9 +24,9 @@ pub struct WorkBudget {
     /// Maximum bytes of normalised text, including joined parts.
     max_text: usize,
     is_exhausted: Cell<bool>,
-    /// Bytes that may be read and searched before any work.
+    /// Budgets for reading and for searching before any work, in bytes.
     total: (usize, usize),
-    /// Bytes that were worked on.
+    /// Bytes that were processed so far.
     spent: Cell<usize>,
 }
 
@@ -56,14 +57,14 @@ impl WorkBudget {
         }
     }
 
-    /// Adds the budget of a text of `bytes` that is worked on together with the body.
+    /// Adds to the budget for a text of `bytes` that is processed together with the body.
     pub(crate) fn add_text(&mut self, bytes: usize) {
         let add = |share: &Cell<usize>, factor: usize| {
             share.set(share.get().saturating_add(bytes.saturating_mul(factor)));
         };
         add(&self.reading, READING_PER_BYTE);
         add(&self.searching, SEARCHING_PER_BYTE);
-        // The text, and its joined parts.
+        // Three times the bytes: once for the text, and twice for its joined parts.
         self.max_text = self.max_text.saturating_add(bytes.saturating_mul(3));
     }
 
@@ -81,18 +82,19 @@ impl WorkBudget {
         self.entry_searching.set(share.saturating_add(ENTRY_ALLOWANCE));
     }
 
-    /// Begins the next entry of a batch, which is not exhausted before it needs work.
+    /// Begins the next entry of a batch, which is not marked as exhausted even if an earlier entry
+    /// was.
     pub(crate) fn begin_entry(&self) {
         self.entry_searching.set(usize::MAX);
         self.is_exhausted.set(false);
     }
 
-    /// Spends `bytes` of reading. Returns false if the budget is smaller, and is then exhausted.
+    /// Spends `bytes` of reading. If fewer bytes remain, sets the budget to 0 and returns false.
     pub fn spend_reading(&self, bytes: usize) -> bool {
         self.spend(&[&self.reading], bytes)
     }
 
-    /// Spends `bytes` of searching. Returns false if the budget is smaller, and is then exhausted.
+    /// Spends `bytes` of searching. If fewer bytes remain, sets the budget to 0 and returns false.
     pub fn spend_searching(&self, bytes: usize) -> bool {
         self.spend(&[&self.searching, &self.entry_searching], bytes)
     }
@@ -130,32 +132,34 @@ impl WorkBudget {
         self.max_text
     }
 
-    /// Returns the bytes that were worked on.
+    /// Returns the bytes that were processed so far.
     pub fn spent(&self) -> usize {
         self.spent.get()
     }
 }
 
-/// Returns the bytes to which a body of `received` bytes may be decompressed in all, also if only
-/// their beginning and their end are kept. JSON of prompts becomes three to twenty times smaller.
+/// Returns the maximum bytes to which a body of `received` bytes may be decompressed in total, even
+/// if only the beginning and the end of the output are kept. Compression makes JSON of prompts
+/// three to twenty times smaller.
 pub(crate) fn max_inflated_in_all(received: usize) -> usize {
     received.saturating_mul(INFLATED_PER_BYTE).saturating_add(INFLATED_ALLOWANCE)
 }
 
 /// Bytes that may be decompressed per received byte. Decompressing a byte costs a tenth of scoring
-/// one, so that all of them cost about as much as scoring what was received twice.
+/// a byte, so decompressing all of them costs about as much as scoring the received bytes twice.
 const INFLATED_PER_BYTE: usize = 16;
 
-/// Bytes to which any body may be decompressed in all.
+/// Bytes to which any body may be decompressed in total, in addition to [`INFLATED_PER_BYTE`].
 const INFLATED_ALLOWANCE: usize = 8 << 20;
 
-/// Bytes that may be read per byte of the body: each is normalised once and scanned once, may be
-/// joined to other parts twice, and is read again by the generic dialect if the first reading
+/// Bytes that may be read per byte of the body. Each byte is normalised once and scanned once, may
+/// be joined to other parts twice, and is read again by the generic dialect if the first reading
 /// finds no text.
 const READING_PER_BYTE: usize = 8;
 
-/// Bytes that all entries of a body together may search per byte of the body: an entry twice its
-/// share, for its text may be matched again by voices, and others as much again.
+/// Bytes that all entries of a body together may search per byte of the body. This is enough for an
+/// entry to use its share twice, because its text may be matched a second time by role, and for
+/// other entries.
 const SEARCHING_PER_BYTE: usize = 20;
 
 /// Bytes that one entry may search per byte of its text, in addition to [`ENTRY_ALLOWANCE`]. No
@@ -165,11 +169,12 @@ const SEARCHING_PER_TEXT_BYTE: usize = 8;
 /// Bytes that one entry may search, whatever its size.
 const ENTRY_ALLOWANCE: usize = 64 << 10;
 
-/// Bytes of reading and of searching that any body has.
+/// Bytes of reading and of searching that any body has, in addition to those per byte.
 const ALLOWANCE: usize = 256 << 10;
 
 /// Bytes of normalised text that any body may have, in addition to one and a quarter of its size.
-/// A message of short parts has up to three times its size, for parts are joined.
+/// The text of a message with short parts may be three times as long as the message, because its
+/// parts are joined.
 const TEXT_ALLOWANCE: usize = 256 << 10;
 
 #[cfg(test)]

@@ -1,27 +1,28 @@
-//! Keys of Hedgerow under `custom_attributes` of a rule.
+//! Hedgerow's own keys under `custom_attributes` of a rule.
 
 use rsigma_parser::EXEMPLARS_KEY;
 use yaml_serde::{Mapping, Value as Yaml};
 
-/// The key of a rule's custom attributes.
+/// The key under which a rule has its custom attributes.
 pub const CUSTOM_ATTRIBUTES: &str = "custom_attributes";
 
 /// The path of a rule's exemplars.
 pub const EXEMPLARS_PATH: [&str; 2] = [CUSTOM_ATTRIBUTES, EXEMPLARS_KEY];
 
-/// Weight in decibans; it replaces the weight of the level.
+/// Weight of the rule in decibans. It replaces the default weight of the rule's `level`.
 pub const WEIGHT_KEY: &str = "hedgerow.weight";
 /// Names of the selections that indicate an innocent request.
 pub const INNOCENCE_KEY: &str = "hedgerow.innocence";
-/// Disguises under which the rule need not match, each with the reason.
+/// Disguises (changes that try to hide a request) under which the rule need not match, each with a
+/// reason.
 pub const EXCEPTIONS_KEY: &str = "hedgerow.disguise_exceptions";
-/// Selections of concepts that must be near each other.
+/// Selections of concepts whose terms must be near each other in the text.
 pub const NEAR_KEY: &str = "hedgerow.near";
 /// Lifetime of the indicators of a correlation, such as `24h`.
 pub const TTL_KEY: &str = "hedgerow.ttl";
 /// A field whose value differs between consecutive events of a `temporal_ordered` correlation.
 pub const DISTINCT_BY_KEY: &str = "hedgerow.distinct_by";
-/// Name of a signature that each event must match, too.
+/// Name of a signature that each counted event must also match.
 pub const ONLY_KEY: &str = "hedgerow.only";
 /// Minimum mean number of events per counted value.
 pub const EVENTS_PER_VALUE_KEY: &str = "hedgerow.events_per_value";
@@ -29,23 +30,27 @@ pub const EVENTS_PER_VALUE_KEY: &str = "hedgerow.events_per_value";
 pub const MAX_EVENTS_PER_VALUE_KEY: &str = "hedgerow.max_events_per_value";
 /// Minimum evenness of the events over the counted values, in percent.
 pub const EVENNESS_KEY: &str = "hedgerow.evenness";
-/// Minimum percentage of counted values that begin within the same period.
+/// Minimum percentage of counted values whose first event is within the same short period.
 pub const SYNCHRONIZED_START_KEY: &str = "hedgerow.synchronized_start";
-/// Minimum percentage of counted values that end just before others begin.
+/// Minimum percentage of counted values whose last event is just before the first event of another
+/// value.
 pub const HANDOVER_KEY: &str = "hedgerow.handover";
 
-/// The subject of the indicators: `key` or `accounts`.
+/// Subject of the correlation's indicators: the `key` itself, or its `accounts`.
 pub const INDICATORS_OF_KEY: &str = "hedgerow.indicators_of";
-/// Minimum evidence of a request itself, in decibans.
+/// Minimum evidence, in decibans, that a request must have itself for an indicator to count.
 pub const OWN_EVIDENCE_KEY: &str = "hedgerow.own_evidence";
-/// Minimum evidence of the behaviour of an account, in decibans.
+/// Minimum evidence, in decibans, that the behaviour of a request's account must have for an
+/// indicator to count.
 pub const OWN_BEHAVIOR_KEY: &str = "hedgerow.own_behavior";
-/// Name of the fact that the correlation counts.
+/// Name of the fact that the correlation counts. Of the correlations that count the same fact, only
+/// the strongest is evidence.
 pub const FACT_KEY: &str = "hedgerow.fact";
-/// Minimum percentage of the accounts that another correlation counts.
+/// Minimum number of counted values, in percent of the values that another correlation counts.
 pub const SHARE_OF_KEY: &str = "hedgerow.share_of";
 
-/// Minimum number of values that another correlation counts, in percent of the events.
+/// Minimum number of values that another correlation counts, in percent of this correlation's
+/// events.
 pub const VARIETY_KEY: &str = "hedgerow.variety";
 
 /// The custom attributes of a correlation.

@@ -1,5 +1,5 @@
-//! Checks that the bundle of all rules is within the limits of the core: the edge refuses a bundle
-//! that is not.
+//! Checks that the bundle of all rules is within the limits of the core. The edge refuses a bundle
+//! that exceeds a limit.
 
 use hedgerow_core::Error;
 use hedgerow_core::matching::regex_gate;
@@ -8,7 +8,8 @@ use hedgerow_core::rules::signature::{Comparison, Signature};
 use crate::{Finding, Rule, Rules};
 
 /// Loads the bundle of the rules as the edge does, and compiles its regexes. Returns the error, if
-/// any, as a finding: at the rule whose regexes take most memory if all of them take too much.
+/// any, as a finding. If the regexes take too much memory, the finding is at the rule whose regexes
+/// take most; other findings are at `policy.toml`.
 pub fn find_exceeded_limit(rules: &Rules) -> Option<Finding> {
     let at_policy =
         |error: Error| Finding::new("policy.toml", (1, 1), error.problem(), error.remedy());

@@ -2,9 +2,10 @@
 
 use hedgerow_core::{Bundle, Release};
 
-/// A value with one canonical text, over which its digest and signature are computed.
+/// A value with one canonical text, of which the digest and the signature are computed.
 ///
-/// Only authoring encodes: the number formatting of RFC 8785 would make the Worker larger.
+/// The trait is not in the core, because only authoring tools encode values, and the number
+/// formatting of RFC 8785 would make the Worker larger.
 pub trait Canonical {
     /// Returns the canonical JSON as UTF-8.
     fn encode(&self) -> Vec<u8>;

@@ -1,9 +1,9 @@
-//! A Sigma correlation rule: parses and checks it, and builds its correlation.
+//! Parses and checks Sigma correlation rules, and builds the correlations for the bundle.
 
 use hedgerow_core::field::{Field, FieldType};
 use hedgerow_core::rules::correlation::{
-    Attribution, Coordination, Correlation, MAX_GROUP_BY_FIELDS, Measure, ShareOf, ShareWithin,
-    TIMESPAN_RANGE_SECONDS, Threshold,
+    Attribution, Coordination, Correlation, MAX_GROUP_BY_FIELDS, Measure, RelativeMinimum,
+    ShareWithin, TIMESPAN_RANGE_SECONDS, Threshold,
 };
 use hedgerow_core::rules::signature::{Comparator, Condition};
 use rsigma_parser::{
@@ -36,11 +36,11 @@ pub struct CorrelationRule {
     pub exemplars: Vec<EventSequence>,
 }
 
-/// Parses and checks a correlation rule. The first `previous_findings` findings are from other
-/// files.
+/// Parses and checks a correlation rule. `findings` already contains `previous_findings` findings
+/// of other files.
 ///
-/// Returns `None` if Sigma's parser rejects the document. Otherwise invalid values become findings,
-/// and the correlation has defaults in their place.
+/// Returns `None` if Sigma's parser rejects the document. Otherwise, invalid values become
+/// findings, and the correlation contains defaults instead of the invalid values.
 pub fn parse(
     file: &RuleFile,
     source_map: SourceMap,
@@ -61,44 +61,10 @@ pub fn parse(
         take_correlation,
         &mut diagnostics,
     )?;
-    report_unsupported(&sigma, &mut diagnostics);
-    let group_by = group_by(&sigma, &mut diagnostics);
-    let timespan =
-        timespan_seconds(&sigma.timespan, &["correlation", "timespan"], &mut diagnostics);
-    let measure = measure(&sigma, attribute(document, DISTINCT_BY_KEY), &mut diagnostics);
-    let coordination = coordination(document, &mut diagnostics);
-    if !coordination.is_empty() && !matches!(measure, Some(Measure::ValueCount { .. }) | None) {
-        let problem = format!(
-            "`{EVENTS_PER_VALUE_KEY}`, `{MAX_EVENTS_PER_VALUE_KEY}`, `{EVENNESS_KEY}`, \
-             `{SYNCHRONIZED_START_KEY}` and `{HANDOVER_KEY}` need `type: value_count`"
-        );
-        diagnostics.add(&[CUSTOM_ATTRIBUTES], problem, "use value_count, or remove the attribute");
+    let mut correlation = build_correlation(header, sigma, document, &mut diagnostics);
+    if diagnostics.findings.len() > previous_findings {
+        correlation.rules.clear();
     }
-    let attribution = attribution(document, &mut diagnostics);
-    let only = only(document, &mut diagnostics);
-    let ttl = match attribute(document, TTL_KEY) {
-        None => timespan.clamp(MIN_DEFAULT_TTL_SECONDS, MAX_DEFAULT_TTL_SECONDS),
-        Some(value) => parse_timespan(value, &[CUSTOM_ATTRIBUTES, TTL_KEY], &mut diagnostics),
-    };
-    let metadata::RuleHeader { name, id, title, family, status, weight, .. } = header;
-    let measure = measure.unwrap_or(Measure::EventCount { thresholds: Vec::new() });
-    let has_findings = diagnostics.findings.len() > previous_findings;
-    let correlation = Correlation {
-        name,
-        id,
-        title,
-        family,
-        status,
-        weight,
-        rules: if has_findings { Vec::new() } else { sigma.rules },
-        only,
-        group_by,
-        timespan,
-        measure,
-        coordination,
-        attribution,
-        ttl,
-    };
     Some(CorrelationRule {
         correlation,
         metadata: RuleMetadata::new(file, source_map, document),
@@ -106,8 +72,53 @@ pub fn parse(
     })
 }
 
-/// Replaces patterns such as `elicitation_*` by the names of the signatures that match, and adds a
-/// finding for each rule that does not exist.
+/// Builds the correlation of a rule from its header and Sigma's model of it. Adds a finding for
+/// each invalid value.
+fn build_correlation(
+    header: metadata::RuleHeader,
+    sigma: SigmaCorrelation,
+    document: &Mapping,
+    diagnostics: &mut Diagnostics<'_>,
+) -> Correlation {
+    report_unsupported(&sigma, diagnostics);
+    let group_by = group_by(&sigma, diagnostics);
+    let timespan = timespan_seconds(&sigma.timespan, &["correlation", "timespan"], diagnostics);
+    let measure = measure(&sigma, attribute(document, DISTINCT_BY_KEY), diagnostics);
+    let coordination = parse_coordination(document, diagnostics);
+    if !coordination.is_empty() && !matches!(measure, Some(Measure::ValueCount { .. }) | None) {
+        let problem = format!(
+            "`{EVENTS_PER_VALUE_KEY}`, `{MAX_EVENTS_PER_VALUE_KEY}`, `{EVENNESS_KEY}`, \
+             `{SYNCHRONIZED_START_KEY}` and `{HANDOVER_KEY}` need `type: value_count`"
+        );
+        diagnostics.add(&[CUSTOM_ATTRIBUTES], problem, "use value_count, or remove the attribute");
+    }
+    let attribution = parse_attribution(document, diagnostics);
+    let only = parse_only(document, diagnostics);
+    let ttl = match attribute(document, TTL_KEY) {
+        None => timespan.clamp(MIN_DEFAULT_TTL_SECONDS, MAX_DEFAULT_TTL_SECONDS),
+        Some(value) => parse_timespan(value, &[CUSTOM_ATTRIBUTES, TTL_KEY], diagnostics),
+    };
+    let metadata::RuleHeader { name, id, title, family, status, weight, .. } = header;
+    Correlation {
+        name,
+        id,
+        title,
+        family,
+        status,
+        weight,
+        rules: sigma.rules,
+        only,
+        group_by,
+        timespan,
+        measure: measure.unwrap_or(Measure::EventCount { thresholds: Vec::new() }),
+        coordination,
+        attribution,
+        ttl,
+    }
+}
+
+/// Replaces patterns such as `elicitation_*` by the names of the matching signatures, and adds a
+/// finding for each name or pattern that does not match any rule.
 pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &mut Vec<Finding>) {
     let active = rules.iter().filter(|rule| !rule.is_deprecated());
     let signatures: Vec<&str> = active.map(|rule| rule.signature.name.as_str()).collect();
@@ -204,7 +215,9 @@ fn group_by(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) -> Vec<
     fields.collect::<Vec<_>>().into_iter().flatten().collect()
 }
 
-/// Parses the name of a field that a correlation can sum (`is_sum`), or else group by or count.
+/// Parses the name of a field. The field must have a type that a correlation can sum if `is_sum`,
+/// or otherwise one that it can group by or count. Returns `None`, with a finding, for other
+/// fields.
 fn parse_field(
     name: &str,
     is_sum: bool,
@@ -234,7 +247,8 @@ fn parse_field(
     Some(field)
 }
 
-/// Parses the measure and its condition; `None`, with a finding, if they are invalid.
+/// Parses the measure (Sigma's correlation type) and its condition. Returns `None`, with a finding,
+/// if they are invalid.
 fn measure(
     sigma: &SigmaCorrelation,
     distinct_by: Option<&Yaml>,
@@ -286,8 +300,8 @@ fn measure(
     }
 }
 
-/// Parses the condition of a temporal correlation; without a condition, all rules must have an
-/// event.
+/// Parses the measure of a temporal correlation. If it has no condition, all rules must have an
+/// event. Returns `None`, with a finding, if the condition is invalid.
 fn temporal(
     sigma: &SigmaCorrelation,
     distinct_by: Option<&Yaml>,
@@ -302,7 +316,7 @@ fn temporal(
         diagnostics.add(&["correlation", "rules", &index], problem, "name each rule");
     }
     let condition = match &sigma.condition {
-        // The parser represents a missing condition in this way.
+        // Sigma's parser represents a missing condition as `gte: 1` without a field.
         CorrelationCondition::Threshold { predicates, field: None, .. }
             if *predicates == [(ConditionOperator::Gte, 1)] =>
         {
@@ -338,7 +352,8 @@ fn temporal(
     Some(Measure::TemporalOrdered { distinct_by })
 }
 
-/// Converts a condition over names of rules.
+/// Converts a condition that consists of names of rules. Returns `None`, with a finding, if it is
+/// invalid.
 fn convert_condition(
     expression: &ConditionExpr,
     rules: &[String],
@@ -368,7 +383,7 @@ fn convert_condition(
     }
 }
 
-/// Converts a comparison with a number; `None`, with a finding, for `neq`.
+/// Converts a comparison with a number. Returns `None`, with a finding, for `neq`.
 fn threshold(
     (operator, value): &(ConditionOperator, u64),
     diagnostics: &mut Diagnostics<'_>,
@@ -385,12 +400,13 @@ fn threshold(
             return None;
         }
     };
-    // Sigma's parser wraps negative numbers.
+    // Sigma's parser returns a negative number as its two's complement; the first cast restores the
+    // sign.
     let value = *value as i64 as f64;
     Some(Threshold { comparator, value })
 }
 
-/// Returns a timespan in seconds; the minimum, with a finding, if it is out of range.
+/// Returns a timespan in seconds. If it is out of range, returns the minimum, and adds a finding.
 fn timespan_seconds(timespan: &Timespan, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> u32 {
     let seconds = u32::try_from(timespan.seconds).ok();
     seconds.filter(|seconds| TIMESPAN_RANGE_SECONDS.contains(seconds)).unwrap_or_else(|| {
@@ -400,7 +416,8 @@ fn timespan_seconds(timespan: &Timespan, key: &[&str], diagnostics: &mut Diagnos
     })
 }
 
-/// Parses a timespan such as `90s`, in seconds; the minimum, with a finding, if it is invalid.
+/// Parses a timespan such as `90s`, and returns it in seconds. If it is invalid, returns the
+/// minimum, and adds a finding.
 fn parse_timespan(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> u32 {
     match value.as_str().map(Timespan::parse) {
         Some(Ok(timespan)) => timespan_seconds(&timespan, key, diagnostics),
@@ -412,8 +429,9 @@ fn parse_timespan(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>)
     }
 }
 
-/// Parses the custom attributes that demand more of the counted values.
-fn coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Coordination {
+/// Parses the custom attributes with further conditions on the counted values, such as evenness. An
+/// invalid attribute becomes a finding, and is left out.
+fn parse_coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Coordination {
     let mut event_number = |name: &str| {
         let value = attribute(document, name)?;
         let events = value.as_f64().filter(|events| *events > 0.0);
@@ -435,8 +453,8 @@ fn coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Coordi
     Coordination { events_per_value, max_events_per_value, evenness, synchronized_start, handover }
 }
 
-/// Parses the name of the signature that each event must match, too.
-fn only(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Option<String> {
+/// Parses the name of the signature that each counted event must also match.
+fn parse_only(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Option<String> {
     let value = attribute(document, ONLY_KEY)?;
     let name = value.as_str().map(str::to_owned);
     if name.is_none() {
@@ -447,8 +465,9 @@ fn only(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Option<String>
     name
 }
 
-/// Parses the custom attributes that say to which requests the evidence counts.
-fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribution {
+/// Parses the custom attributes that determine the requests to which the evidence of the
+/// correlation is added.
+fn parse_attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribution {
     let mut invalid = |name: &str, problem: &str, remedy: &str| {
         let problem = format!("`{name}` is invalid: expected {problem}");
         diagnostics.add(&[CUSTOM_ATTRIBUTES, name], problem, remedy);
@@ -471,7 +490,7 @@ fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribu
         })
     };
     let (own_evidence, own_behavior) = (decibans(OWN_EVIDENCE_KEY), decibans(OWN_BEHAVIOR_KEY));
-    let fact = attribute(document, FACT_KEY).and_then(|value| {
+    let fact_group = attribute(document, FACT_KEY).and_then(|value| {
         let fact = value.as_str().filter(|fact| !fact.is_empty()).map(str::to_owned);
         if fact.is_none() {
             invalid(FACT_KEY, "a name", "write a word such as load");
@@ -487,16 +506,16 @@ fn attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribu
             invalid(key, "a correlation and a percentage", remedy);
         }
         let (correlation, min_percent) = share?;
-        Some(ShareOf { correlation: correlation.to_owned(), min_percent })
+        Some(RelativeMinimum { correlation: correlation.to_owned(), min_percent })
     };
     let share =
         share_of(SHARE_OF_KEY, "write {correlation: cluster_template_day, min_percent: 20}");
     let variety =
         share_of(VARIETY_KEY, "write {correlation: cluster_seed_prompts, min_percent: 40}");
-    Attribution { to_accounts, own_evidence, own_behavior, fact, share, variety }
+    Attribution { to_accounts, own_evidence, own_behavior, fact_group, share, variety }
 }
 
-/// Parses a percentage; `None`, with a finding, if it is invalid.
+/// Parses a percentage. Returns `None`, with a finding, if it is invalid.
 fn percent(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> Option<f64> {
     let percent = value.as_f64().filter(|percent| (0.0..=100.0).contains(percent));
     if percent.is_none() {
@@ -506,7 +525,8 @@ fn percent(value: &Yaml, key: &[&str], diagnostics: &mut Diagnostics<'_>) -> Opt
     percent
 }
 
-/// Parses `{within, min_percent}`, the value of the attribute `name`.
+/// Parses the value of the attribute `name`, in the form `{within: 10m, min_percent: 60}`. Returns
+/// `None`, with a finding, if it is invalid.
 fn share_within(
     value: &Yaml,
     name: &str,
@@ -523,7 +543,8 @@ fn share_within(
     Some(ShareWithin { within, min_percent })
 }
 
-/// Minimum default lifetime of an indicator in seconds. The default is the timespan.
+/// Minimum default lifetime of an indicator in seconds. The default is the timespan of the
+/// correlation, limited to this minimum and to the maximum.
 const MIN_DEFAULT_TTL_SECONDS: u32 = 3_600;
 /// Maximum default lifetime of an indicator in seconds.
 const MAX_DEFAULT_TTL_SECONDS: u32 = 7 * 86_400;
@@ -531,7 +552,8 @@ const MAX_DEFAULT_TTL_SECONDS: u32 = 7 * 86_400;
 /// The keys of a correlation rule in addition to the metadata.
 const TOP_LEVEL_KEYS: &[&str] = &["correlation", "generate"];
 
-/// Sigma's keys under `correlation`. Unsupported keys have findings of their own.
+/// Sigma's keys under `correlation`. The list includes keys that are not supported, because another
+/// check reports them.
 const CORRELATION_KEYS: &[&str] = &[
     "type",
     "rules",

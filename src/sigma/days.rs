@@ -1,6 +1,6 @@
-//! Days in TOML files, such as the last day of an exemption: converts them to seconds.
+//! Converts days in TOML files, such as the last day of an exemption, to seconds since the epoch.
 //!
-//! The core and the bundle have seconds since the epoch only, so the edge needs no calendar.
+//! The bundle contains seconds only, so the core at the edge needs no calendar.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use toml::value::Datetime;
 
 use crate::toml::{TomlDiagnostics, entries, value};
 
-/// Returns the ends of the days under `key` in the tables of the array `kind`: seconds since the
-/// epoch as text, by the byte offset of the day. Integers count as seconds already.
+/// Returns the ends of the days under `key` in the tables of the array `kind`, as decimal text in
+/// seconds since the epoch. The keys of the result are the byte offsets of the days in the file.
+/// Integers are skipped, because they are already seconds.
 ///
-/// Adds a finding for each value of another form.
+/// Adds a finding for each value that is neither a day nor an integer.
 pub fn check_days(
     document: &DeTable<'_>,
     kind: &str,
@@ -37,7 +38,7 @@ pub fn check_days(
     days
 }
 
-/// Replaces days by their ends, the result of [`check_days`] for the same document.
+/// Replaces days by their ends. `days` is the result of [`check_days`] for the same document.
 pub fn replace_days<'d>(
     mut document: DeTable<'d>,
     kind: &str,
@@ -59,8 +60,9 @@ pub fn replace_days<'d>(
     document
 }
 
-/// Returns the end of a day in UTC, in seconds since the epoch; `None` if the value is not a day,
-/// or is before 1970. The value may be quoted, and may be a time, of which the day counts.
+/// Returns the end of a day in UTC, in seconds since the epoch. Returns `None` if the value is not
+/// a day, or is before 1970. The value may be a TOML date, a TOML time with a date, or a string
+/// that begins with a day.
 fn end_of_day_utc(value: &DeValue<'_>) -> Option<u64> {
     let time = match value {
         DeValue::Datetime(time) => *time,
@@ -75,7 +77,7 @@ fn end_of_day_utc(value: &DeValue<'_>) -> Option<u64> {
     u64::try_from(day.duration_since(epoch).as_secs()).ok()?.checked_add(DAY_SECONDS)
 }
 
-/// Bytes of a day in the form `2027-01-31`.
+/// Length of a day in the form `2027-01-31`, in bytes.
 const DAY_LEN: usize = 10;
 
 const DAY_SECONDS: u64 = 86_400;

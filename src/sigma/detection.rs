@@ -1,4 +1,4 @@
-//! The detection section of a rule: parses selections and the condition.
+//! Parses the `detection` section of a rule: its selections and its condition.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -18,8 +18,9 @@ use crate::modifiers;
 use crate::modifiers::{Modifiers, Problem, SUPPORTED_MODIFIERS, modifier_name};
 use crate::suggestion::{did_you_mean, replace_unknown};
 
-/// Removes the parts of `detection` that Sigma's parser would reject or ignore, so that the rest is
-/// checked, too. Each removed part is a finding. Returns whether the condition is readable.
+/// Removes the parts of `detection` that Sigma's parser would reject or ignore, so that the other
+/// parts can still be checked. Adds a finding for each removed part. Returns whether the condition
+/// can be parsed.
 pub fn strip_unsupported(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) -> bool {
     let Some(Yaml::Mapping(detection)) = document.get_mut("detection") else {
         let remedy = "name selections and a condition under `detection`";
@@ -39,11 +40,11 @@ pub fn strip_unsupported(document: &mut Mapping, diagnostics: &mut Diagnostics<'
             strip_selection(selection, &["detection", name], diagnostics);
         }
     }
-    let is_readable = check_condition_syntax(detection, diagnostics);
-    if !is_readable {
+    let condition_parses = check_condition_syntax(detection, diagnostics);
+    if !condition_parses {
         detection.insert("condition".into(), PLACEHOLDER_CONDITION.into());
     }
-    is_readable
+    condition_parses
 }
 
 /// Removes the unreadable keys of a selection, and adds a finding for each.
@@ -64,7 +65,8 @@ fn strip_selection(selection: &mut Yaml, path: &[&str], diagnostics: &mut Diagno
     }
 }
 
-/// Returns whether Sigma's parser accepts `field|modifier`, and adds findings if not.
+/// Returns whether Sigma's parser accepts a key of the form `field|modifier`. Adds findings if it
+/// does not.
 fn check_field_spec(key: &str, path: &[&str], diagnostics: &mut Diagnostics<'_>) -> bool {
     let Err(error) = parse_field_spec(key) else { return true };
     let path = [path, &[key]].concat();
@@ -89,7 +91,7 @@ fn check_field_spec(key: &str, path: &[&str], diagnostics: &mut Diagnostics<'_>)
     false
 }
 
-/// Returns whether the condition is readable, and adds findings if not.
+/// Returns whether the condition can be parsed. Adds findings if it cannot.
 fn check_condition_syntax(detection: &Mapping, diagnostics: &mut Diagnostics<'_>) -> bool {
     let key = ["detection", "condition"];
     let texts: Option<Vec<&str>> = match detection.get("condition") {
@@ -111,7 +113,7 @@ fn check_condition_syntax(detection: &Mapping, diagnostics: &mut Diagnostics<'_>
     errors.is_empty()
 }
 
-/// Formats the error of a condition, with the column in the condition if the parser reports it.
+/// Formats an error in a condition, with the position in the condition if the parser reports it.
 fn describe_condition_error(error: &SigmaParserError) -> String {
     let text = error.to_string();
     let message = last_line(&text).trim_start_matches("= ");
@@ -123,7 +125,8 @@ fn describe_condition_error(error: &SigmaParserError) -> String {
     }
 }
 
-/// Parses the selections, by name. An invalid selection becomes a finding and is left out.
+/// Converts the selections, and returns them by name. An invalid selection becomes a finding, and
+/// is left out.
 pub fn selections(
     rule: &SigmaRule,
     lexicon: &Lexicon,
@@ -138,8 +141,8 @@ pub fn selections(
     selections
 }
 
-/// Parses the condition and expands its quantifiers; `None`, with findings, if it is invalid.
-/// `innocence` names the selections that speak for an innocent request.
+/// Converts the condition, and expands its quantifiers. Returns `None`, with findings, if it is
+/// invalid. `innocence` contains the names of the selections that indicate an innocent request.
 pub fn condition(
     rule: &SigmaRule,
     selections: &BTreeMap<String, Selection>,
@@ -161,7 +164,9 @@ pub fn condition(
         return None;
     }
     check_uses(&condition, &names, innocence, diagnostics);
-    // In an empty request, only negated selections and `|exists: false` hold.
+    // The condition is evaluated for an empty request, in which only comparisons `|exists: false`
+    // hold, and for a request in which no selection holds. If both evaluations return true, the
+    // condition needs no content.
     let mut holds_for_empty = |name: &str| {
         selections.get(name).is_some_and(|selection| {
             selection.holds(&mut |test| test.comparison == Comparison::Exists(false))
@@ -177,8 +182,8 @@ pub fn condition(
     Some(condition)
 }
 
-/// Adds a finding for each selection that neither the condition nor `innocence` names, or that both
-/// name, and for each unknown name in `innocence`.
+/// Adds a finding for each selection that is neither in the condition nor in `innocence`, for each
+/// selection that is in both, and for each unknown name in `innocence`.
 fn check_uses(
     condition: &Condition,
     names: &[&String],
@@ -255,7 +260,8 @@ fn unknown_selection(name: &str, names: &[&String]) -> Problem {
     Problem::new(format!("unknown selection '{name}'"), remedy)
 }
 
-/// Returns the selections that a pattern matches, by name. `them` omits names that begin with `_`.
+/// Returns the selections that a pattern matches, sorted by name. The pattern `them` does not match
+/// names that begin with `_`.
 fn matching_selections(pattern: &SelectorPattern, names: &[&String]) -> Vec<Condition> {
     let matches = |name: &str| match pattern {
         SelectorPattern::Them => !name.starts_with('_'),
@@ -266,7 +272,7 @@ fn matching_selections(pattern: &SelectorPattern, names: &[&String]) -> Vec<Cond
     matching.into_iter().map(|name| Condition::Selection(name.clone())).collect()
 }
 
-/// Converts a selection; `None`, with findings, if a part of it is invalid.
+/// Converts a selection. Returns `None`, with findings, if a part of it is invalid.
 fn selection(
     detection: &Detection,
     path: &[&str],
@@ -305,7 +311,8 @@ fn selection(
     }
 }
 
-/// Converts the comparisons of one field; `None`, with findings, if a comparison is invalid.
+/// Converts the comparisons of one field. Returns `None`, with findings, if a comparison is
+/// invalid.
 fn field_selection(
     item: &DetectionItem,
     path: &[&str],
@@ -343,7 +350,7 @@ fn field_selection(
     Some(single_or(selections, if modifiers.all { Selection::All } else { Selection::Any }))
 }
 
-/// Adds a finding for an unknown field, and suggests another.
+/// Adds a finding for an unknown field, and suggests the field with the most similar name.
 fn report_unknown_field(name: &str, path: &[&str], diagnostics: &mut Diagnostics<'_>) {
     let remedy = format!("did you mean '{}'? docs/fields.md lists all", similar_field(name));
     diagnostics.add(path, format!("unknown field '{name}'"), remedy);
@@ -361,7 +368,7 @@ fn check_value_count(count: usize, modifiers: &Modifiers) -> Result<(), Problem>
     }
 }
 
-/// Returns the only selection, or combines several selections.
+/// Returns the selection if `selections` contains only one; otherwise combines them.
 fn single_or(
     mut selections: Vec<Selection>,
     combine: impl Fn(Vec<Selection>) -> Selection,
@@ -372,8 +379,8 @@ fn single_or(
     }
 }
 
-/// Returns the field whose name has the most words in common with `name`; if there are several, the
-/// name that differs by the fewest letters.
+/// Returns the name of the field that has the most words in common with `name`. If several fields
+/// have equally many, returns the name with the smallest edit distance.
 fn similar_field(name: &str) -> &'static str {
     let similarity = |spec: &&FieldSpec| {
         let words: Vec<&str> = spec.name.split(['.', '_']).collect();
@@ -383,7 +390,7 @@ fn similar_field(name: &str) -> &'static str {
     FIELDS.iter().max_by_key(similarity).map_or("", |spec| spec.name)
 }
 
-/// A valid condition, in place of a condition that does not parse.
+/// A valid condition, which replaces a condition that cannot be parsed.
 const PLACEHOLDER_CONDITION: &str = "all of them";
 
 #[cfg(test)]
@@ -392,7 +399,7 @@ mod tests {
 
     #[test]
     fn similar_field_prefers_the_closest_spelling() {
-        // `hedgerow.prompt.digest` shares as many words, and was suggested once.
+        // `hedgerow.prompt.digest` shares as many words, and an earlier version suggested it.
         assert_eq!(similar_field("hedgerow.prompt.instructions"), "hedgerow.prompt.instruction");
         assert_eq!(similar_field("hedgerow.template.usr"), "hedgerow.template.user");
     }

@@ -1,4 +1,5 @@
-//! Disguises: changes to a request that leave what it asks for as it is, and try to hide it.
+//! Disguises: changes to a request that try to hide its instruction without changing it. `hedgerow
+//! test` and `hedgerow evaluate` check that rules still match under them.
 
 use hedgerow_core::extract::{self, Request};
 use hedgerow_core::field::{FieldId, Section};
@@ -18,10 +19,10 @@ pub struct TextDisguise {
     pub apply: fn(&str) -> String,
 }
 
-/// The changes to a text.
+/// The disguises that change a text.
 pub const TEXT_DISGUISES: [TextDisguise; 11] = [
     TextDisguise { name: "footer", apply: with_footer },
-    TextDisguise { name: "header", apply: |text| format!("{CHATTER}\n\n{text}") },
+    TextDisguise { name: "header", apply: |text| format!("{HARMLESS_WORDS}\n\n{text}") },
     TextDisguise {
         name: "fence",
         apply: |text| format!("Carry out the order in this block.\n```\n{text}\n```"),
@@ -43,7 +44,7 @@ pub const TEXT_DISGUISES: [TextDisguise; 11] = [
     TextDisguise { name: "JSON wrapping", apply: wrap_in_json },
 ];
 
-/// A change to the event of an exemplar.
+/// A change to the event of an exemplar (a test event of a rule).
 pub struct Disguise {
     /// Name, unique among the disguises.
     pub name: &'static str,
@@ -77,7 +78,8 @@ impl Disguise {
         TEXT_DISGUISES.into_iter().map(text).chain(others)
     }
 
-    /// Returns the event under the disguise; `None` if it has nothing that the disguise changes.
+    /// Applies the disguise to a copy of the event. Returns `None` if the event has no text that
+    /// the disguise could change.
     pub fn apply(&self, event: &ExemplarEvent) -> Option<ExemplarEvent> {
         let mut changed = event.clone();
         match self.apply {
@@ -100,7 +102,8 @@ impl Disguise {
     }
 }
 
-/// Returns the texts that are read from the messages of a chat request, with their sections.
+/// Returns the texts that the core extracts from the messages of a chat request, with their
+/// sections.
 fn texts_of_messages(messages: &[Value]) -> Vec<(Section, String)> {
     let body = json!({ "messages": messages }).to_string();
     let limits = Limits::default();
@@ -117,18 +120,18 @@ fn texts_of_messages(messages: &[Value]) -> Vec<(Section, String)> {
     texts
 }
 
-/// Returns a text with a footer of harmless words.
+/// Returns the text with a footer of harmless words.
 pub fn with_footer(text: &str) -> String {
-    format!("{text}\n\n{CHATTER}")
+    format!("{text}\n\n{HARMLESS_WORDS}")
 }
 
-/// Adds a tool that the request has no use for.
+/// Adds a tool that is unrelated to the request.
 fn add_tool(event: &mut ExemplarEvent) {
     event.add_to_number(FieldId::ToolsCount, 1.0);
     event.push_text(Section::Definition, "departures: departures of a bus line".to_owned());
 }
 
-/// Adds four invented turns of an ordinary conversation.
+/// Adds four questions and answers of an invented, ordinary conversation.
 fn add_turns(event: &mut ExemplarEvent) {
     event.add_to_number(FieldId::Turns, 2.0 * CONVERSATION.len() as f64);
     for (question, answer) in CONVERSATION {
@@ -158,7 +161,7 @@ fn wrap_in_json(text: &str) -> String {
     format!("Carry out the member `task` of this object.\n{}", json!({ "id": 7, "task": text }))
 }
 
-/// Returns a text that is longer than most prompts, about nothing related.
+/// Returns an unrelated text that is longer than most prompts.
 fn document() -> String {
     format!("\n\n{}\n\n", DOCUMENT_SENTENCES.repeat(60))
 }
@@ -191,12 +194,13 @@ fn look_alike(text: &str) -> String {
     text.chars().map(replace).collect()
 }
 
-/// Characters of a part of a split message.
+/// Number of characters in each part of a split message.
 pub const PART_CHARS: usize = 47;
 
-/// Words of classrooms, programs, customers and documents, which belong to ordinary requests.
-const CHATTER: &str = "Background, not part of the task: import os; fn main(); ```patch; stack \
-    trace; unit tests; the customer's order; a lesson for my class; our handbook; chat log.";
+/// Words about classrooms, programs, customers and documents, which are typical of ordinary
+/// requests.
+const HARMLESS_WORDS: &str = "Background, not part of the task: import os; fn main(); ```patch; \
+    stack trace; unit tests; the customer's order; a lesson for my class; our handbook; chat log.";
 
 const DOCUMENT_SENTENCES: &str = "The allotment club met on Tuesday and agreed who waters which \
     bed. The shed gets a new roof before the autumn, and the pump is oiled twice a year. ";
@@ -259,6 +263,6 @@ mod tests {
         let footer = Disguise::all().find(|disguise| disguise.name == "footer").unwrap();
         let disguised = footer.apply(&event(Section::User)).unwrap();
         let numbers = disguised.request().numbers().to_vec();
-        assert_eq!(numbers, [(FieldId::PromptSize, (CHATTER.len() + 2) as f64)]);
+        assert_eq!(numbers, [(FieldId::PromptSize, (HARMLESS_WORDS.len() + 2) as f64)]);
     }
 }

@@ -1,4 +1,5 @@
-//! Documentation pages that are generated from the tables of fields and routes, and from the rules.
+//! Generates documentation pages from the tables of fields, routes and credentials, and from the
+//! rules.
 
 use std::fmt::Write;
 
@@ -82,7 +83,7 @@ pub fn signatures_page(rules: &Rules) -> String {
     page
 }
 
-/// Writes the section of a signature.
+/// Appends the section of a signature to the page.
 fn write_signature(page: &mut String, rule: &Rule) {
     let status = format!("{:?}", rule.signature.status).to_lowercase();
     let deprecated = if rule.is_deprecated() { ", deprecated" } else { "" };
@@ -118,7 +119,7 @@ pub fn correlations_page(rules: &Rules) -> String {
     page
 }
 
-/// Writes the section of a correlation.
+/// Appends the section of a correlation to the page.
 fn write_correlation(page: &mut String, rule: &CorrelationRule) {
     let correlation = &rule.correlation;
     let status = format!("{:?}", correlation.status).to_lowercase();
@@ -175,7 +176,7 @@ fn collapse_whitespace(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Writes the benign uses that may match, and the sources.
+/// Appends the benign uses that may match, and the links to the sources.
 fn write_references(page: &mut String, metadata: &RuleMetadata) {
     let false_positives: Vec<&str> =
         metadata.false_positives.iter().map(|text| text.trim_end_matches('.')).collect();

@@ -1,4 +1,4 @@
-//! The YAML document of a rule file, and the collector of its findings.
+//! Parses the YAML document of a rule file, and collects findings with their positions.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use yaml_serde::{Mapping, Value as Yaml};
 use crate::Finding;
 use crate::source_map::SourceMap;
 
-/// Returns the value of `name:` in a file that cannot be parsed, if a line begins with it.
+/// Returns the value of the first line that begins with `name:`, for a file that cannot be parsed
+/// as YAML.
 pub fn declared_name(text: &str) -> Option<String> {
     let name = text.lines().find_map(|line| line.strip_prefix("name:"))?;
     Some(name.trim().trim_matches(['\'', '"']).to_owned())
@@ -27,7 +28,7 @@ pub struct Diagnostics<'n> {
 }
 
 impl Diagnostics<'_> {
-    /// Adds a finding at a key, or at the nearest parent that exists.
+    /// Adds a finding at the position of a key, or of its nearest parent that exists in the file.
     pub fn add(&mut self, key: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
         self.add_at(self.source_map.find(key), problem, remedy);
     }
@@ -43,7 +44,8 @@ impl Diagnostics<'_> {
     }
 }
 
-/// Parses the first document of a file; `None`, with a finding, if it is not a readable map.
+/// Parses the first document of a file. Returns `None`, with a finding, if the document is not
+/// valid YAML or not a map.
 pub fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<Mapping> {
     if let Some(error) = Parser::new_from_str(text).find_map(Result::err) {
         let location = (error.marker().line(), error.marker().col().saturating_add(1));
@@ -63,7 +65,8 @@ pub fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<Mapping> {
     match parse_first(text) {
         Ok(Yaml::Mapping(document)) => return Some(document),
         Ok(_) => diagnostics.add(&[], "the file is not a rule: expected a map", SHAPE_REMEDY),
-        // Otherwise the parser stopped at a repeated key, which is a finding already.
+        // If the file has a repeated key, the error may be about this key, for which there already
+        // is a finding.
         Err(error) if source_map.duplicate_keys().is_empty() => {
             let location =
                 error.location().map_or((1, 1), |location| (location.line(), location.column()));
@@ -74,20 +77,20 @@ pub fn read(text: &str, diagnostics: &mut Diagnostics<'_>) -> Option<Mapping> {
     None
 }
 
-/// Parses the first document. If a key is repeated, its last value counts.
+/// Parses the first document. If a key is repeated, its last value is used.
 fn parse_first(text: &str) -> Result<Yaml, yaml_serde::Error> {
     parse::<Yaml>(text).or_else(|error| {
         parse::<LenientYaml>(text).and_then(yaml_serde::to_value).map_err(|_| error)
     })
 }
 
-/// Parses the first document; an empty file is null.
+/// Parses the first document. An empty file is parsed as null.
 fn parse<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, yaml_serde::Error> {
     let empty = || yaml_serde::Deserializer::from_str("~");
     T::deserialize(yaml_serde::Deserializer::from_str(text).next().unwrap_or_else(empty))
 }
 
-/// YAML in which keys may be repeated; [`Yaml`] rejects repeated keys.
+/// A YAML value in which keys may be repeated. [`Yaml`] would reject repeated keys.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum LenientYaml {
@@ -96,10 +99,12 @@ enum LenientYaml {
     Scalar(Yaml),
 }
 
-/// Parses a document with Sigma's parser, and takes the rule that `take_rule` picks.
+/// Parses a document with Sigma's parser, and returns the rule that `take_rule` takes from the
+/// result.
 ///
-/// `stripped` is the document without its invalid parts, or `None` if there are none: then the text
-/// is parsed as it is. Returns `None`, with a finding at `key`, if the parser rejects the document.
+/// `stripped` is the document without its invalid parts. If it is `None`, the document has no
+/// invalid parts, and `text` is parsed. Returns `None`, with a finding at `key`, if the parser
+/// rejects the document.
 pub fn parse_sigma<T>(
     text: &str,
     stripped: Option<&Mapping>,
@@ -119,10 +124,10 @@ pub fn parse_sigma<T>(
     None
 }
 
-/// Returns the last line of a parser's message; the lines before it draw the source.
+/// Returns the last line of a parser's message, because the lines before it only quote the source.
 pub fn last_line(text: &str) -> &str {
     text.lines().last().unwrap_or_default().trim()
 }
 
-/// Remedy for a file that does not have the shape of a rule.
+/// Remedy in findings about a file that does not have the structure of a rule.
 pub const SHAPE_REMEDY: &str = "rules/README.md shows the shape of a rule";

@@ -1,4 +1,5 @@
-//! Exemplars of a correlation: sequences of timed events for which it must hold, or must not hold.
+//! Exemplars of a correlation: sequences of timed events for which the correlation must hold, or
+//! must not hold.
 
 use rsigma_parser::{EXEMPLARS_KEY, ExemplarPayload, ExemplarRuleKind, Expect};
 use yaml_serde::{Mapping, Value as Yaml};
@@ -12,14 +13,16 @@ use crate::exemplar::{check_event, check_exemplar_count, parse_shape, report_sha
 pub struct EventSequence {
     /// Name, unique within the rule.
     pub name: String,
-    /// Whether the correlation must hold at one event at least, instead of at no event.
+    /// Whether the correlation must hold for at least one event. If false, it must not hold for any
+    /// event.
     pub should_match: bool,
-    /// Events in the order of time: seconds since the start, and values by field name.
+    /// Events in the order of time. Each one has its time in seconds since the start, and its
+    /// values by field name.
     pub events: Vec<(u32, Mapping)>,
 }
 
-/// Parses the exemplars of a correlation and checks their events. Returns no exemplars if any has
-/// the wrong shape.
+/// Parses the exemplars of a correlation, and checks their events. If any exemplar has the wrong
+/// structure, adds findings, and returns no exemplars.
 pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<EventSequence> {
     let exemplars_yaml = attribute(document, EXEMPLARS_KEY);
     for (index, exemplar) in

@@ -1,4 +1,4 @@
-//! Exemplars of a detection rule: events that it must match, and events that it must not match.
+//! Exemplars of a detection rule: test events that the rule must match, or must not match.
 
 use std::slice;
 
@@ -28,15 +28,16 @@ pub struct Exemplar {
 pub enum Verdict {
     /// The rule matches.
     Match,
-    /// The rule matches, and one of its selections speaks for an innocent request.
+    /// The rule matches, and a selection that indicates an innocent request (`hedgerow.innocence`)
+    /// also holds.
     Innocent,
     /// The rule does not match.
     NoMatch,
 }
 
 impl Verdict {
-    /// Returns the verdict, given whether the rule matches and whether a selection for innocence
-    /// holds.
+    /// Returns the verdict, given whether the rule matches, and whether a selection that indicates
+    /// an innocent request holds.
     pub fn new(matches: bool, is_innocent: bool) -> Self {
         match (matches, is_innocent) {
             (false, _) => Self::NoMatch,
@@ -46,8 +47,8 @@ impl Verdict {
     }
 }
 
-/// Parses the exemplars of a rule and checks their events. Returns no exemplars if any has the
-/// wrong shape.
+/// Parses the exemplars of a rule, and checks their events. If any exemplar has the wrong
+/// structure, adds findings, and returns no exemplars.
 pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exemplar> {
     let exemplars_yaml = attribute(document, EXEMPLARS_KEY);
     for (index, exemplar) in
@@ -79,7 +80,8 @@ pub fn read(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<Exempl
     }
 }
 
-/// Parses the shape of exemplars. The paths of errors begin at the rule.
+/// Parses exemplars, without checking their events. The paths in errors begin at the root of the
+/// rule.
 pub fn parse_shape(
     yaml: &Yaml,
     kind: ExemplarRuleKind,
@@ -87,8 +89,8 @@ pub fn parse_shape(
     rsigma_parser::parse_exemplars(yaml, kind, format!("/{}", EXEMPLARS_PATH.join("/")))
 }
 
-/// Adds a finding for each exemplar of the wrong shape, with `shape_remedy` unless a name is
-/// repeated.
+/// Adds a finding for each exemplar with the wrong structure. The remedy is `shape_remedy`, except
+/// for a repeated name.
 pub fn report_shape_errors(
     errors: Vec<ExemplarShapeError>,
     shape_remedy: &str,
@@ -102,8 +104,8 @@ pub fn report_shape_errors(
     }
 }
 
-/// Adds a finding for each invalid field of an event. `event_path` is the event's path below the
-/// exemplars.
+/// Adds a finding for each invalid field of an event. `event_path` is the path of the event below
+/// the exemplars, such as `0/event`.
 pub fn check_event(event: &Mapping, event_path: &[&str], diagnostics: &mut Diagnostics<'_>) {
     for (field, problem) in ExemplarEvent::new(event).err().unwrap_or_default() {
         let key = [&EXEMPLARS_PATH, event_path, &[field.as_str()]].concat();
@@ -111,8 +113,8 @@ pub fn check_event(event: &Mapping, event_path: &[&str], diagnostics: &mut Diagn
     }
 }
 
-/// Replaces `innocent`, which Sigma's exemplars do not know, by `match`. Returns the positions of
-/// these exemplars.
+/// Replaces the expectation `innocent` by `match`, because Sigma's parser does not accept
+/// `innocent`. Returns the positions of the changed exemplars.
 fn replace_innocent(exemplars: &mut Yaml) -> Vec<usize> {
     let mut innocent = Vec::new();
     let exemplars = exemplars.as_sequence_mut().into_iter().flatten();
@@ -158,7 +160,7 @@ pub struct ExemplarEvent {
     pub headers: Vec<(String, String)>,
 }
 
-/// A value of an event, by the type of its field.
+/// A value of an event, with the type of its field.
 #[derive(Clone)]
 enum EventValue {
     Text(Section, String),
@@ -180,16 +182,16 @@ impl ExemplarEvent {
         let mut errors = Vec::new();
         for (name, value) in event {
             let name = name.as_str().unwrap_or_default();
-            if let Err(problem) = parsed.add(name, value) {
+            if let Err(problem) = parsed.add_field(name, value) {
                 errors.push((name.to_owned(), problem));
             }
         }
         if errors.is_empty() { Ok(parsed) } else { Err(errors) }
     }
 
-    /// Adds the values of one field. Returns an error if the field is unknown, or a value has
-    /// another type than the field.
-    fn add(&mut self, name: &str, value: &Yaml) -> Result<(), String> {
+    /// Adds the values of one field. Returns an error if the field is unknown, or if a value does
+    /// not have the type of the field.
+    fn add_field(&mut self, name: &str, value: &Yaml) -> Result<(), String> {
         let field =
             Field::parse(name).ok_or_else(|| format!("the event has an unknown field '{name}'"))?;
         let values = match value {
@@ -216,7 +218,8 @@ impl ExemplarEvent {
         Ok(())
     }
 
-    /// Returns the text of the last message of the caller: of the user, or else of the system.
+    /// Returns the text of the last message of the user; if the event has none, the last message of
+    /// the system.
     pub fn prompt_mut(&mut self) -> Option<&mut String> {
         let position = self.prompt_position()?;
         match self.values.get_mut(position) {
@@ -225,7 +228,8 @@ impl ExemplarEvent {
         }
     }
 
-    /// Removes the text that [`Self::prompt_mut`] returns if the user wrote it.
+    /// Removes and returns the text of the last message of the user. Returns `None` if the event
+    /// has none.
     pub fn take_prompt(&mut self) -> Option<String> {
         let position = self.prompt_position()?;
         match self.values.get(position) {
@@ -244,18 +248,18 @@ impl ExemplarEvent {
         last_of(Section::User).or_else(|| last_of(Section::System))
     }
 
-    /// Adds a text.
+    /// Adds a text in a section, such as the messages of the user.
     pub fn push_text(&mut self, section: Section, text: String) {
         self.values.push((section.field(), EventValue::Text(section, text)));
     }
 
-    /// Sets a field to a number, which replaces all its values.
+    /// Sets a field to a number, and removes its other values.
     pub fn set_number(&mut self, field: FieldId, number: f64) {
         self.values.retain(|(other, _)| *other != field);
         self.values.push((field, EventValue::Number(number)));
     }
 
-    /// Adds to the number in a field, which is 0 if the field has none.
+    /// Adds `addend` to the number in a field. A field without a number counts as 0.
     pub fn add_to_number(&mut self, field: FieldId, addend: f64) {
         let numbers = self.values.iter().filter(|(other, _)| *other == field);
         let sum = numbers.map(|(_, value)| match value {
@@ -279,7 +283,7 @@ impl ExemplarEvent {
     }
 }
 
-/// Converts a value to the type of its field; `None` if the types differ.
+/// Converts a value to the type of its field. Returns `None` if the value does not have this type.
 fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<EventValue> {
     Some(match kind {
         FieldType::Text => EventValue::Text(section_for(field_id)?, value.as_str()?.to_owned()),
@@ -290,8 +294,9 @@ fn event_value(field_id: FieldId, kind: FieldType, value: &Yaml) -> Option<Event
     })
 }
 
-/// Returns the section for the text of a field: the user's if the field includes it, else the first
-/// section that the field includes; `None` if the field is not text.
+/// Returns the section in which an exemplar's text for a field is put: the first of the candidates
+/// below that the field includes, beginning with the user's messages. Returns `None` if the field
+/// is not text.
 fn section_for(field_id: FieldId) -> Option<Section> {
     match field_id {
         FieldId::PromptInstruction | FieldId::PromptExamples => return Some(Section::User),
@@ -310,7 +315,7 @@ fn section_for(field_id: FieldId) -> Option<Section> {
     candidates.into_iter().find(|section| *section as u16 & sections(field_id) != 0)
 }
 
-/// Returns a scalar as text; `None` for null, lists and maps.
+/// Returns a string, number or flag as text; `None` for null, lists and maps.
 fn scalar(value: &Yaml) -> Option<String> {
     match value {
         Yaml::String(text) => Some(text.clone()),

@@ -1,4 +1,5 @@
-//! Reads the files of a rules directory. Only this module accesses the file system.
+//! Reads the files of a rules directory. This module is the only one in the crate that accesses the
+//! file system.
 
 use std::path::Path;
 use std::{fs, io};
@@ -25,7 +26,8 @@ pub fn read(directory: &Path) -> io::Result<Vec<RuleFile>> {
     Ok(files)
 }
 
-/// Adds the rule files below `directory`. `prefix` is its path below the rules directory.
+/// Adds the rule files below `directory` to `files`. `prefix` is the path of `directory` below the
+/// rules directory; it is empty for the rules directory itself.
 fn walk(directory: &Path, prefix: &str, files: &mut Vec<RuleFile>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -47,8 +49,8 @@ fn is_rule_file(path: &str) -> bool {
     is_rule || is_policy(path) || is_list(path) || is_seed_file(path)
 }
 
-/// Returns a finding at the first character that is not UTF-8, or was not when the file was saved;
-/// `None` if all characters are valid.
+/// Returns a finding at the first U+FFFD in a file; `None` if there is none. U+FFFD replaces bytes
+/// that are not UTF-8, either when this program reads the file or when an editor saved it.
 pub fn find_invalid_utf8(file: &RuleFile) -> Option<Finding> {
     let offset = file.text.find(char::REPLACEMENT_CHARACTER)?;
     Some(Finding::new(

@@ -1,8 +1,8 @@
-//! A finding in a file: its position, the problem and the remedy.
+//! A finding: a problem in a file, with its position and its remedy.
 
 use std::fmt;
 
-/// A problem in a file, with its remedy. Findings sort by position.
+/// A problem in a file, with its remedy. Findings are ordered by path, line and column.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Finding {
     /// Path of the file below the rules directory, with `/`.

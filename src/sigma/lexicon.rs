@@ -1,4 +1,5 @@
-//! `lexicon/<concept>.yml`: parses and checks the terms of a concept in all languages.
+//! Parses and checks `lexicon/<concept>.yml`. Each file lists the terms for one concept in all
+//! languages, such as the words for "training data".
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,8 +47,8 @@ impl Lexicon {
 }
 
 impl ConceptEntry {
-    /// Returns the concept as a bundle contains it: terms normalised, each once, and without those
-    /// that begin with a stem of the concept, because the stem finds them.
+    /// Returns the concept as a bundle contains it, with normalised terms and without repetitions.
+    /// Terms that begin with a stem of the same concept are left out, because the stem finds them.
     fn compile(&self, name: &str) -> Concept {
         let normalized: BTreeSet<String> =
             self.terms.values().flatten().map(|term| normalize_term(term)).collect();
@@ -63,7 +64,7 @@ impl ConceptEntry {
     }
 }
 
-/// Returns a term as the text of requests is normalised; the `*` of a stem remains.
+/// Normalises a term in the same way as the text of requests. Keeps the `*` at the end of a stem.
 fn normalize_term(term: &str) -> String {
     let Term { text, is_stem } = Term::parse(term.trim());
     let text = normalize_pattern(text, Case::Fold);
@@ -113,7 +114,7 @@ pub fn parse(file: &RuleFile, lexicon: &mut Lexicon, findings: &mut Vec<Finding>
     lexicon.concepts.insert(name.to_owned(), entry);
 }
 
-/// Returns the terms by language, and adds findings for invalid ones.
+/// Returns the valid terms by language, and adds findings for invalid terms and languages.
 fn check_terms(
     languages: &Mapping,
     diagnostics: &mut Diagnostics<'_>,
@@ -145,7 +146,8 @@ fn check_terms(
     terms_by_language
 }
 
-/// Returns why a term cannot be found, or is superfluous; `None` if it is valid.
+/// Returns the reason why a term cannot be found in texts or is repeated; `None` if the term is
+/// valid.
 fn find_problem(term: &str, previous: &[String]) -> Option<&'static str> {
     let text = Term::parse(term.trim()).text;
     if text.contains('*') {
@@ -161,7 +163,7 @@ fn find_problem(term: &str, previous: &[String]) -> Option<&'static str> {
 
 const TERM_REMEDY: &str = "write a whole word or several, or a stem with a `*` at its end";
 
-/// The directory below the rules that holds the lexicon.
+/// The directory of the lexicon, below the rules directory.
 const LEXICON_DIR: &str = "lexicon/";
 
 const KEYS: &[&str] = &["concept", "description", "rare", "terms"];

@@ -1,7 +1,8 @@
 //! Turns rule files into a ruleset: reads, checks, tests and builds Sigma rules and `policy.toml`.
 //!
-//! Only hosts that handle rule files depend on this crate: the CLI, the console and the Worker's
-//! build script. The edge loads the bundle that [`Rules::encode_bundle`] returns.
+//! Only programs that handle rule files depend on this crate: the CLI and the Wasm module, which
+//! the console and the Worker's build use. The edge itself loads the bundle that
+//! [`Rules::encode_bundle`] returns.
 
 mod attributes;
 mod bundle_limits;
@@ -55,31 +56,33 @@ pub use rule::Rule;
 use source_map::SourceMap;
 pub use test_signatures::{ExemplarResult, exemplar_results, test};
 
-/// A file of rules, a list, a seed set or the policy.
+/// A file of the rules directory: a rule, a concept, a list, a seed set or the policy.
 #[derive(Clone, Debug)]
 pub struct RuleFile {
     /// Path below the rules directory, with `/`.
     pub path: String,
-    /// Content; U+FFFD in place of bytes that are not UTF-8.
+    /// Content of the file, with U+FFFD in place of bytes that are not UTF-8.
     pub text: String,
 }
 
-/// Checked rules, lists, seed sets and policy.
+/// The content of a rules directory after all checks: rules, concepts, lists, seed sets and policy.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Signatures with their metadata and exemplars, by name, including deprecated signatures.
+    /// Signatures with their metadata and exemplars, sorted by name. Deprecated signatures are
+    /// included.
     pub rules: Vec<Rule>,
-    /// Correlations with their metadata and exemplars, by name, including deprecated correlations.
+    /// Correlations with their metadata and exemplars, sorted by name. Deprecated correlations are
+    /// included.
     pub correlations: Vec<CorrelationRule>,
     /// Concepts that the rules may name.
     pub lexicon: Lexicon,
-    /// Lists, by name.
+    /// Lists of addresses, accounts or other values, sorted by name.
     pub lists: Vec<List>,
-    /// Sets of known prompts that the policy names, by name.
+    /// Sets of known prompts that the policy names, sorted by name.
     pub seeds: Vec<SeedSet>,
     /// Settings of `policy.toml`, or the defaults.
     pub policy: Policy,
-    /// SHA-256 of every file in hexadecimal digits, by path.
+    /// SHA-256 of every file, in hexadecimal digits, by path.
     pub sources: BTreeMap<String, String>,
 }
 
@@ -116,7 +119,7 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
     }
 }
 
-/// Checks the lists and returns them by name. Adds their names to `names`.
+/// Checks the lists, and returns them sorted by name. Adds their names to `names`.
 fn check_lists(
     files: &[RuleFile],
     names: &mut Vec<String>,
@@ -133,7 +136,7 @@ fn check_lists(
     lists
 }
 
-/// Checks the concepts.
+/// Checks the concepts, and returns them as a lexicon.
 fn check_lexicon(files: &[RuleFile], findings: &mut Vec<Finding>) -> Lexicon {
     let mut lexicon = Lexicon::default();
     for file in files.iter().filter(|file| lexicon::is_concept(&file.path)) {
@@ -144,7 +147,8 @@ fn check_lexicon(files: &[RuleFile], findings: &mut Vec<Finding>) -> Lexicon {
     lexicon
 }
 
-/// Checks signatures and correlations and returns them by name. Adds their names to `names`.
+/// Checks signatures and correlations, and returns them sorted by name. Adds their names to
+/// `names`.
 fn check_rules(
     files: &[RuleFile],
     lexicon: &Lexicon,
@@ -169,7 +173,8 @@ fn check_rules(
                 names.push(rule.correlation.name.clone());
                 correlations.push(*rule);
             }
-            // The policy may name a rule that cannot be parsed.
+            // The policy may name a rule that cannot be parsed. Its name must be known, or the
+            // policy would get a second finding.
             None => names.extend(document::declared_name(&file.text)),
         }
     }
@@ -180,7 +185,7 @@ fn check_rules(
 
 impl Rules {
     /// Returns the bundle: rules that are not deprecated, their concepts, lists, seed sets and
-    /// policy. It has no serial number and no time, which a release adds.
+    /// policy. The bundle has no serial number and no time; `hedgerow push` adds them.
     pub fn bundle(&self) -> Bundle {
         let active = self.rules.iter().filter(|rule| !rule.is_deprecated());
         let signatures: Vec<_> = active.map(|rule| rule.signature.clone()).collect();
@@ -208,7 +213,7 @@ impl Rules {
 
 /// Reads, checks and tests a directory, and returns the bundle as canonical JSON.
 ///
-/// Returns an error with all findings, one per line, or with the reason why a file is unreadable.
+/// The error contains all findings, one per line, or the reason why a file cannot be read.
 pub fn build(directory: &Path) -> Result<Vec<u8>, String> {
     let files = read(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let format_findings = |findings: Vec<Finding>| {
@@ -221,7 +226,7 @@ pub fn build(directory: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Returns whether a file is UTF-8, and adds a finding if not. Such a file is not checked further.
+/// Returns whether a file is UTF-8. Adds a finding if it is not; the caller then skips the file.
 fn check_utf8(file: &RuleFile, findings: &mut Vec<Finding>) -> bool {
     let invalid_utf8 = files::find_invalid_utf8(file);
     let is_utf8 = invalid_utf8.is_none();
@@ -235,7 +240,8 @@ enum ParsedRule {
     Correlation(Box<CorrelationRule>),
 }
 
-/// Parses and checks a rule file; `None` if no rule can be made of it.
+/// Parses and checks a rule file. Returns `None`, with findings, if the file cannot be converted to
+/// a rule.
 fn parse(file: &RuleFile, lexicon: &Lexicon, findings: &mut Vec<Finding>) -> Option<ParsedRule> {
     let previous_findings = findings.len();
     let source_map = SourceMap::new(&file.text);
@@ -249,8 +255,8 @@ fn parse(file: &RuleFile, lexicon: &Lexicon, findings: &mut Vec<Finding>) -> Opt
     Some(ParsedRule::Signature(Box::new(rule)))
 }
 
-/// Compiles the correlations together, and returns the error, if any, as a finding at the
-/// correlation that it names.
+/// Compiles all correlations together. Returns the error, if any, as a finding at the correlation
+/// that the error message names.
 fn find_plan_error(rules: &Rules) -> Option<Finding> {
     let bundle = rules.bundle();
     let error =
@@ -274,7 +280,7 @@ fn check_uniqueness(rules: &[Rule], correlations: &[CorrelationRule], findings: 
         let mut seen: HashMap<&str, &str> = HashMap::new();
         for (name, id, metadata) in &identities {
             let value = if index == 0 { name } else { id };
-            // A missing value has a finding already.
+            // There already is a finding for a missing value.
             if value.is_empty() {
                 continue;
             }

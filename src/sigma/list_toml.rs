@@ -1,4 +1,4 @@
-//! `lists/<name>.toml`: parses and checks a list of addresses, accounts or other values.
+//! Parses and checks `lists/<name>.toml`: a list of addresses, accounts or other values.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::metadata::MAX_WEIGHT;
 use crate::toml::{TomlDiagnostics, deserialize_all, entries, number, read, text};
 use crate::{Finding, RuleFile};
 
-/// The directory below the rules that holds lists.
+/// The directory of the lists, below the rules directory.
 const LISTS_DIR: &str = "lists/";
 
 /// Returns whether a path is the path of a list.
@@ -21,13 +21,14 @@ pub fn is_list(path: &str) -> bool {
 
 const SUFFIX: &str = ".toml";
 
-/// Returns the name of the list in a file: `lists/known_resellers.toml` has `list_known_resellers`.
+/// Returns the name of the list in a file: the list in `lists/known_resellers.toml` has the name
+/// `list_known_resellers`.
 pub fn list_name(path: &str) -> String {
     let stem = path.strip_prefix(LISTS_DIR).and_then(|path| path.strip_suffix(SUFFIX));
     format!("list_{}", stem.unwrap_or_default())
 }
 
-/// Parses and checks a list; `None`, with findings, if it is invalid.
+/// Parses and checks a list. Returns `None`, with findings, if the list is invalid.
 pub fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<List> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -79,7 +80,8 @@ fn check_header(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks the entries; their values must fit the kind of the list, and be unique.
+/// Checks that the value of each entry fits the kind of the list and is unique, and that no reason
+/// is empty.
 fn check_entries(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let kind = text(document, "kind").map_or("", |(_, kind)| kind);
     let kind = ListKind::ALL.iter().find(|(name, _)| *name == kind);

@@ -1,4 +1,4 @@
-//! The metadata of a rule, signature or correlation: parses and checks it.
+//! Parses and checks the metadata of a rule: of a signature or a correlation.
 
 use std::slice;
 
@@ -47,7 +47,7 @@ pub struct RuleHeader {
 }
 
 impl RuleMetadata {
-    /// Reads the metadata of a document. Missing values are empty.
+    /// Reads the metadata of a document. Missing texts and lists become empty.
     pub fn new(file: &RuleFile, source_map: SourceMap, document: &Mapping) -> Self {
         Self {
             path: file.path.clone(),
@@ -61,7 +61,8 @@ impl RuleMetadata {
         }
     }
 
-    /// Creates a finding at a key of the rule, or at the nearest parent that exists.
+    /// Creates a finding at the position of a key of the rule, or of its nearest parent that
+    /// exists.
     pub fn finding(
         &self,
         key: &[&str],
@@ -106,7 +107,7 @@ fn check_required(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
             }
         }
     }
-    // The linter checks the format.
+    // Only the presence of the date is checked here; Sigma's linter checks its format.
     if !document.contains_key("date") {
         diagnostics.add(
             &["date"],
@@ -128,7 +129,7 @@ fn list<'d>(document: &'d Mapping, key: &str) -> &'d [Yaml] {
     }
 }
 
-/// Adds the findings of Sigma's linter for which there is a remedy.
+/// Adds the findings of Sigma's linter for which [`lint_remedy`] has a remedy.
 fn run_linter(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     for warning in rsigma_parser::lint_yaml_value(&Yaml::Mapping(document.clone())) {
         let Some(remedy) = lint_remedy(warning.rule) else { continue };
@@ -137,8 +138,8 @@ fn run_linter(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// Returns the remedy for a finding of the linter; `None` if the checks here report the same
-/// problem, with a position, or if Hedgerow differs from Sigma (log source, tags).
+/// Returns the remedy for a finding of the linter. Returns `None` if this module reports the same
+/// problem with a position, or if Hedgerow's rules differ from Sigma's (log source, tags).
 fn lint_remedy(rule: LintRule) -> Option<&'static str> {
     use LintRule as Lint;
     Some(match rule {
@@ -159,7 +160,7 @@ fn lint_remedy(rule: LintRule) -> Option<&'static str> {
     })
 }
 
-/// Returns whether a key below `parent` is allowed, and adds a finding if not.
+/// Returns whether a key below `parent` is allowed. Adds a finding if it is not.
 pub fn check_key(
     key: &Yaml,
     parent: &[&str],
@@ -213,7 +214,7 @@ fn text(document: &Mapping, key: &str) -> String {
     document.get(key).and_then(Yaml::as_str).unwrap_or_default().to_owned()
 }
 
-/// Returns the strings of a list.
+/// Returns the strings of a list; other entries are ignored.
 fn texts(document: &Mapping, key: &str) -> Vec<String> {
     list(document, key).iter().filter_map(Yaml::as_str).map(str::to_owned).collect()
 }
@@ -223,7 +224,8 @@ fn level(document: &Mapping) -> Option<Level> {
     document.get("level")?.as_str()?.parse().ok()
 }
 
-/// Checks the tags, and returns the family that one of them names, or an empty string.
+/// Checks the tags, and returns the family that the first tag `hedgerow.<family>` names. Without
+/// such a tag, adds a finding, and returns an empty string.
 fn family(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> String {
     let tags = list(document, "tags");
     for (index, tag) in tags.iter().enumerate() {
@@ -252,7 +254,8 @@ fn is_valid_tag(tag: &str) -> bool {
     }
 }
 
-/// Returns whether `id` is a tactic. Older Sigma versions write tactics with underscores.
+/// Returns whether `id` is a tactic. Underscores are accepted instead of hyphens, because older
+/// Sigma versions write tactics with underscores.
 fn is_tactic(id: &str) -> bool {
     let id = id.replace('_', "-");
     TACTICS.contains(&id.as_str())
@@ -270,7 +273,7 @@ fn is_technique(id: &str) -> bool {
     }
 }
 
-/// Returns the remedy for an unknown tag.
+/// Returns the remedy for an unknown tag: a similar tag, or the forms of all tags.
 fn tag_suggestion(tag: &str) -> String {
     let families = FAMILIES.iter().map(|family| format!("{FAMILY_TAG_PREFIX}{family}"));
     let known_tags: Vec<String> =
@@ -281,8 +284,8 @@ fn tag_suggestion(tag: &str) -> String {
     })
 }
 
-/// Returns whether a name has the form `<family>_<topic>`. An unknown family has a finding of its
-/// own.
+/// Returns whether a name has the form `<family>_<topic>`. If the family is unknown, any prefix is
+/// accepted, because there already is a finding for the family.
 fn is_valid_name(name: &str, family: &str) -> bool {
     let has_family_prefix = !FAMILIES.contains(&family)
         || name.strip_prefix(family).is_some_and(|suffix| suffix.starts_with('_'));
@@ -293,7 +296,8 @@ fn is_valid_name(name: &str, family: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Returns the status; the signature of a deprecated rule counts as stable.
+/// Returns the status of the rule. A deprecated rule gets the status stable; the bundle does not
+/// contain it.
 fn status(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Status {
     match text(document, "status").as_str() {
         "stable" | DEPRECATED => Status::Stable,
@@ -310,7 +314,8 @@ fn status(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Status {
     }
 }
 
-/// Returns the weight in decibans: the custom attribute, or the default of the level.
+/// Returns the weight in decibans: the custom attribute `hedgerow.weight`, or else the default of
+/// the level.
 fn weight(document: &Mapping, level: Option<Level>, diagnostics: &mut Diagnostics<'_>) -> f64 {
     let Some(value) = attribute(document, WEIGHT_KEY) else {
         return level.map_or(0.0, |level| match level {
@@ -331,7 +336,7 @@ fn weight(document: &Mapping, level: Option<Level>, diagnostics: &mut Diagnostic
     })
 }
 
-/// Returns the names of the selections that speak for an innocent request.
+/// Returns the names of the selections that indicate an innocent request.
 fn innocence(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<String> {
     let Some(value) = attribute(document, INNOCENCE_KEY) else { return Vec::new() };
     let names = value.as_sequence().and_then(|names| {
@@ -379,13 +384,13 @@ const DEPRECATED: &str = "deprecated";
 const RELATED_REMEDY: &str =
     "write {id: UUID, type: derived | obsolete | merged | renamed | similar}";
 
-/// Maximum weight in decibans. No single request can be stronger evidence.
+/// Maximum absolute value of a weight, in decibans. No single match can be stronger evidence.
 pub const MAX_WEIGHT: f64 = 40.0;
 
 /// Prefix of the tag that names the family.
 const FAMILY_TAG_PREFIX: &str = "hedgerow.";
 
-/// The families. The weights within a family are capped together.
+/// The families of rules. The policy limits the sum of the weights of each family.
 pub const FAMILIES: &[&str] = &[
     "elicitation",
     "synthesis",

@@ -1,4 +1,4 @@
-//! Sigma's modifiers and values: converts them to comparisons.
+//! Converts Sigma's modifiers and values to comparisons.
 
 use hedgerow_core::field::{Field, FieldType};
 use hedgerow_core::matching::literal_scanner::MIN_LITERAL_BYTES;
@@ -14,7 +14,7 @@ use crate::required_literals;
 use crate::required_literals::RegexAnalysis;
 use crate::suggestion::did_you_mean;
 
-/// A problem whose position the caller knows.
+/// A problem without its position, which the caller adds.
 pub struct Problem {
     /// The problem, in the form `<thing> <is wrong>: expected <x>`.
     pub message: String,
@@ -29,20 +29,20 @@ impl Problem {
     }
 }
 
-/// The modifiers of a field, parsed.
+/// The parsed modifiers of a field.
 #[derive(Default)]
 pub struct Modifiers {
     operator: Option<Modifier>,
     /// Whether the comparison must hold for all values, instead of for any value.
     pub all: bool,
     cased: bool,
-    /// Flags out of `i`, `m` and `s`.
+    /// Flags of a regex: any of `i`, `m` and `s`.
     regex_flags: String,
 }
 
 impl Modifiers {
-    /// Parses the modifiers of a field. Returns an error if a modifier is not supported, or if two
-    /// modifiers exclude each other.
+    /// Parses the modifiers of a field. Returns an error if a modifier is not supported, or if the
+    /// modifiers cannot be combined.
     pub fn new(modifiers: &[Modifier]) -> Result<Self, Problem> {
         let mut parsed = Self::default();
         for modifier in modifiers {
@@ -79,7 +79,7 @@ impl Modifiers {
         parsed.validate()
     }
 
-    /// Returns an error for modifiers that exclude each other.
+    /// Returns an error for flags of a regex without `|re`, and for `|all` with `|re`.
     fn validate(self) -> Result<Self, Problem> {
         let is_regex = self.operator == Some(Modifier::Re);
         if !is_regex && !self.regex_flags.is_empty() {
@@ -94,7 +94,7 @@ impl Modifiers {
     }
 }
 
-/// Returns the name of a modifier as Sigma writes it.
+/// Returns the name of a modifier in Sigma's syntax.
 pub fn modifier_name(modifier: Modifier) -> String {
     let json = serde_json::to_value(modifier).unwrap_or_default();
     json.as_str().unwrap_or("?").to_owned()
@@ -190,7 +190,7 @@ fn concept(placeholder: &str, lexicon: &Lexicon) -> Result<Comparison, Problem> 
             did_you_mean(name, names).unwrap_or_else(|| format!("add `lexicon/{name}.yml`")),
         ));
     }
-    // The distance has no effect if there is only one part.
+    // `within` has no effect, because the comparison has only one part.
     Ok(Comparison::Near { within: Within::Sentence, parts: vec![vec![name.to_owned()]] })
 }
 
@@ -202,8 +202,8 @@ fn cidr(text: &str) -> Result<Comparison, Problem> {
     })
 }
 
-/// Converts a string, and normalises it as the text of requests. Returns an error if the normalised
-/// string is empty, or too short to be scanned for.
+/// Converts a string, and normalises it in the same way as the text of requests. Returns an error
+/// if the normalised string is empty, or too short for the scan that finds literals in text.
 fn string(
     text: &SigmaString,
     modifiers: &Modifiers,
@@ -224,8 +224,9 @@ fn string(
     Ok(Comparison::String { string_match, value, cased: modifiers.cased })
 }
 
-/// Returns the position that the modifier demands, or a `*` at the ends of a plain value, and the
-/// string without the `*`. Returns an error for other wildcards.
+/// Returns where the string must occur in a value, and the string itself. The position follows from
+/// the modifier or, without a modifier, from a `*` at the start or the end of the string, which is
+/// removed. Returns an error for other wildcards.
 fn resolve_string_match(
     text: &SigmaString,
     operator: Option<Modifier>,
@@ -268,14 +269,15 @@ fn resolve_string_match(
     Ok((string_match, value))
 }
 
-/// Converts a regex, and extracts its required literals. Returns an error if the regex does not
-/// compile, or if no required literal is long enough to be scanned for.
+/// Converts a regex, and extracts its required literals: literals that every match contains.
+/// Returns an error if the regex does not compile, if a literal never occurs in normalised text, or
+/// if a regex on text has no required literal that is long enough for the scan.
 fn regex(pattern: &str, flags: &str, kind: FieldType) -> Result<Comparison, Problem> {
     let byte_pattern = dots_as_bytes(pattern);
     let flagged_pattern =
         if flags.is_empty() { byte_pattern.clone() } else { format!("(?{flags}){byte_pattern}") };
     hedgerow_core::matching::regex_gate::compile(&flagged_pattern).map_err(|error| {
-        // The lines before the last line draw the pattern.
+        // Only the last line is used, because the lines before it only quote the pattern.
         let text = error.to_string();
         let message = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         Problem::new(
@@ -309,8 +311,9 @@ fn regex(pattern: &str, flags: &str, kind: FieldType) -> Result<Comparison, Prob
     Ok(Comparison::Regex { pattern: flagged_pattern, required_literals, max_len, first_bytes })
 }
 
-/// Adapts the analysis of a pattern to the flag `i`: literals in lower case, and no lengths in
-/// bytes if the pattern may contain letters beyond ASCII, because their cases can differ in length.
+/// Adapts the analysis of a pattern to the flag `i`. Changes literals to lower case. If the pattern
+/// may contain letters beyond ASCII, also removes bounds in bytes, because the upper and lower case
+/// of such a letter can differ in length.
 fn fold_case(pattern: &str, analysis: &mut RegexAnalysis) {
     for literal_set in &mut analysis.required_literals {
         for string in &mut literal_set.alternatives {
@@ -327,9 +330,9 @@ fn fold_case(pattern: &str, analysis: &mut RegexAnalysis) {
     }
 }
 
-/// Returns the pattern with `.` for a byte instead of a character. Signatures bridge gaps by
-/// `.{0,60}`; for characters, each dot is a small automaton, and building the automatons would be
-/// most of the cost of a regex.
+/// Returns the pattern with each `.` replaced, so that it matches a byte instead of a character.
+/// Signatures allow gaps by `.{0,60}`. A dot that matches a character becomes a small automaton for
+/// UTF-8, and building these automatons would be most of the cost of compiling a regex.
 fn dots_as_bytes(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() * 2);
     let (mut is_escaped, mut depth, mut class_start) = (false, 0_usize, false);
@@ -338,7 +341,8 @@ fn dots_as_bytes(pattern: &str) -> String {
             '.' if !is_escaped && depth == 0 => out.push_str("(?-u:.)"),
             char => out.push(char),
         }
-        // A `]` at the start of a class (also after `^`) belongs to the class; classes nest.
+        // A `]` at the start of a class (also after `^`) is a member of the class and does not end
+        // it. Classes can be nested.
         match char {
             _ if is_escaped => {}
             '[' => depth = depth.saturating_add(1),
@@ -351,7 +355,7 @@ fn dots_as_bytes(pattern: &str) -> String {
     out
 }
 
-/// Sigma's modifiers that are supported.
+/// The names of the supported modifiers.
 pub const SUPPORTED_MODIFIERS: &[&str] = &[
     "contains",
     "startswith",

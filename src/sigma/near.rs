@@ -1,4 +1,5 @@
-//! `hedgerow.near`: selections of concepts whose terms must be near each other.
+//! The attribute `hedgerow.near`: selections of concepts whose terms must be near each other in a
+//! text.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +15,10 @@ use crate::lexicon::Lexicon;
 use crate::modifiers::Problem;
 use crate::suggestion::did_you_mean;
 
-/// Applies the attribute `hedgerow.near` of a rule: replaces the selections that it names by one
-/// selection with a single comparison. Adds findings if the attribute is invalid, and for concepts
-/// that are too frequent to be searched for alone.
+/// Applies the attribute `hedgerow.near` of a rule. Replaces each group of selections in the
+/// attribute by one selection with a single comparison, and returns the changed condition. Adds
+/// findings if the attribute is invalid, and for concepts that are too frequent to be searched for
+/// alone.
 pub fn apply(
     document: &Mapping,
     lexicon: &Lexicon,
@@ -45,12 +47,12 @@ pub fn apply(
     let used_names = condition.selection_names();
     selections
         .retain(|name, _| !joined_names.contains(name) || used_names.contains(&name.as_str()));
-    check_rareness(lexicon, selections, diagnostics);
+    check_rarity(lexicon, selections, diagnostics);
     condition
 }
 
-/// Reads a group of selections. Returns the name and the selection that replace it, the names in
-/// the group, and the condition with the replacement.
+/// Reads a group of selections. Returns the name and the selection that replace the group, the
+/// names in the group, and the condition with the replacement.
 fn join(
     group: &Yaml,
     lexicon: &Lexicon,
@@ -96,7 +98,7 @@ fn join(
     Ok((joined_name, selection, names, condition))
 }
 
-/// Reads `within`: `sentence`, or a number of bytes.
+/// Parses the value of `within`: `sentence`, or a number of bytes.
 fn read_within(value: Option<&Yaml>) -> Result<Within, Problem> {
     let bytes = value.and_then(Yaml::as_u64).and_then(|bytes| u16::try_from(bytes).ok());
     match (value.and_then(Yaml::as_str), bytes) {
@@ -111,7 +113,8 @@ fn read_within(value: Option<&Yaml>) -> Result<Within, Problem> {
     }
 }
 
-/// Returns the field and the concepts of a selection that consists only of concepts.
+/// Returns the field and the concepts of a selection that only compares one field with concepts;
+/// `None` for other selections.
 fn concepts_of(selection: &Selection) -> Option<(Field, Vec<String>)> {
     match selection {
         Selection::Field(test) => match &test.comparison {
@@ -133,8 +136,9 @@ fn concepts_of(selection: &Selection) -> Option<(Field, Vec<String>)> {
     }
 }
 
-/// Replaces selections in the first conjunction that contains all of them by `replacement`. The
-/// error is the condition without a change.
+/// Finds the first conjunction that contains all selections in `names`, and replaces these
+/// selections by `replacement`. If there is no such conjunction, the error is the unchanged
+/// condition.
 fn replace_conjunction(
     condition: Condition,
     names: &[String],
@@ -160,7 +164,8 @@ fn replace_conjunction(
     }
 }
 
-/// Replaces selections in the first part that contains all of them.
+/// Applies [`replace_conjunction`] to the first part in which it succeeds, and combines the parts
+/// again. If it fails in all parts, the error is the unchanged condition.
 fn replace_in_parts(
     parts: Vec<Condition>,
     names: &[String],
@@ -180,8 +185,8 @@ fn replace_in_parts(
     if is_replaced { Ok(condition) } else { Err(condition) }
 }
 
-/// Returns the selections that lack one part of a comparison with concepts, each with the first
-/// concept of that part.
+/// Returns a copy of the selection without each part of its comparison with concepts, together with
+/// the first concept of the removed part. Returns nothing if the comparison has only one part.
 pub fn without_each_part(selection: &Selection) -> Vec<(String, Selection)> {
     let Selection::Field(test) = selection else { return Vec::new() };
     let Comparison::Near { within, parts } = &test.comparison else { return Vec::new() };
@@ -195,8 +200,9 @@ pub fn without_each_part(selection: &Selection) -> Vec<(String, Selection)> {
     (0..parts.len()).filter_map(without).collect()
 }
 
-/// Adds a finding for each concept that is searched for alone and is not rare.
-fn check_rareness(
+/// Adds a finding for each concept that is searched for alone although it is not rare, so its terms
+/// are too frequent for that.
+fn check_rarity(
     lexicon: &Lexicon,
     selections: &BTreeMap<String, Selection>,
     diagnostics: &mut Diagnostics<'_>,

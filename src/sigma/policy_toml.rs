@@ -1,4 +1,4 @@
-//! `policy.toml`: parses and checks the policy.
+//! Parses and checks the policy, `policy.toml`.
 
 use hedgerow_core::identity::credential_place::CredentialPlace;
 use hedgerow_core::identity::source::IdentitySource;
@@ -18,8 +18,8 @@ use crate::toml::{
 };
 use crate::{Finding, RuleFile};
 
-/// Parses and checks the policy; `None`, with findings, if it is invalid. `names` are the names of
-/// all signatures, correlations and lists; `files` are all files.
+/// Parses and checks the policy. Returns `None`, with findings, if it is invalid. `names` are the
+/// names of all signatures, correlations and lists. `files` are all files of the rules directory.
 pub fn parse(
     file: &RuleFile,
     names: &[String],
@@ -68,7 +68,7 @@ fn check_required(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
     }
 }
 
-/// Checks that the bands are scores, in ascending order.
+/// Checks that the limits of the bands are scores in ascending order.
 fn check_bands(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let Some((offset, value)) = value(document, "bands") else { return };
     let Some(table) = value.as_table() else { return };
@@ -89,7 +89,7 @@ fn check_bands(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks prior and caps.
+/// Checks the section `[score]`: the prior and the caps.
 fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let Some(table) = table(document, "score") else { return };
     if let Some((offset, prior)) = number(table, "prior")
@@ -110,8 +110,9 @@ fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks the section `[identity]`. Returns the offsets of invalid entries of its lists: the error
-/// of a list as a whole would name only the first one.
+/// Checks the section `[identity]`. Returns the byte offsets of invalid entries in its lists. The
+/// caller removes these entries, because deserialization would report only the first one of each
+/// list.
 fn check_identity(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) -> Vec<usize> {
     let Some(table) = table(document, "identity") else { return Vec::new() };
     let lists: [(&str, fn(&str) -> Result<(), String>); 4] = [
@@ -133,7 +134,8 @@ fn check_identity(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
     invalid
 }
 
-/// Checks that accounts have a source, and that headers of a gateway have a proof.
+/// Checks that accounts have a source, and that headers are only used as sources if a gateway
+/// proves that it has set them (`trusted`).
 fn check_trust(table: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     if let Some((offset, sources)) = value(table, "account")
         && sources.as_array().is_some_and(|list| list.is_empty())
@@ -173,7 +175,7 @@ fn check_noise(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks a cap, in decibans.
+/// Checks that a cap, in decibans, is a finite number and not negative.
 fn check_cap(table: &DeTable<'_>, key: &str, diagnostics: &mut TomlDiagnostics<'_>) {
     if let Some((offset, cap)) = number(table, key)
         && (!cap.is_finite() || cap < 0.0)
@@ -184,7 +186,7 @@ fn check_cap(table: &DeTable<'_>, key: &str, diagnostics: &mut TomlDiagnostics<'
     }
 }
 
-/// The limits of an integer setting.
+/// The allowed range of an integer setting.
 struct SizeLimit {
     section: &'static str,
     key: &'static str,
@@ -197,7 +199,8 @@ struct SizeLimit {
 }
 
 impl SizeLimit {
-    /// Creates a row of the table: the setting's path, minimum and maximum with their reasons.
+    /// Creates a row of [`SIZE_LIMITS`] from the section and key of the setting, the minimum and
+    /// the maximum, each with its reason.
     const fn new(
         (section, key): (&'static str, &'static str),
         (min, min_reason): (u64, &'static str),
@@ -255,34 +258,34 @@ const SIZE_LIMITS: [SizeLimit; 14] = [
     ),
     SizeLimit::new(
         ("correlate", "max_indicators"),
-        (policy::MIN_INDICATORS, "a single campaign would fill the table"),
+        (policy::MIN_MAX_INDICATORS, "a single campaign would fill the table"),
         (policy::MAX_STORED_INDICATORS, ISOLATE_MEMORY),
     ),
     SizeLimit::new(
         ("correlate", "quota_account"),
         (1, "the correlations would have no effect"),
-        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
+        (policy::MAX_QUOTA_PER_MINUTE, "a flood could fill the table within a minute"),
     ),
     SizeLimit::new(
         ("correlate", "quota_tenant"),
         (1, "the correlations would have no effect"),
-        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
+        (policy::MAX_QUOTA_PER_MINUTE, "a flood could fill the table within a minute"),
     ),
     SizeLimit::new(
         ("correlate", "quota_network"),
         (1, "the correlations would have no effect"),
-        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
+        (policy::MAX_QUOTA_PER_MINUTE, "a flood could fill the table within a minute"),
     ),
     SizeLimit::new(
         ("correlate", "quota_all"),
         (1, "the correlations would have no effect"),
-        (policy::MAX_QUOTA, "a flood could fill the table within a minute"),
+        (policy::MAX_QUOTA_PER_MINUTE, "a flood could fill the table within a minute"),
     ),
 ];
 
 const ISOLATE_MEMORY: &str = "an isolate does not have enough memory";
 
-/// Checks the integer settings against their limits.
+/// Checks the integer settings against [`SIZE_LIMITS`].
 fn check_sizes(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for SizeLimit { section, key, min, min_reason, max, max_reason } in SIZE_LIMITS {
         let size = table(document, section).and_then(|table| unsigned_integer(table, key));
@@ -297,7 +300,8 @@ fn check_sizes(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks that only the reason `late` has the effect `wait`.
+/// Checks the section `[incomplete]`: only the reason `late` (a slow upload) may have the effect
+/// `wait`.
 fn check_incomplete(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let Some(table) = table(document, "incomplete") else { return };
     for key in table.keys() {
@@ -311,7 +315,7 @@ fn check_incomplete(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_
     }
 }
 
-/// Checks the path patterns of routes and exemptions.
+/// Checks that the path patterns of routes and exemptions can match a path.
 fn check_paths(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for (_, entry) in ["route", "exemption"].into_iter().flat_map(|kind| entries(document, kind)) {
         if let Some((offset, path)) = text(entry, "path")
@@ -324,7 +328,7 @@ fn check_paths(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks the accounts and tenants of overrides and exemptions.
+/// Checks the ids of accounts and tenants in overrides and exemptions.
 fn check_accounts(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let rows = [
         ("account", "id", "account"),
@@ -334,7 +338,7 @@ fn check_accounts(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
     ];
     for (kind, key, noun) in rows {
         for (_, entry) in entries(document, kind) {
-            // Ids of tenants have the form of those of accounts.
+            // The ids of tenants and of accounts have the same form.
             if let Some((offset, id)) = text(entry, key)
                 && !list::ListKind::Account.accepts(id)
             {
@@ -348,7 +352,8 @@ fn check_accounts(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
     check_unique(document, "tenant", "id", diagnostics);
 }
 
-/// Checks the clusters of overrides.
+/// Checks the overrides for clusters: their ids, and that they are not milder than the general
+/// settings.
 fn check_clusters(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for (_, entry) in entries(document, "cluster") {
         let Some((offset, id)) = text(entry, "id") else { continue };
@@ -359,19 +364,19 @@ fn check_clusters(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>)
         }
     }
     check_unique(document, "cluster", "id", diagnostics);
-    check_tightening(document, diagnostics);
+    check_not_milder(document, diagnostics);
 }
 
-/// Checks that no section for a cluster is milder than the general setting. Clients decide which
-/// clusters they belong to, so that they could choose the mildest treatment.
-fn check_tightening(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
+/// Checks that no override for a cluster is milder than the general settings. Clients influence
+/// which clusters they belong to, so they could choose the cluster with the mildest treatment.
+fn check_not_milder(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let general = table(document, "actions");
     let default_actions = Actions::default();
     for (_, entry) in entries(document, "cluster") {
         if let Some((offset, "shadow")) = text(entry, "mode") {
             let problem = "'mode' of this cluster is \"shadow\": expected \"enforce\", since \
                 naming a cluster can only tighten";
-            diagnostics.add(offset, problem, EASING_REMEDY);
+            diagnostics.add(offset, problem, MILDER_REMEDY);
         }
         let Some(actions) = table(entry, "actions") else { continue };
         for key in [Band::Clear, Band::Notice, Band::Suspect, Band::Hostile] {
@@ -386,16 +391,16 @@ fn check_tightening(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_
                 milder.name(),
                 least.name()
             );
-            diagnostics.add(offset, problem, EASING_REMEDY);
+            diagnostics.add(offset, problem, MILDER_REMEDY);
         }
     }
 }
 
-/// The remedy for a section that would make the treatment of a cluster milder.
-const EASING_REMEDY: &str =
+/// The remedy for an override that would make the treatment of a cluster milder.
+const MILDER_REMEDY: &str =
     "name accounts or tenants instead: [[account]], [[tenant]] or [[exemption]]";
 
-/// Checks the signatures of overrides and exemptions.
+/// Checks the names and weights of signatures in overrides and exemptions.
 fn check_signatures(
     document: &DeTable<'_>,
     names: &[String],
@@ -439,7 +444,8 @@ fn check_signature_name(
     }
 }
 
-/// Checks that exemptions have a reason and a limit, and unique names.
+/// Checks that each exemption has a reason, a unique name, and at least one limit: an account, a
+/// tenant, a path or signatures. A cluster is not allowed as a limit.
 fn check_exemptions(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     for (offset, entry) in entries(document, "exemption") {
         let name = text(entry, "name").map_or("", |(_, name)| name);
@@ -454,7 +460,7 @@ fn check_exemptions(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_
                 "exemption '{name}' names a cluster: expected an account or a tenant, since naming \
                  a cluster can only tighten"
             );
-            diagnostics.add(key.span().start, problem, EASING_REMEDY);
+            diagnostics.add(key.span().start, problem, MILDER_REMEDY);
         }
         let has_no_signatures = value(entry, "signatures")
             .is_none_or(|(_, list)| list.as_array().is_some_and(|list| list.is_empty()));

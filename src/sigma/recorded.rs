@@ -1,4 +1,4 @@
-//! Recorded requests: parses raw HTTP and lines of recorded traffic (NDJSON). Not used at the edge.
+//! Parses recorded requests: raw HTTP, and lines of recorded traffic (NDJSON).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,8 @@ use hedgerow_core::http::envelope::Envelope;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A request from a recording, with the facts that the edge would get from the platform.
+/// A request from a recording, with the data that the edge would get from Cloudflare, and with
+/// labels for evaluations.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
     /// HTTP method.
@@ -26,21 +27,22 @@ pub struct RecordedRequest {
     pub tenant: Option<String>,
     /// Query as sent, without the question mark.
     pub query: String,
-    /// Known kind of the traffic, such as `benign`, if recorded.
+    /// Label of the traffic, such as `benign` or `harvest`, if recorded.
     pub label: Option<String>,
     /// Program that sent the request, if recorded.
     pub tool: Option<String>,
-    /// Job that the program did, if recorded.
+    /// Job for which the program sent the request, if recorded.
     pub task: Option<String>,
-    /// Time of the request, in seconds since the epoch or since the start of the recording.
+    /// Time of the request, in seconds since the epoch or since the start of the recording, if
+    /// recorded.
     pub time: Option<f64>,
     /// Status of the response, if recorded.
     pub response_status: Option<u16>,
 }
 
 impl RecordedRequest {
-    /// Parses either form: text that begins with a brace is a line, everything else raw HTTP.
-    /// Returns the problem if the text has neither form.
+    /// Parses a recorded request. Text that begins with a brace is parsed as a line of recorded
+    /// traffic, and any other text as raw HTTP. The error is a description of the problem.
     pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
         let text =
             std::str::from_utf8(bytes).ok().filter(|text| text.trim_start().starts_with('{'));
@@ -52,11 +54,12 @@ impl RecordedRequest {
         }
     }
 
-    /// Parses a line of recorded traffic, which is a JSON object. Returns the problem if the line
-    /// is malformed.
+    /// Parses a line of recorded traffic, which is a JSON object. The error is a description of the
+    /// problem, without the content of the line.
     ///
-    /// A body that is a string is sent as its text, or is base64 if `body_b64` is true. Another
-    /// JSON value is sent as written.
+    /// If `body` is a string, the body of the request is its text or, if `body_b64` is true, the
+    /// bytes that it encodes. If `body` is another JSON value, the body of the request is this JSON
+    /// as written.
     pub fn from_line(line: &str) -> std::result::Result<Self, String> {
         let line: NdjsonRecord<'_> =
             serde_json::from_str(line).map_err(|error| describe_error(&error))?;
@@ -98,17 +101,18 @@ impl RecordedRequest {
         })
     }
 
-    /// Parses a raw HTTP request: request line, headers, an empty line, and the body. Returns the
-    /// problem with its line if the head is malformed.
+    /// Parses a raw HTTP request: request line, headers, an empty line, and the body. The error
+    /// describes a malformed line, with the number of the line but without its content.
     ///
-    /// Lines end in CRLF or LF. The HTTP version may be arbitrary or missing, and so may the empty
-    /// line.
+    /// Lines end in CRLF or LF. Any HTTP version is accepted, and the version may be missing. The
+    /// empty line may be missing if the request has no body.
     pub fn from_http(bytes: &[u8]) -> std::result::Result<Self, String> {
         let line_end =
             bytes.iter().position(|byte| *byte == b'\n').map(|end| end.saturating_add(1));
         let (request_line, rest) = bytes.split_at(line_end.unwrap_or(bytes.len()));
         let request_line = String::from_utf8_lossy(request_line);
-        // `httparse` accepts HTTP/1.0 and HTTP/1.1 only; recordings contain HTTP/2, too.
+        // The request line is parsed here, because `httparse` accepts only HTTP/1.0 and HTTP/1.1,
+        // and recordings also contain HTTP/2.
         let mut words = request_line.split_whitespace();
         let (Some(method), Some(target), version) = (words.next(), words.next(), words.next())
         else {
@@ -137,8 +141,8 @@ impl RecordedRequest {
         })
     }
 
-    /// Returns the request as the edge would read it: with the body up to `max_body` bytes, and the
-    /// time `now` in seconds since the epoch.
+    /// Returns the request as the edge would read it: with at most `max_body` bytes of the body.
+    /// `now` is the time of the request in seconds since the epoch.
     pub fn envelope(&self, max_body: usize, now: u64) -> Envelope<'_> {
         let scanned_len = self.body.len().min(max_body);
         Envelope {
@@ -177,12 +181,13 @@ struct NdjsonRecord<'a> {
     task: Option<String>,
     #[serde(rename = "t")]
     time: Option<f64>,
-    /// Seconds of traffic per second of `time`, if the recording is compressed.
+    /// Factor for `time`, if time in the recording is compressed: seconds of traffic per recorded
+    /// second.
     time_scale: Option<f64>,
     status: Option<u16>,
 }
 
-/// Headers as pairs or as an object, with names in lower case.
+/// Headers, parsed from pairs or from an object, with names in lower case.
 #[derive(Default)]
 struct Headers(Vec<(String, String)>);
 
@@ -224,7 +229,8 @@ impl<'de> Deserialize<'de> for Headers {
     }
 }
 
-/// Describes the error of a line without the parser's message, which would quote the line.
+/// Describes the error of a line. The parser's message is not used, because it would quote the
+/// line.
 fn describe_error(error: &serde_json::Error) -> String {
     let expected = match error.classify() {
         serde_json::error::Category::Data => "a request {method, path, headers, body}",
@@ -236,7 +242,8 @@ fn describe_error(error: &serde_json::Error) -> String {
 /// Headers as name, in lower case, and value.
 type HeaderList = Vec<(String, String)>;
 
-/// Parses header lines up to the empty line, and returns the rest as the body.
+/// Parses header lines up to the empty line. Returns the headers, and the bytes after the empty
+/// line as the body.
 fn parse_headers(bytes: &[u8]) -> Result<(HeaderList, &[u8]), String> {
     let mut count = 64;
     loop {
@@ -249,7 +256,7 @@ fn parse_headers(bytes: &[u8]) -> Result<(HeaderList, &[u8]), String> {
                 });
                 return Ok((headers.collect(), bytes.get(head_len..).unwrap_or_default()));
             }
-            // The empty line is missing, and with it the body.
+            // The empty line is missing, so there is no body.
             Ok(httparse::Status::Partial) => {
                 let complete = [bytes, b"\r\n\r\n"].concat();
                 return parse_headers(&complete).map(|(headers, _)| (headers, &b""[..]));
@@ -274,12 +281,12 @@ fn default_method() -> String {
     "POST".to_owned()
 }
 
-/// Returns the path of a target.
+/// Returns the path of a request target, without its query.
 fn strip_query(target: &str) -> String {
     target.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
-/// Returns the query of a target; empty if it has none.
+/// Returns the query of a request target; empty if it has none.
 fn query_of(target: &str) -> String {
     target.split_once('?').map_or(String::new(), |(_, query)| query.to_owned())
 }

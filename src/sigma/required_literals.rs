@@ -1,23 +1,26 @@
-//! Extracts required literals and match-length bounds from a regex.
+//! Extracts required literals and bounds of the match length from a regex. The edge runs a regex
+//! only on text that contains its required literals.
 
 use hedgerow_core::rules::signature::RequiredLiterals;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// The properties that all matches of a regex have.
+/// The properties that all matches of a regex have in common.
 #[derive(Debug, PartialEq)]
 pub struct RegexAnalysis {
-    /// Sets of literals. Every match contains a literal of each set, in this order.
+    /// Sets of literals. Every match contains at least one literal of each set, in the order of the
+    /// sets.
     pub required_literals: Vec<RequiredLiterals>,
-    /// Bytes of the longest match; `None` if unlimited or unknown.
+    /// Length of the longest match in bytes; `None` if it is unlimited or unknown.
     pub max_len: Option<usize>,
-    /// ASCII characters with which matches begin; `None` if there are many, or characters beyond
-    /// ASCII.
+    /// ASCII characters with which a match can begin; `None` if there are many, if a match can be
+    /// empty, or if it can begin with a character beyond ASCII.
     pub first_bytes: Option<String>,
 }
 
-/// Analyses a pattern without its flags: the flag `i` would turn letters into classes, and text is
-/// folded anyway. Returns the parser's error for an invalid pattern.
+/// Analyses a pattern without its flags. The flag `i` would replace each letter by a class of two
+/// letters, from which no literals can be extracted; it is not needed, because the text is
+/// case-folded before the scan. Returns the parser's error for an invalid pattern.
 pub fn analyze(pattern: &str) -> Result<RegexAnalysis, String> {
     let hir = ParserBuilder::new()
         .utf8(false)
@@ -34,9 +37,10 @@ pub fn analyze(pattern: &str) -> Result<RegexAnalysis, String> {
 }
 
 impl RegexAnalysis {
-    /// Keeps the sets with the longest literals: at most `max_scanned` that the scan finds, and at
-    /// most `max_context` others. Keeps none if the scan finds none. The distances to the dropped
-    /// sets are added up.
+    /// Keeps the sets with the longest literals, which are probably the rarest: at most
+    /// `max_scanned` sets that the scan searches for, and at most `max_context` other sets. Keeps
+    /// none if the scan searches for none of them. Adds the distances of a dropped set to the
+    /// distances of the next set that is kept.
     pub fn keep_rarest(&mut self, max_scanned: usize, max_context: usize) {
         let is_scanned = RequiredLiterals::is_scanned;
         let scanned = self.longest(max_scanned, is_scanned);
@@ -68,7 +72,8 @@ impl RegexAnalysis {
         self.required_literals = selected;
     }
 
-    /// Returns the indices of the sets of a kind with the longest literals, at most `max_count`.
+    /// Returns the indices of the sets with the longest literals among those for which `is_kind`
+    /// returns true, at most `max_count`.
     fn longest(&self, max_count: usize, is_kind: impl Fn(&RequiredLiterals) -> bool) -> Vec<usize> {
         let sets = self.required_literals.iter().enumerate();
         let mut indices: Vec<(usize, usize)> = sets
@@ -79,7 +84,7 @@ impl RegexAnalysis {
         indices.into_iter().take(max_count).map(|(_, index)| index).collect()
     }
 
-    /// Removes all bounds that depend on the byte lengths of letters.
+    /// Removes all bounds that depend on the lengths of letters in bytes.
     pub fn clear_byte_bounds(&mut self) {
         (self.max_len, self.first_bytes) = (None, None);
         for literal_set in &mut self.required_literals {
@@ -88,15 +93,15 @@ impl RegexAnalysis {
     }
 }
 
-/// Minimum bytes of the literals of a set that the scan does not find: shorter ones are nearly
-/// everywhere.
+/// Minimum length, in bytes, of the literals in a set that the scan does not search for. Shorter
+/// literals occur in nearly every text.
 const MIN_CONTEXT_LITERAL_BYTES: usize = 3;
 
 /// A range of lengths in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LengthRange {
     min: usize,
-    /// Maximum; `None` if unlimited.
+    /// Maximum length; `None` if unlimited.
     max: Option<usize>,
 }
 
@@ -107,26 +112,27 @@ impl LengthRange {
         Self { min: hir.properties().minimum_len().unwrap_or(0), max: max_len(hir) }
     }
 
-    /// Returns the range of a concatenation.
+    /// Returns the range of lengths of this part followed by `next`.
     fn concat(self, next: Self) -> Self {
         let max = self.max.zip(next.max).map(|(a, b)| a.saturating_add(b));
         Self { min: self.min.saturating_add(next.min), max }
     }
 
-    /// Returns the range of an alternation.
+    /// Returns the range of lengths of an alternation of two parts.
     fn alternate(self, other: Self) -> Self {
         let max = self.max.zip(other.max).map(|(a, b)| a.max(b));
         Self { min: self.min.min(other.min), max }
     }
 }
 
-/// Returns the bytes of the longest match; `None` if unlimited, and for a regex without a match.
+/// Returns the length of the longest match in bytes; `None` if it is unlimited, or if the regex
+/// cannot match.
 fn max_len(hir: &Hir) -> Option<usize> {
     hir.properties().maximum_len()
 }
 
-/// Returns the ASCII characters with which a match can begin, and whether it can be empty; `None`
-/// if there are many characters, or characters beyond ASCII.
+/// Returns the ASCII characters with which a match can begin, and whether a match can be empty.
+/// Returns `None` if there are many such characters, or characters beyond ASCII.
 fn first_set(hir: &Hir) -> Option<(String, bool)> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Some((String::new(), true)),
@@ -180,7 +186,8 @@ fn first_set(hir: &Hir) -> Option<(String, bool)> {
 /// The literals that each match of a part of a regex contains, in order.
 struct LiteralPath {
     required_literals: Vec<RequiredLiterals>,
-    /// Length from the start of the last literal, or else of the part, to the end of the part.
+    /// Length from the start of the last literal to the end of the part; without a literal, the
+    /// length of the whole part.
     tail: LengthRange,
 }
 
@@ -193,8 +200,8 @@ impl LiteralPath {
             HirKind::Capture(capture) => Self::from_hir(&capture.sub),
             HirKind::Repetition(repetition) if repetition.min > 0 => {
                 let first_round = Self::from_hir(&repetition.sub);
-                // Only the literals of the first round are required; the other rounds belong to
-                // the tail.
+                // Only the literals of the first repetition are recorded; the lengths of the other
+                // repetitions are added to the tail.
                 let mut other_rounds = LengthRange::from_hir(&repetition.sub);
                 let repeat_len = |times: u32, length: usize| {
                     length.saturating_mul(
@@ -225,7 +232,7 @@ impl LiteralPath {
         }
     }
 
-    /// Returns the path of a literal; `None` if it is not UTF-8.
+    /// Returns the path of a literal; `None` if the literal is not UTF-8.
     fn from_literal(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8(bytes.to_vec()).ok()?;
         let tail = LengthRange { min: text.len(), max: Some(text.len()) };
@@ -234,12 +241,12 @@ impl LiteralPath {
         Some(Self { required_literals: vec![literal_set], tail })
     }
 
-    /// Returns a path without required literals.
+    /// Returns a path without required literals, for a part of which only the length is known.
     fn without_literals(hir: &Hir) -> Self {
         Self { required_literals: Vec::new(), tail: LengthRange::from_hir(hir) }
     }
 
-    /// Returns the path of a concatenation.
+    /// Returns the path of this part followed by `next`.
     fn concat(mut self, next: Self) -> Self {
         let mut required_literals = next.required_literals.into_iter();
         let Some(first) = required_literals.next() else {
@@ -256,7 +263,8 @@ impl LiteralPath {
         Self { tail: next.tail, ..self }
     }
 
-    /// Keeps only the set with the longest literals, which are probably the rarest.
+    /// Keeps only the set with the longest literals, which are probably the rarest. Adds the
+    /// distances of the other sets to its distance and to the tail.
     fn rarest_only(self) -> Self {
         let rarest_len = self.required_literals.iter().map(RequiredLiterals::shortest_len).max();
         let index = self
@@ -285,8 +293,8 @@ impl LiteralPath {
         }
     }
 
-    /// Returns the path of an alternation, whose sides have at most one set of literals each. The
-    /// result has no set if a side has no set.
+    /// Returns the path of an alternation. Each side must have at most one set of literals. The
+    /// result has the union of both sets, or no set if one side has none.
     fn alternate(mut self, mut other: Self) -> Self {
         let tail = self.tail.alternate(other.tail);
         let (Some(a), Some(b)) = (self.required_literals.pop(), other.required_literals.pop())

@@ -1,4 +1,4 @@
-//! A Sigma detection rule: parses and checks it, and builds its signature.
+//! Parses and checks Sigma detection rules, and builds the signatures for the bundle.
 
 use hedgerow_core::error::Error;
 use hedgerow_core::field::{CORRELATION_ONLY_FIELDS, Field, RESPONSE_FIELDS};
@@ -29,9 +29,9 @@ pub struct Rule {
     pub metadata: RuleMetadata,
     /// Condition as written, before quantifiers are expanded.
     pub condition: String,
-    /// Events that the signature must match, and events that it must not match.
+    /// Test events that the signature must match, or must not match.
     pub exemplars: Vec<Exemplar>,
-    /// Disguises that change what a request of this kind asks for.
+    /// Names of the disguises under which the signature need not match.
     pub disguise_exceptions: Vec<String>,
 }
 
@@ -42,18 +42,19 @@ impl Rule {
         self.metadata.deprecated
     }
 
-    /// Compiles a ruleset of this rule alone, with the default policy. Returns an error if the rule
-    /// exceeds a limit of the core.
+    /// Compiles a ruleset that contains only this rule and the default policy. Returns an error if
+    /// the rule exceeds a limit of the core.
     pub fn as_ruleset(&self, lexicon: &Lexicon) -> Result<Ruleset, Error> {
         single_signature_ruleset(&self.signature, lexicon)
     }
 }
 
-/// Parses and checks a rule. The first `previous_findings` findings are from other files.
+/// Parses and checks a rule. `findings` already contains `previous_findings` findings of other
+/// files.
 ///
-/// Invalid parts become findings and are removed, and a rule is made of the rest. So one run
-/// reports all findings, and the policy can refer to the rule's name. Returns `None` if nothing is
-/// left.
+/// Invalid parts become findings and are removed, and the remaining parts are parsed as a rule. So
+/// one run reports all findings, and the policy can refer to the rule's name. Returns `None` if
+/// Sigma's parser rejects the remaining parts.
 pub fn parse(
     file: &RuleFile,
     source_map: SourceMap,
@@ -64,14 +65,14 @@ pub fn parse(
 ) -> Option<Rule> {
     let mut diagnostics = Diagnostics { path: &file.path, source_map: &source_map, findings };
     let header = metadata::check(document, &mut diagnostics);
-    let (stripped, is_readable) = strip_unsupported(document.clone(), &mut diagnostics);
+    let (stripped, condition_parses) = strip_unsupported(document.clone(), &mut diagnostics);
     let stripped = (diagnostics.findings.len() > previous_findings).then_some(&stripped);
     let take_rule = |collection: &mut SigmaCollection| collection.rules.pop();
     let rule =
         document::parse_sigma(&file.text, stripped, "detection", take_rule, &mut diagnostics)?;
     let mut selections = detection::selections(&rule, lexicon, &mut diagnostics);
     let metadata::RuleHeader { name, id, title, family, status, weight, innocence } = header;
-    let condition = is_readable
+    let condition = condition_parses
         .then(|| detection::condition(&rule, &selections, &innocence, &mut diagnostics))
         .flatten();
     let condition = condition.unwrap_or(Condition::All(Vec::new()));
@@ -96,8 +97,8 @@ pub fn parse(
     })
 }
 
-/// Returns the names under [`EXCEPTIONS_KEY`], and adds a finding for each unknown name and each
-/// missing reason.
+/// Returns the names of disguises under [`EXCEPTIONS_KEY`]. Adds a finding for each unknown name
+/// and each missing reason.
 fn disguise_exceptions(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<String> {
     let Some(exceptions) = attribute(document, EXCEPTIONS_KEY) else { return Vec::new() };
     let path = [CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY];
@@ -124,7 +125,7 @@ fn disguise_exceptions(document: &Mapping, diagnostics: &mut Diagnostics<'_>) ->
     names
 }
 
-/// Compiles a ruleset of one signature.
+/// Compiles a ruleset of one signature, its concepts and the default policy.
 fn single_signature_ruleset(signature: &Signature, lexicon: &Lexicon) -> Result<Ruleset, Error> {
     let concepts = lexicon.concepts_of(std::iter::once(signature));
     let bundle = Bundle { concepts, ..Bundle::new(Policy::default(), vec![signature.clone()]) };
@@ -132,7 +133,7 @@ fn single_signature_ruleset(signature: &Signature, lexicon: &Lexicon) -> Result<
 }
 
 /// Removes the parts of a document that Sigma's parser would reject or ignore, and adds a finding
-/// for each. Also returns whether the condition is readable.
+/// for each. Returns the remaining document, and whether its condition can be parsed.
 fn strip_unsupported(mut document: Mapping, diagnostics: &mut Diagnostics<'_>) -> (Mapping, bool) {
     let keys = [metadata::KEYS, TOP_LEVEL_KEYS].concat();
     document.retain(|key, _| metadata::check_key(key, &[], &keys, diagnostics));
@@ -142,15 +143,16 @@ fn strip_unsupported(mut document: Mapping, diagnostics: &mut Diagnostics<'_>) -
         });
     }
     strip_log_source(&mut document, diagnostics);
-    // The parser requires a title; a missing title has a finding already.
+    // Sigma's parser requires a title. There already is a finding for a missing title.
     if document.get("title").is_none_or(|title| !title.is_string()) {
         document.insert("title".into(), "".into());
     }
-    let is_readable = detection::strip_unsupported(&mut document, diagnostics);
-    (document, is_readable)
+    let condition_parses = detection::strip_unsupported(&mut document, diagnostics);
+    (document, condition_parses)
 }
 
-/// Removes the log source if it is not Hedgerow's, or else its unknown keys, and adds findings.
+/// Checks that the log source is Hedgerow's, and adds findings. Removes another log source, or the
+/// unknown keys of Hedgerow's.
 fn strip_log_source(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) {
     let log_source = document.get("logsource");
     let value_of =
@@ -167,8 +169,9 @@ fn strip_log_source(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// Adds a finding for each negated selection that tests what a client writes, if the signature adds
-/// to the score: a client that writes the words would be rid of the signature.
+/// Adds a finding for each negated selection that tests a field which the client writes, if the
+/// signature adds to the score. Otherwise a client could switch the signature off by writing the
+/// words of this selection.
 fn check_negations(signature: &Signature, diagnostics: &mut Diagnostics<'_>) {
     if signature.weight <= 0.0 {
         return;
@@ -192,8 +195,10 @@ fn check_negations(signature: &Signature, diagnostics: &mut Diagnostics<'_>) {
     }
 }
 
-/// Adds findings for comparisons with fields that have no value yet when a request is matched, and
-/// for weights of rules that only select requests for correlations.
+/// Adds findings for comparisons with fields that have no value yet when a request is matched, for
+/// rules that test both the request and the response, and for rules on the response outside the
+/// family `traffic`. Also adds a finding for a rule of this family with a weight, because such
+/// rules only select requests for correlations.
 fn check_field_availability(signature: &Signature, diagnostics: &mut Diagnostics<'_>) {
     let (mut response_tests, mut request_tests) = (0_usize, 0_usize);
     for (name, selection) in &signature.selections {

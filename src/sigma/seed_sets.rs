@@ -1,4 +1,5 @@
-//! `seeds/<name>.fuse` and the policy's `[[seeds]]`: checks and loads the sets of known prompts.
+//! Checks and loads the sets of known prompts: the files `seeds/<name>.fuse` that the policy names
+//! under `[[seeds]]`.
 
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::seeds::{MAX_SEED_BYTES, MAX_SEED_SETS, SeedFile, SeedSet, is_seed_name};
@@ -13,7 +14,8 @@ pub fn is_seed_file(path: &str) -> bool {
     path.starts_with("seeds/") && path.ends_with(".fuse")
 }
 
-/// Checks the names of the sets, that their files exist and are valid, and the size of all.
+/// Checks the names and the number of the sets in the policy, that their files exist and are valid,
+/// and the total size of all sets.
 pub fn check(document: &DeTable<'_>, files: &[RuleFile], diagnostics: &mut TomlDiagnostics<'_>) {
     let mut total = 0_usize;
     for (number, (offset, entry)) in entries(document, "seeds").enumerate() {
@@ -55,7 +57,7 @@ pub fn check(document: &DeTable<'_>, files: &[RuleFile], diagnostics: &mut TomlD
     check_unique(document, "seeds", "name", diagnostics);
 }
 
-/// Returns the sets of a checked policy, by name.
+/// Returns the sets that a checked policy names, sorted by name.
 pub fn load(policy: &Policy, files: &[RuleFile]) -> Vec<SeedSet> {
     let sets = policy.seeds.iter().filter_map(|source| {
         let file = files.iter().find(|file| file.path == source.file)?;

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use saphyr_parser::{Event, Parser};
 
-/// The positions of all keys and list elements in the first document of a file. A path consists of
-/// keys and list indices.
+/// The positions of all keys and list elements in the first document of a file. A node is
+/// identified by its path, which consists of keys and list indices.
 #[derive(Clone, Debug, Default)]
 pub struct SourceMap {
     /// Path, line and column, in the order of the file.
@@ -60,19 +60,20 @@ impl SourceMap {
         source_map
     }
 
-    /// Returns the keys that occur twice in a map, each with line and column of its second
-    /// occurrence.
+    /// Returns the keys that are repeated in a map, each with the line and column of its
+    /// repetition.
     pub fn duplicate_keys(&self) -> &[(String, usize, usize)] {
         &self.duplicate_keys
     }
 
-    /// Returns line and column of the second document; `None` if the file has only one document.
+    /// Returns the line and column of the second document; `None` if the file has only one
+    /// document.
     pub fn second_document(&self) -> Option<(usize, usize)> {
         self.second_document
     }
 
-    /// Returns line and column of the node at `path`, or of its nearest parent that exists. If a
-    /// key is repeated, its last occurrence counts.
+    /// Returns the line and column of the node at `path`, or of its nearest parent that exists. For
+    /// a repeated key, returns the position of its last occurrence.
     pub fn find(&self, path: &[&str]) -> (usize, usize) {
         let matches = |node: &[String], path: &[&str]| {
             node.iter().map(String::as_str).eq(path.iter().copied())
@@ -84,15 +85,15 @@ impl SourceMap {
             .map_or((1, 1), |(_, line, column)| (*line, *column))
     }
 
-    /// Records a value that is an element of a list. The values of a map have the positions of
-    /// their keys.
+    /// Records the position of a value that is an element of a list or the root. The values of a
+    /// map are not recorded, because they have the positions of their keys.
     fn record_element(&mut self, stack: &mut [Frame], line: usize, column: usize) {
         if stack.last().is_none_or(|frame| !frame.is_map) {
             self.record_node(stack, line, column);
         }
     }
 
-    /// Records the current position of the innermost frame.
+    /// Records a node at the path of the current key or index in each frame.
     fn record_node(&mut self, stack: &[Frame], line: usize, column: usize) {
         let path = stack
             .iter()
@@ -101,17 +102,17 @@ impl SourceMap {
     }
 }
 
-/// A map or list whose end is not parsed yet.
+/// A map or list that the parser has entered and not left yet.
 struct Frame {
     is_map: bool,
-    /// Keys of the map so far.
+    /// Keys of the map that have been parsed so far.
     keys: HashSet<String>,
-    /// Key whose value is next, in a map.
+    /// Key whose value is parsed next; `None` in a list, and in a map before the next key.
     key: Option<String>,
     next_index: usize,
 }
 
-/// Moves the innermost frame to its next key or list element, after a value.
+/// Moves the innermost frame to its next key or list element. Called after each value.
 fn finish_value(stack: &mut [Frame]) {
     if let Some(frame) = stack.last_mut() {
         frame.key = None;
@@ -119,7 +120,7 @@ fn finish_value(stack: &mut [Frame]) {
     }
 }
 
-/// Returns line and column, both from 1, of the character at a byte offset.
+/// Returns the line and column, both from 1, of the character at a byte offset.
 pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count().saturating_add(1);

@@ -1,7 +1,7 @@
 //! Suggestions for misspelt names.
 
-/// Returns the remedy for an unknown name: the candidate that is most similar to it, or else all
-/// candidates.
+/// Returns the remedy for an unknown name: the most similar candidate, or all candidates if none is
+/// similar.
 pub fn replace_unknown(name: &str, candidates: &[&str]) -> String {
     did_you_mean(name, candidates.iter().copied())
         .unwrap_or_else(|| format!("remove it, or use one of {}", candidates.join(", ")))
@@ -16,8 +16,8 @@ pub fn did_you_mean<'c>(
     nearest(name, candidates).map(|candidate| format!("did you mean '{candidate}'?"))
 }
 
-/// Returns the candidate that differs from `name` by the fewest letters (Levenshtein), if they are
-/// at most two, or a third of the candidate's bytes.
+/// Returns the candidate with the smallest edit distance (Levenshtein) to `name`. The distance must
+/// be at most two, or at most a third of the candidate's bytes if that is more.
 fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let distances =
         candidates.into_iter().map(|candidate| (strsim::levenshtein(name, candidate), candidate));

@@ -1,4 +1,5 @@
-//! Tests correlations: runs the exemplars and the mutations of each.
+//! Tests correlations: runs the exemplars of each, and runs them again with mutations of the
+//! correlation.
 
 use hedgerow_core::correlate::{Correlator, Shard};
 use hedgerow_core::rules::correlation::{
@@ -19,8 +20,9 @@ use crate::{Finding, Rules};
 
 /// Tests all correlations that are not deprecated, and adds a finding for each failure.
 ///
-/// Each exemplar must have its expected result with the rules that the correlation needs, and with
-/// all rules. Each mutation, which relaxes the correlation, must change the result of an exemplar.
+/// Each exemplar must have its expected result in a ruleset of only the rules that the correlation
+/// needs, and in the full ruleset. A mutation relaxes one condition of the correlation. Each
+/// mutation must change the result of an exemplar; otherwise no exemplar tests the condition.
 pub fn test(rules: &Rules, full_ruleset: &Ruleset, findings: &mut Vec<Finding>) {
     for rule in rules.correlations.iter().filter(|rule| !rule.metadata.deprecated) {
         test_rule(rule, rules, full_ruleset, findings);
@@ -34,7 +36,7 @@ fn test_rule(
     findings: &mut Vec<Finding>,
 ) {
     let name = rule.correlation.name.as_str();
-    // `check` has reported a correlation that does not compile.
+    // `check` has already reported a correlation that does not compile.
     let Ok(rule_ruleset) = compile_with_dependencies(&rule.correlation, rules) else { return };
     let is_active =
         full_ruleset.plan().correlations().iter().any(|correlation| correlation.name == name);
@@ -55,7 +57,7 @@ fn test_rule(
         }
     }
     for mutation in mutations(&rule.correlation) {
-        // A mutation that does not compile cannot be tested.
+        // A mutation that does not compile is skipped.
         let Ok(ruleset) = compile_with_dependencies(&mutation.correlation, rules) else { continue };
         let mut exemplars = rule.exemplars.iter();
         if exemplars.all(|exemplar| holds(&ruleset, name, exemplar) == exemplar.should_match) {
@@ -66,7 +68,7 @@ fn test_rule(
     }
 }
 
-/// Returns whether a correlation holds at one event of an exemplar at least.
+/// Returns whether a correlation holds for at least one event of an exemplar.
 fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
     let mut correlator = Correlator::new(ruleset.plan().clone(), Shard::ALL, GROUP_MEMORY_BYTES);
     correlator.fire_intermediates();
@@ -74,7 +76,7 @@ fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
     let mut firings = Vec::new();
     for (offset, event) in &exemplar.events {
         let now = START_SECONDS.saturating_add(*offset);
-        // `check` has reported an invalid event.
+        // `check` has already reported an invalid event.
         let Ok(event) = ExemplarEvent::new(event) else { return false };
         let request = event.request();
         let mut observation = ruleset.observe(&mut matcher, &request, &event.headers, now);
@@ -87,7 +89,8 @@ fn holds(ruleset: &Ruleset, name: &str, exemplar: &EventSequence) -> bool {
     })
 }
 
-/// Compiles a ruleset of a correlation, the correlations that it names, and their signatures.
+/// Compiles a ruleset of a correlation, the correlations that it refers to, and the signatures that
+/// these correlations name.
 fn compile_with_dependencies(
     correlation: &Correlation,
     rules: &Rules,
@@ -108,16 +111,17 @@ fn compile_with_dependencies(
     Ruleset::new(Bundle { correlations, ..bundle }, String::new())
 }
 
-/// Returns whether a correlation names a candidate as a rule, or refers to what it counts.
+/// Returns whether a correlation names the candidate as a rule, or compares its own count with the
+/// candidate's count.
 fn is_dependency(correlation: &Correlation, candidate: &Correlation) -> bool {
     let Attribution { share, variety, .. } = &correlation.attribution;
     correlation.rules.contains(&candidate.name)
         || share.iter().chain(variety).any(|share| share.correlation == candidate.name)
 }
 
-/// A correlation that demands less than the original.
+/// A copy of a correlation in which one condition is relaxed or removed.
 struct Mutation {
-    /// The difference, as the end of a sentence: `without the field 'x'`.
+    /// The difference to the original, as the end of a sentence: `without the field 'x'`.
     description: String,
     /// Path of the changed key in the rule.
     key: [&'static str; 2],
@@ -146,8 +150,8 @@ fn mutations(correlation: &Correlation) -> Vec<Mutation> {
     mutations
 }
 
-/// Returns a mutation for each field to group by, without this field; none if there is only one
-/// field.
+/// Returns a mutation for each field to group by, in which this field is removed. Returns none if
+/// there is only one field.
 fn without_fields(correlation: &Correlation) -> Vec<Mutation> {
     if correlation.group_by.len() < 2 {
         return Vec::new();
@@ -161,7 +165,7 @@ fn without_fields(correlation: &Correlation) -> Vec<Mutation> {
     fields.collect()
 }
 
-/// Returns a mutation for each rule of a temporal correlation, without this rule.
+/// Returns a mutation for each rule of a temporal correlation, in which this rule is removed.
 fn without_rules(correlation: &Correlation) -> Vec<Mutation> {
     if !matches!(correlation.measure, Measure::Temporal { .. } | Measure::TemporalOrdered { .. }) {
         return Vec::new();
@@ -178,7 +182,9 @@ fn without_rules(correlation: &Correlation) -> Vec<Mutation> {
     rules.collect()
 }
 
-/// Returns a mutation for each custom attribute except weight and lifetime, without this attribute.
+/// Returns a mutation for each custom attribute that decides whether the correlation holds, in
+/// which this attribute is removed. Attributes of the indicators, such as the weight and the
+/// lifetime, are not varied.
 fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
     let Coordination {
         events_per_value,
@@ -215,8 +221,8 @@ fn without_attributes(correlation: &Correlation) -> Vec<Mutation> {
     mutations.collect()
 }
 
-/// Returns a mutation for each threshold other than 0, with this threshold relaxed by half of its
-/// value (`lt`, `lte`: by all of it).
+/// Returns a mutation for each threshold other than 0, in which this threshold is relaxed by 50 %
+/// of its absolute value, or by 100 % for `lt` and `lte`.
 fn with_relaxed_thresholds(correlation: &Correlation) -> Vec<Mutation> {
     let thresholds = thresholds(&correlation.measure).iter().enumerate();
     let mutations =
@@ -236,7 +242,7 @@ fn with_relaxed_thresholds(correlation: &Correlation) -> Vec<Mutation> {
     mutations.collect()
 }
 
-/// Returns a condition in which a rule always holds.
+/// Returns a copy of a condition in which `rule` is replaced by a condition that always holds.
 fn without_rule(condition: &Condition, rule: &str) -> Condition {
     let convert_all =
         |parts: &[Condition]| parts.iter().map(|part| without_rule(part, rule)).collect();

@@ -1,4 +1,5 @@
-//! Tests rules: runs the exemplars and the mutations of each signature.
+//! Tests rules: runs the exemplars of each signature, and runs them again under disguises and with
+//! mutations of the signature.
 
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::matching::Matcher;
@@ -15,8 +16,10 @@ use crate::{Exemplar, Finding, Lexicon, Rule, Rules, near, test_correlations};
 
 /// Tests all rules that are not deprecated, and returns the failures, sorted by position.
 ///
-/// Each exemplar must have its expected result with the rule alone, with all rules, and with the
-/// [`Explainer`], the slow path. Without any one selection, an exemplar must have another result.
+/// Each exemplar must have its expected result with the rule alone, in the full ruleset, and with
+/// the [`Explainer`], which evaluates every comparison and is the slow path. A rule must still
+/// match under disguises. Each selection must be necessary: if it is removed, at least one exemplar
+/// must have another result.
 pub fn test(rules: &Rules) -> Vec<Finding> {
     let mut findings = Vec::new();
     let full_ruleset = match rules.ruleset() {
@@ -39,7 +42,7 @@ pub fn test(rules: &Rules) -> Vec<Finding> {
 pub struct ExemplarResult {
     /// Path of the rule's file.
     pub path: String,
-    /// Line of the exemplar, from 1.
+    /// Line of the exemplar in the file, from 1.
     pub line: usize,
     /// Name of the rule.
     pub rule: String,
@@ -47,11 +50,12 @@ pub struct ExemplarResult {
     pub name: String,
     /// Expected verdict of the rule.
     pub expected: Verdict,
-    /// Verdict of the rule.
+    /// Actual verdict of the rule.
     pub actual: Verdict,
 }
 
-/// Returns the results of the exemplars of all detection rules. [`test()`] returns failures only.
+/// Returns the results of the exemplars of all detection rules that are not deprecated, including
+/// results as expected. [`test()`] returns failures only.
 pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
     let concepts = rules.lexicon.concepts_of(rules.rules.iter().map(|rule| &rule.signature));
     let explainer = Explainer::new(&concepts);
@@ -74,7 +78,7 @@ pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
     rules.rules.iter().filter(|rule| !rule.is_deprecated()).flat_map(rule_results).collect()
 }
 
-/// Returns the verdict of a signature on an event, by the slow path.
+/// Returns the verdict of a signature on an event, computed by the [`Explainer`] (the slow path).
 fn verdict(explainer: &Explainer<'_>, signature: &Signature, event: &ExemplarEvent) -> Verdict {
     let explanation = explainer.explain(signature, &event.request(), &event.headers);
     Verdict::new(explanation.holds, !explanation.innocence.is_empty())
@@ -87,16 +91,16 @@ fn test_rule(
     full_matcher: &mut Matcher<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    // `check` has reported a rule that does not compile.
+    // `check` has already reported a rule that does not compile.
     let Ok(rule_ruleset) = rule.as_ruleset(lexicon) else { return };
     let explainer = Explainer::new(rule_ruleset.concepts());
     let mut rule_matcher = rule_ruleset.program().matcher();
     let is_this_rule = |signature: &Signature| signature.name == rule.signature.name;
-    // The policy can turn the signature off.
+    // The index is `None` if the policy disables the signature.
     let active_index = full_ruleset.signatures().iter().position(is_this_rule);
     let mut events = Vec::new();
     for (index, exemplar) in rule.exemplars.iter().enumerate() {
-        // `check` has reported an invalid event.
+        // `check` has already reported an invalid event.
         let Ok(event) = ExemplarEvent::new(&exemplar.event) else { continue };
         let request = event.request();
         let matched = |matcher: &mut Matcher<'_>, ruleset: &Ruleset, signature_index: usize| {
@@ -115,15 +119,7 @@ fn test_rule(
         }
         for (context, actual) in results {
             if actual != exemplar.expected {
-                let verb = match actual {
-                    Verdict::Match => "matches",
-                    Verdict::Innocent => "matches, with a selection for innocence,",
-                    Verdict::NoMatch => "does not match",
-                };
-                let problem = format!("exemplar '{}' {verb} {context}", exemplar.name);
-                let index = index.to_string();
-                let key = [&EXEMPLARS_PATH[..], &[&index]].concat();
-                findings.push(rule.metadata.finding(&key, problem, RESULT_REMEDY));
+                findings.push(wrong_verdict(rule, (index, exemplar), context, actual));
             }
         }
         events.push((exemplar.expected, event));
@@ -132,10 +128,30 @@ fn test_rule(
     test_mutations(rule, &events, &explainer, findings);
 }
 
-/// Adds a finding for each disguise that costs a matching event more than innocence may cost, and
-/// for each exception that is not needed.
+/// Returns the finding for an exemplar, given with its index, for which a rule does not have the
+/// expected verdict.
+fn wrong_verdict(
+    rule: &Rule,
+    (index, exemplar): (usize, &Exemplar),
+    context: &str,
+    actual: Verdict,
+) -> Finding {
+    let verb = match actual {
+        Verdict::Match => "matches",
+        Verdict::Innocent => "matches, with a selection for innocence,",
+        Verdict::NoMatch => "does not match",
+    };
+    let problem = format!("exemplar '{}' {verb} {context}", exemplar.name);
+    let index = index.to_string();
+    let key = [&EXEMPLARS_PATH[..], &[&index]].concat();
+    rule.metadata.finding(&key, problem, RESULT_REMEDY)
+}
+
+/// Adds a finding for each disguise under which a matching event does not match any more, and for
+/// each exception that is not needed.
 ///
-/// A rule that weighs no more than that needs no test.
+/// Only rules whose weight is above the cap of the family `innocence` are tested: harmless words
+/// may lower a score by as much as this cap, so losing a smaller weight is acceptable.
 fn test_disguises(
     rule: &Rule,
     events: &[(Verdict, ExemplarEvent)],
@@ -179,8 +195,9 @@ fn test_disguises(
     }
 }
 
-/// Removes one selection at a time from the condition or from the selections for innocence, and one
-/// part of a comparison with concepts. Adds a finding if all exemplars keep their results.
+/// Tests mutations of the rule: one without each selection in the condition, one without each
+/// selection that indicates innocence, and one without each part of a comparison with concepts.
+/// Adds a finding for each mutation with which all exemplars keep their results.
 fn test_mutations(
     rule: &Rule,
     events: &[(Verdict, ExemplarEvent)],
@@ -224,7 +241,8 @@ fn test_mutations(
     }
 }
 
-/// Returns a condition without a selection; `None` if nothing is left, which counts as always true.
+/// Returns a condition without a selection. Returns `None` if nothing is left; the caller takes
+/// this for a condition that always holds.
 fn without_selection(condition: &Condition, name: &str) -> Option<Condition> {
     let remaining = |parts: &[Condition]| {
         parts.iter().filter_map(|part| without_selection(part, name)).collect::<Vec<_>>()

@@ -1,4 +1,5 @@
-//! TOML files: parses them past errors, so that one run reports all findings with their positions.
+//! Parses TOML files. Parsing continues after an error, so that one run reports all findings with
+//! their positions.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use crate::{Finding, RuleFile};
 
 /// A collector of the findings in a TOML file.
 pub struct TomlDiagnostics<'n> {
-    /// File with the problems.
+    /// The file that is checked.
     pub file: &'n RuleFile,
     /// Findings of all files so far.
     pub findings: &'n mut Vec<Finding>,
@@ -36,14 +37,16 @@ impl TomlDiagnostics<'_> {
     }
 }
 
-/// Parses a file; `None`, with a finding, if it is not TOML. Repeated keys are findings, too.
+/// Parses a file. Returns `None`, with a finding, if it is not TOML. Adds findings for repeated
+/// keys.
 pub fn read<'n>(diagnostics: &mut TomlDiagnostics<'n>) -> Option<DeTable<'n>> {
     let (document, errors) = DeTable::parse_recoverable(&diagnostics.file.text);
     is_recoverable(&errors, diagnostics).then(|| document.into_inner())
 }
 
-/// Adds findings for syntax errors, and returns whether the rest of the file is reliable. The rest
-/// is reliable after a repeated key. After any other error, the parser guesses.
+/// Adds findings for syntax errors. Returns whether the parsed document is usable: it is usable if
+/// the only errors are repeated keys. After any other error, the parser may have skipped or misread
+/// parts of the file.
 fn is_recoverable(errors: &[Error], diagnostics: &mut TomlDiagnostics<'_>) -> bool {
     let offset = |error: &Error| error.span().map_or(0, |span| span.start);
     if let Some(error) = errors.iter().find(|error| error.message() != DUPLICATE_KEY_MESSAGE) {
@@ -56,10 +59,10 @@ fn is_recoverable(errors: &[Error], diagnostics: &mut TomlDiagnostics<'_>) -> bo
     true
 }
 
-/// Deserializes a document; `None` if a required value is missing or invalid.
+/// Deserializes a document. Returns `None` if a required value is missing or invalid.
 ///
-/// Each error becomes a finding, and its entry is removed before the next attempt. So one run
-/// reports all errors.
+/// Serde reports only the first error. Therefore each error becomes a finding, the entry with the
+/// error is removed, and the document is deserialized again, until no error is left.
 pub fn deserialize_all<T: DeserializeOwned>(
     mut document: DeTable<'_>,
     diagnostics: &mut TomlDiagnostics<'_>,
@@ -80,16 +83,16 @@ pub fn deserialize_all<T: DeserializeOwned>(
     }
 }
 
-/// Returns a suggestion for an unknown name, or else `help`. Serde quotes the unknown name in
-/// backticks, and then the known names.
+/// Returns a suggestion for an unknown name in Serde's message, or `help` if there is none. Such a
+/// message contains first the unknown name and then the known names, each in backticks.
 fn remedy(message: &str, help: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let suggestion = quoted.next().and_then(|unknown| did_you_mean(unknown, quoted));
     suggestion.unwrap_or_else(|| help.to_owned())
 }
 
-/// Removes the innermost entry whose key or value contains a byte offset. Returns whether there was
-/// such an entry.
+/// Removes the innermost entry whose key or value contains a byte offset. Returns whether an entry
+/// was removed.
 pub fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
     if table.iter_mut().any(|(_, value)| remove_below(value.get_mut(), offset)) {
         return true;
@@ -101,7 +104,8 @@ pub fn remove_at(table: &mut DeTable<'_>, offset: usize) -> bool {
     key.is_some_and(|key| table.remove(&key).is_some())
 }
 
-/// Removes the innermost entry of a table or array that contains a byte offset.
+/// Removes the innermost entry of a table or array that contains a byte offset. Returns whether an
+/// entry was removed.
 fn remove_below(value: &mut DeValue<'_>, offset: usize) -> bool {
     match value {
         DeValue::Table(table) => remove_at(table, offset),
@@ -119,52 +123,55 @@ fn remove_below(value: &mut DeValue<'_>, offset: usize) -> bool {
     }
 }
 
-/// Adds a finding for each table of the array `kind` that has the same `key` as another table: one
-/// of the two would have no effect.
+/// Adds a finding for each table of the array `array_key` that has the same value of `key` as an
+/// earlier table, because one of the two would have no effect.
 pub fn check_unique(
     document: &DeTable<'_>,
-    kind: &str,
+    array_key: &str,
     key: &str,
     diagnostics: &mut TomlDiagnostics<'_>,
 ) {
     let mut seen = BTreeSet::new();
-    for (_, entry) in entries(document, kind) {
+    for (_, entry) in entries(document, array_key) {
         if let Some((offset, name)) = text(entry, key)
             && !seen.insert(name)
         {
-            let problem = format!("the {key} '{name}' of this {kind} is not unique");
+            let problem = format!("the {key} '{name}' of this {array_key} is not unique");
             diagnostics.add(offset, problem, "merge the two, or rename one");
         }
     }
 }
 
-/// Returns the value of a key and its byte offset in the file.
+/// Returns the value of a key, and the byte offset of the value in the file; `None` if the key is
+/// missing.
 pub fn value<'d, 'i>(table: &'d DeTable<'i>, key: &str) -> Option<(usize, &'d DeValue<'i>)> {
     table.get(key).map(|value| (value.span().start, value.get_ref()))
 }
 
-/// Returns the table with a key; `None` if the key is missing or its value is not a table.
+/// Returns the table under a key; `None` if the key is missing or its value is not a table.
 pub fn table<'d, 'i>(document: &'d DeTable<'i>, key: &str) -> Option<&'d DeTable<'i>> {
     value(document, key).and_then(|(_, value)| value.as_table())
 }
 
-/// Returns the tables of the array `kind`, each with its byte offset.
+/// Returns the tables of the array `array_key`, each with its byte offset.
 pub fn entries<'d, 'i>(
     document: &'d DeTable<'i>,
-    kind: &str,
+    array_key: &str,
 ) -> impl Iterator<Item = (usize, &'d DeTable<'i>)> {
-    let array = value(document, kind).and_then(|(_, value)| value.as_array());
+    let array = value(document, array_key).and_then(|(_, value)| value.as_array());
     let entries = array.into_iter().flatten();
     entries.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_table()?)))
 }
 
-/// Returns the string of a key and its byte offset; `None` for a missing key or another type.
+/// Returns the string under a key, and its byte offset; `None` if the key is missing or its value
+/// is not a string.
 pub fn text<'d>(table: &'d DeTable<'_>, key: &str) -> Option<(usize, &'d str)> {
     let (offset, value) = value(table, key)?;
     Some((offset, value.as_str()?))
 }
 
-/// Returns the number of a key and its byte offset; `None` for a missing key or another type.
+/// Returns the number under a key, and its byte offset; `None` if the key is missing or its value
+/// is not a number.
 pub fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {
     let (offset, value) = value(table, key)?;
     let number = match value {
@@ -177,13 +184,13 @@ pub fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {
     Some((offset, number))
 }
 
-/// Returns the integer of a key, if it is at least 0, and its byte offset; `None` for a missing key
-/// or another value.
+/// Returns the integer under a key, and its byte offset; `None` if the key is missing, or its value
+/// is negative or not an integer.
 pub fn unsigned_integer(table: &DeTable<'_>, key: &str) -> Option<(usize, u64)> {
     let (offset, value) = value(table, key)?;
     let integer = value.as_integer()?;
     Some((offset, u64::from_str_radix(integer.as_str(), integer.radix()).ok()?))
 }
 
-/// The parser's message for a repeated key.
+/// The TOML parser's error message for a repeated key.
 const DUPLICATE_KEY_MESSAGE: &str = "duplicate key";

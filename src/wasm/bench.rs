@@ -1,7 +1,7 @@
-//! The benchmark's phases in Wasm. `benches/phases.mjs` runs them in Node's V8.
+//! Exports the phases of the benchmark to JavaScript. `benches/phases.mjs` runs them in Node's V8.
 //!
-//! `hedgerow_bench` has the loops; this file gives them to JavaScript. With the feature `peers`
-//! there is also the literal search, next to the automaton that it is compared with.
+//! The loops are in the crate `hedgerow_bench`. The feature `peers` adds `LiteralSearch`, which
+//! compares Hedgerow's literal search with an automaton of the crate `aho_corasick`.
 
 #[cfg(feature = "peers")]
 use std::hint::black_box;
@@ -12,27 +12,27 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use hedgerow_core::matching::literal_scanner::Scanner;
 use wasm_bindgen::prelude::*;
 
-/// Parses and compiles a bundle; with `compile_regexes` every regex, too. Returns the number of
-/// signatures. Throws if the bundle is invalid.
+/// Parses and compiles a bundle. If `compile_regexes` is true, also compiles every regex. Returns
+/// the number of signatures. Throws if the bundle is invalid.
 #[wasm_bindgen]
 pub fn reload(bundle: &[u8], compile_regexes: bool) -> Result<usize, JsError> {
     Ok(hedgerow_bench::reload(bundle, compile_regexes)?)
 }
 
-/// Parses packed indicators and returns their number. Throws if they are malformed.
+/// Parses packed indicators, and returns their number. Throws if the bytes are malformed.
 #[wasm_bindgen]
 pub fn parse_indicators(bytes: &[u8]) -> Result<usize, JsError> {
     Ok(hedgerow_bench::parse_indicators(bytes)?)
 }
 
-/// Returns `count` packed indicators whose keys spread over all `u64`.
+/// Returns `count` packed indicators, whose keys are spread over all values of `u64`.
 #[wasm_bindgen]
 pub fn synthetic_indicators(count: u32) -> Vec<u8> {
     hedgerow_bench::synthetic_indicators(count)
 }
 
-/// Phases over one chat body. Each phase runs `times` times and returns a checksum, so that no
-/// compiler can remove its work.
+/// The phases of scoring one chat body. Each method runs its phase `times` times and returns a
+/// checksum, so that a compiler cannot remove the work.
 #[wasm_bindgen]
 pub struct PhaseBench(hedgerow_bench::PhaseBench);
 
@@ -44,7 +44,7 @@ impl PhaseBench {
         Ok(Self(hedgerow_bench::PhaseBench::new(bundle.as_bytes())?))
     }
 
-    /// Copies a body into Wasm memory, for all phases.
+    /// Copies a body into Wasm memory. The phases use this body.
     pub fn load(&mut self, body: &[u8]) {
         self.0.load_body(body);
     }
@@ -54,18 +54,19 @@ impl PhaseBench {
         self.0.extract(times)
     }
 
-    /// Matches the signatures with the request.
+    /// Matches all signatures against the request.
     #[wasm_bindgen(js_name = "match")]
     pub fn matching(&self, times: u32) -> u32 {
         self.0.matching(times)
     }
 
-    /// Sketches the text: the template keys and the digest that correlations count by.
-    pub fn sketch(&self, times: u32) -> u32 {
-        self.0.sketch(times)
+    /// Computes the values of the text that correlations count: the template keys and the digest.
+    #[wasm_bindgen(js_name = "sketch")]
+    pub fn hash_text(&self, times: u32) -> u32 {
+        self.0.hash_text(times)
     }
 
-    /// Scores two hits.
+    /// Computes the score of two hits.
     pub fn score(&self, times: u32) -> u32 {
         self.0.score(times)
     }
@@ -81,8 +82,9 @@ impl PhaseBench {
     }
 }
 
-/// The literal search alone, over one text: Hedgerow's scanner, aho-corasick's DFA and a sum over
-/// the bytes. Each search runs `times` times and returns the number of occurrences, modulo 2³².
+/// Literal searches in one text: Hedgerow's scanner, the DFA of `aho_corasick`, and a sum over the
+/// bytes as a lower limit. Each method runs `times` times. A search returns the number of
+/// occurrences, modulo 2³².
 #[cfg(feature = "peers")]
 #[wasm_bindgen]
 pub struct LiteralSearch {
@@ -105,22 +107,23 @@ impl LiteralSearch {
         Ok(Self { literals: patterns, scanner, dfa, text: Vec::new() })
     }
 
-    /// Copies a text into Wasm memory, for all searches.
+    /// Copies a text into Wasm memory. The searches use this text.
     pub fn load(&mut self, text: &[u8]) {
         self.text = text.to_vec();
     }
 
-    /// Returns the bytes that the scanner's tables take.
+    /// Returns the memory of the scanner's tables, in bytes.
     pub fn heap_bytes(&self) -> usize {
         self.scanner.heap_bytes()
     }
 
-    /// Returns the bytes that the automaton takes.
+    /// Returns the memory of the automaton, in bytes.
     pub fn dfa_heap_bytes(&self) -> usize {
         self.dfa.memory_usage()
     }
 
-    /// Builds the scanner's tables again and returns their bytes, summed up.
+    /// Builds the scanner's tables `times` times. Returns the sum of their sizes in bytes, modulo
+    /// 2³².
     pub fn build(&self, times: u32) -> u32 {
         let build = |_| Scanner::new(self.literals.clone()).heap_bytes() as u32;
         (0..times).map(build).fold(0, u32::wrapping_add)
@@ -135,13 +138,14 @@ impl LiteralSearch {
         count
     }
 
-    /// Searches with aho-corasick's DFA, which reports overlapping occurrences, too.
+    /// Searches with the DFA of `aho_corasick`. Overlapping occurrences are counted, too.
     pub fn scan_dfa(&self, times: u32) -> u32 {
         let count = |_| self.dfa.find_overlapping_iter(black_box(&self.text)).count() as u32;
         (0..times).map(count).fold(0, u32::wrapping_add)
     }
 
-    /// Reads every byte once: the lower limit of any search. Returns the sum of the bytes.
+    /// Reads every byte once, which is the least work that any search must do. Returns the sum of
+    /// the bytes.
     pub fn scan_baseline(&self, times: u32) -> u32 {
         let sum = |_| black_box(&self.text).iter().map(|byte| u32::from(*byte)).sum::<u32>();
         (0..times).map(sum).fold(0, u32::wrapping_add)

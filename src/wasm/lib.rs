@@ -1,7 +1,9 @@
-//! Hedgerow in the browser: checks rules, scores and explains requests with the Worker's code.
+//! Hedgerow's core for JavaScript: checks rules, and scores and explains requests with the Worker's
+//! code.
 //!
-//! The console runs this module in a Web Worker (`www/src/core/`). Results are JSON text. Nothing
-//! leaves the page.
+//! The console runs this module in a Web Worker (`www/src/core/`); rules and requests never leave
+//! the page. `npm run build` uses the module to compile the bundle that the Worker embeds. Results
+//! are JSON text.
 
 #[cfg(feature = "bench")]
 mod bench;
@@ -21,7 +23,7 @@ use wasm_bindgen::prelude::*;
 
 /// Checks and tests rule files, given as JSON `{path: text}`. Returns JSON:
 ///
-/// - `findings`: what is wrong with the files or their exemplars; empty if the rules are good
+/// - `findings`: the problems in the files and the failures of exemplars; empty if there are none
 /// - `exemplars`: the result of every exemplar; empty if the files cannot be compiled
 /// - `bundle`: the canonical text of the bundle; null if there are findings
 /// - `signatures`: the number of signatures; 0 if the files cannot be compiled
@@ -52,10 +54,11 @@ pub fn check(files: &str) -> Result<String, JsError> {
     Ok(report.to_string())
 }
 
-/// Returns a bundle for the Worker to embed: without the digests of the files.
+/// Returns the bundle that the Worker embeds: the given bundle without the digests of its files.
 ///
-/// They show where a released bundle came from. A Worker is built from its own checkout, and they
-/// would take 14 KiB of it. Throws if the bundle is invalid.
+/// The digests show from which files a released bundle was built. A Worker does not need them,
+/// because it is built from its own checkout, and they would add 14 KiB to its size. Throws if the
+/// bundle is invalid.
 #[wasm_bindgen]
 pub fn embedded_bundle(bundle: &str) -> Result<String, JsError> {
     let mut bundle = Bundle::parse(bundle.as_bytes())?;
@@ -63,7 +66,8 @@ pub fn embedded_bundle(bundle: &str) -> Result<String, JsError> {
     Ok(String::from_utf8_lossy(&bundle.encode()).into_owned())
 }
 
-/// Compares two bundles. Returns the changed signatures, weights, lists and policy as JSON.
+/// Compares two bundles. Returns the differences in signatures, weights, concepts, lists and policy
+/// as JSON.
 ///
 /// Throws if a bundle is invalid.
 #[wasm_bindgen]
@@ -82,8 +86,8 @@ pub fn fields() -> String {
     Value::from_iter(field::FIELDS.iter().map(to_json)).to_string()
 }
 
-/// A ruleset that scores and explains requests. A request is raw HTTP, or a JSON object as in the
-/// NDJSON files of `hedgerow replay`.
+/// A ruleset that scores and explains requests. A request is given as raw HTTP, or as a JSON object
+/// as in the NDJSON files of `hedgerow replay`.
 #[wasm_bindgen]
 pub struct Filter(Ruleset);
 
@@ -118,8 +122,8 @@ impl Filter {
     }
 
     /// Evaluates every condition of every signature for a request, including conditions that do not
-    /// hold. Returns JSON `{llm_call, requests}`: one list of explanations for each request of the
-    /// body, because an upload for a batch has many.
+    /// hold. Returns JSON `{llm_call, requests}`. `requests` has one list of explanations for each
+    /// request in the body, because the upload of a batch contains many requests.
     ///
     /// Throws if the request cannot be parsed; the message says why.
     pub fn explain(&self, request: &str, now: f64) -> Result<String, JsError> {
@@ -127,14 +131,15 @@ impl Filter {
         let explainer = Explainer::new(self.0.concepts());
         let mut requests: Vec<Value> = Vec::new();
         let llm_call = self.for_each_request(&recorded, now, &mut |request, envelope| {
-            request.add_seeds(self.0.seeds());
+            request.add_known_prompt_sets(self.0.seeds());
             requests.push(json!(explainer.explain_all(&self.0, request, envelope)));
         });
         Ok(json!({ "llm_call": llm_call, "requests": requests }).to_string())
     }
 
-    /// Divides the text of a request by who speaks in it. Returns JSON `{llm_call, passages}`: the
-    /// first 2,000 passages of the body, of all requests if it is an upload for a batch.
+    /// Divides the text of a request into passages: instructions, material and examples. Returns
+    /// JSON `{llm_call, passages}`. `passages` has the first 2,000 passages of the body; if the
+    /// body is the upload of a batch, of all its requests together.
     ///
     /// Throws if the request cannot be parsed; the message says why.
     pub fn passages(&self, request: &str, now: f64) -> Result<String, JsError> {
@@ -148,11 +153,12 @@ impl Filter {
     }
 }
 
-/// Maximum number of passages: more than a page shows.
+/// Maximum number of passages. The console shows fewer on a page.
 const MAX_PASSAGES: usize = 2_000;
 
 impl Filter {
-    /// Calls a function with each request of a body. Returns whether the request is an LLM call.
+    /// Calls `visit` with each request of a body. Returns whether the recorded request is an LLM
+    /// call.
     fn for_each_request(
         &self,
         recorded: &RecordedRequest,

@@ -1,22 +1,24 @@
 //! `/_hedgerow/v1/…`: the admin API, for the CLI, the console and monitoring.
 //!
-//! ADMIN_TOKEN allows every call, READ_TOKEN the calls that change nothing. If neither is set, the
-//! API does not exist: its paths answer as any unknown path of `/_hedgerow/`.
+//! ADMIN_TOKEN allows every call. READ_TOKEN allows the calls that change nothing. If neither is
+//! set, the API is off: its paths are answered with 404, like unknown paths of `/_hedgerow/`.
 //!
 //! | file | content |
 //! |---|---|
 //! | `routes.rs` | the table of routes: method, path, handler, scope |
 //! | `auth.rs` | tokens, tickets, failed attempts |
-//! | `status.rs` | state of the deployment: the registry's part, and traffic from the ledger |
+//! | `status.rs` | the registry's status, and traffic from the ledger |
 //! | `series.rs`, `decisions.rs` | counts and sampled decisions, from the ledger |
 //! | `clusters.rs` | clusters, from the registry, and their traffic |
 //! | `principals.rs` | names of accounts, and labels |
-//! | `live.rs` | the WebSocket that reports new data |
+//! | `live.rs` | the WebSocket that notifies the console of new data |
 //! | `error.rs`, `params.rs` | errors and query parameters |
 //! | `health.rs` | `/_hedgerow/health` and `/_hedgerow/version`, without a token |
 //! | `console.rs` | `/_hedgerow/`: the console's files |
 //!
-//! The registry serves all other routes. Errors have the shape of [`ApiError`].
+//! The registry (`registry_do.rs`), a Durable Object, serves all other routes. The ledger
+//! (`ledger_do.rs`) consists of the Durable Objects that count traffic. Errors have the shape of
+//! [`ApiError`].
 
 pub mod auth;
 pub mod console;
@@ -50,7 +52,7 @@ use crate::request::response::{RequestError, json_response};
 /// Path prefix of the API.
 const PREFIX: &str = "/_hedgerow/v1";
 
-/// The largest body, in bytes: a bundle of the largest size, escaped as a JSON string.
+/// Maximum bytes of a body: enough for a bundle of the maximum size, escaped as a JSON string.
 const MAX_BODY_BYTES: u64 = 12 << 20;
 
 /// Answers a request to the API. Calls that a token does not allow, and bodies that are too large,
@@ -89,7 +91,7 @@ async fn dispatch(
 ) -> Result<Response, ApiError> {
     let path = request.path().strip_prefix(PREFIX).unwrap_or_default();
     let route = routes::find(request.method(), path)?;
-    // Only the console opens the WebSocket.
+    // Only the console opens the WebSocket: hosts without the console do not have these two routes.
     let is_live = matches!(route.handler, RouteHandler::Live | RouteHandler::LiveTicket);
     if is_live && settings.console_host(&request.raw.url()) == ConsoleHost::Other {
         return Err(routes::not_found());
@@ -98,7 +100,7 @@ async fn dispatch(
         let remedy = "use the token that was set as ADMIN_TOKEN";
         return Err(ApiError::new(403, "scope", "this token only allows reading", remedy));
     }
-    let caller = json!({ "who": scope.name(), "from": client_hash(request, settings) });
+    let caller = json!({ "actor": scope.name(), "client": client_hash(request, settings) });
     match route.handler {
         RouteHandler::Status => status::handle(request, settings, &caller).await,
         RouteHandler::Series => series::handle(request, settings).await,

@@ -1,8 +1,8 @@
 //! Selects the bundle to embed: the file that HEDGEROW_BUNDLE names.
 //!
-//! `npm run build` compiles it from the rules, with the Wasm module. This script does not: the
-//! compiler of rules would be built a second time, for the build machine. Unit tests and clippy run
-//! there, too, and embed no rules.
+//! `npm run build` compiles the bundle from the rules, with the Wasm module (`src/wasm`). If this
+//! script compiled the rules, Cargo would have to build the rule compiler a second time, for the
+//! build machine. Unit tests and clippy run on the build machine, and embed a bundle without rules.
 
 use std::env;
 use std::process::ExitCode;

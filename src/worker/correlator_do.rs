@@ -1,7 +1,12 @@
 //! The correlators: Durable Objects that count observations over all isolates.
 //!
-//! There are `correlate.shards` objects, `correlator-<index>`. Each counts the groups of its shard,
-//! by the rules that are in force, which it reads from KV as isolates do.
+//! There are `correlate.shards` objects, named `correlator-<index>`. Each counts the groups of its
+//! shard: a group is all observations with the same values in some fields. Each object reads the
+//! rules in force from KV, as isolates do.
+//!
+//! If a correlation holds for a group, it *fires*: the correlator sends a firing to the registry,
+//! which makes an indicator of it. A *session* is the counts in memory, and the rules by which they
+//! are counted.
 //!
 //! # Routes
 //!
@@ -9,34 +14,38 @@
 //! |---|---|---|
 //! | `POST /<shard index>` | a [`Batch`] | 200: its indicators ([`encode_answer`]) |
 //!
-//! Errors are 400 (the batch cannot be decoded), 413 (it is above 4 MiB) and 503 (it was not
-//! counted: send it again).
+//! Errors are 400 (the batch cannot be decoded), 413 (the batch is above 4 MiB) and 503 (the batch
+//! was not counted, so the sender must send it again).
 //!
 //! # Stored shapes
 //!
 //! - `snapshot_part (number INTEGER, chunk INTEGER, bytes BLOB)`: the snapshot of the partition
-//!   `number`, in chunks of 1 MiB.
-//! - `sequences (id INTEGER, bytes BLOB)`: one row with id 0, the [`SequenceTracker`].
-//! - `firing (id INTEGER, text TEXT)`: the queue for the registry; `text` is a [`FiringReport`] as
-//!   JSON.
+//!   `number`, in chunks of 1 MiB. A partition is a part of the groups.
+//! - `sequences (id INTEGER, bytes BLOB)`: one row with id 0: the [`SequenceTracker`], which knows
+//!   the batches that were counted.
+//! - `firing (id INTEGER, text TEXT)`: the queue of firings for the registry; `text` is a
+//!   [`FiringReport`] as JSON.
 //!
-//! Only memory has the counts since the last snapshot, and the pauses after failed calls.
+//! The counts since the last snapshot and the pauses after failed calls are only in memory.
 //!
 //! # Invariants
 //!
-//! - A batch that arrives twice is counted once: its sender numbers its batches.
+//! - A batch that arrives twice is counted once: the sender numbers its batches, so that the second
+//!   one is recognised.
 //! - Firings are in the table before the batch is answered. The table has at most 5,000. A firing
-//!   leaves it when the registry has answered 200 or 4xx, or when the table is full. Firings beyond
-//!   a quota of `correlate` in the policy are forgotten at once, and fire again in the next minute.
+//!   is deleted when the registry has answered 200 or 4xx, or when the table is full. Firings
+//!   beyond a quota (in `correlate` of the policy) are not stored; they fire again in the next
+//!   minute at the earliest, or with more accounts.
 //! - Partitions and sequence numbers are written together or not at all.
-//! - One session is in memory at a time. A new plan takes over the counts by way of a snapshot.
+//! - One session is in memory at a time. If the rules change, a snapshot carries the counts from
+//!   the old session to the new one.
 //!
 //! # Crashes
 //!
 //! A crash loses the counts since the last snapshot: by default, of at most 15 seconds
-//! (`correlate.snapshot_interval`). Groups that fired since then may fire again; the registry
-//! extends the indicator. A panic while counting is handled as a crash: the next batch restores the
-//! snapshot.
+//! (`correlate.snapshot_interval`). Groups that fired since then may fire again; the registry then
+//! extends the existing indicator. A panic while counting is handled as a crash: the next batch
+//! restores the snapshot.
 //!
 //! [`FiringReport`]: firing_report::FiringReport
 
@@ -78,17 +87,17 @@ pub struct Correlator {
     session: RefCell<Option<Session>>,
     /// Whether an alarm is set.
     alarm_set: Cell<bool>,
-    /// Whether a batch came since the last alarm.
+    /// Whether a batch has arrived since the last alarm.
     had_batch: Cell<bool>,
     /// Time of the last snapshot, in seconds since the epoch.
     last_snapshot: Cell<u64>,
-    /// Held by the event that posts firings to the registry.
+    /// The lease of the event that posts firings to the registry: only one event posts at a time.
     posting: RefCell<Lease>,
-    /// Pause after failed calls of the registry.
+    /// The time until which no call is made after failed calls of the registry.
     posting_backoff: RefCell<Backoff>,
-    /// Index of the shard, which each batch names.
+    /// Index of the shard, as the URL of the last batch gave it.
     shard_index: Cell<u32>,
-    /// Number of firings beyond a quota that were not reported to the registry yet.
+    /// Number of firings refused by a quota that were not reported to the registry yet.
     refused_by_quota: Cell<u64>,
     /// Largest number of observations that waited at an isolate since the last report.
     queued_observations: Cell<u32>,
@@ -99,7 +108,7 @@ pub struct Correlator {
 impl UnwindSafe for Correlator {}
 impl RefUnwindSafe for Correlator {}
 
-/// Counts, and the rules that they are counted by.
+/// Counts, and the rules by which they are counted.
 struct Session {
     plan: Arc<Plan>,
     shard: Shard,
@@ -107,7 +116,7 @@ struct Session {
     correlator: correlate::Correlator,
     /// Sequence numbers of the batches that were counted, by sender.
     sequences: SequenceTracker,
-    /// Firings of the current minute, by who caused them.
+    /// Firings of the current minute, by the account, tenant and network that caused them.
     quotas: QuotaCounter,
 }
 
@@ -119,11 +128,11 @@ CREATE TABLE IF NOT EXISTS sequences (id INTEGER PRIMARY KEY, bytes BLOB NOT NUL
 CREATE TABLE IF NOT EXISTS firing (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL);
 ";
 
-/// The largest batch, in bytes.
+/// Maximum bytes of a batch.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// The longest time between two alarms while batches come, in seconds. The platform takes the
-/// memory of an object that is idle for ten.
+/// Maximum seconds between two alarms while batches arrive. The platform removes an object from
+/// memory after ten idle seconds, so the alarm must save the counts before that.
 const ALARM_INTERVAL_SECONDS: u64 = 7;
 
 impl DurableObject for Correlator {
@@ -165,12 +174,13 @@ impl DurableObject for Correlator {
                 return Response::error("the batch was not counted", 503);
             }
         };
-        // The batch is counted. Do not fail the call because the alarm could not be set: the
-        // isolate would send the batch again.
+        // The batch is counted. Do not fail the call if the alarm cannot be set: the isolate would
+        // send the batch again.
         if let Err(error) = self.ensure_alarm().await {
             log::correlator_error("alarm", &error.to_string());
         }
-        // An isolate waits for the response: the alarm posts further pages.
+        // An isolate waits for the response, so only one page is posted here; the alarm posts
+        // further pages.
         let answer = box_future(self.post_firings(1)).await;
         Response::from_bytes(encode_answer(&firings, &answer))
     }
@@ -196,8 +206,8 @@ impl DurableObject for Correlator {
 }
 
 impl Correlator {
-    /// Polls for newer rules. Only an isolate that has never polled waits for them, so that it does
-    /// not count by the embedded rules.
+    /// Polls KV for newer rules. Waits for the result only if this isolate has never polled:
+    /// otherwise it would count by the embedded rules.
     async fn refresh_rules(&self) {
         let settings = Rc::clone(&self.settings);
         let refresh = box_future(async move { active_rules::refresh_blocking(&settings).await });
@@ -227,14 +237,16 @@ impl Correlator {
         self.queued_observations.update(|queued| queued.max(batch.queued));
         let enqueued = self.enqueue_firings(&firings);
         if enqueued.is_err() {
-            // The session would not fire again: go back to the snapshot, and count the batch again.
+            // The session would not fire again for these groups. So drop it: the sender repeats the
+            // batch, and it is counted on top of the last snapshot.
             *self.session.borrow_mut() = None;
         }
         enqueued.map(|()| firings)
     }
 
-    /// Makes sure that the session counts by the rules in force. The counts of another session are
-    /// taken over by way of a snapshot: two sessions would not fit into memory.
+    /// Makes sure that the session counts by the rules in force. If the rules have changed, writes
+    /// a snapshot and restores it into a new session, because two sessions would not fit into
+    /// memory.
     fn ensure_session(&self, shard_index: u32) -> Result<(), String> {
         let rules = active_rules::current()?;
         let (plan, policy) = (rules.active().plan(), rules.active().policy().correlate);
@@ -260,7 +272,8 @@ impl Correlator {
         Ok(())
     }
 
-    /// Sets the alarm, unless it is set: for the next snapshot, at most seven seconds from now.
+    /// Sets the alarm for the time of the next snapshot, but at most seven seconds from now. Does
+    /// nothing if the alarm is set already.
     async fn ensure_alarm(&self) -> worker::Result<()> {
         if self.alarm_set.replace(true) {
             return Ok(());
@@ -278,7 +291,8 @@ impl Correlator {
             next_snapshot.saturating_sub(now_seconds()).clamp(1, ALARM_INTERVAL_SECONDS),
         );
         let result = self.state.storage().set_alarm(delay).await;
-        // Only a failure changes the flag: the alarm may have run during the await.
+        // Reset the flag only after a failure: during the await, the alarm may have run and been
+        // set again.
         if result.is_err() {
             self.alarm_set.set(false);
         }
@@ -305,7 +319,7 @@ impl Correlator {
 
 impl Session {
     /// Counts a batch, unless it was counted before. Returns its firings, and the number of firings
-    /// beyond a quota, which are forgotten.
+    /// that a quota refused, which are not returned.
     fn count(&mut self, batch: &Batch) -> (Vec<FiringReport>, u64) {
         let now = now();
         if !self.sequences.accept(batch, now) {
@@ -319,7 +333,8 @@ impl Session {
         for firing in &firings {
             let Some(report) = FiringReport::from_firing(firing, &self.plan) else { continue };
             let (cause, strength) = (report.cause(), report.strength());
-            // A repeated firing makes no new indicator.
+            // A repeated firing extends an indicator that exists: the quotas, which limit new
+            // indicators, do not apply.
             if firing.is_repeated
                 || self.quotas.admit(&cause, &strength, &self.policy, now.into()).is_ok()
             {
@@ -332,15 +347,17 @@ impl Session {
         (admitted, refused)
     }
 
-    /// Keeps a firing that was refused from firing again at each event: it does in the next minute,
-    /// when the quotas have room again, or with more accounts. `key` is in hex.
+    /// Prevents a refused firing from firing again at each event. It fires again in the next
+    /// minute, when the quotas have room again, or as soon as the group has more accounts. `key` is
+    /// in hex.
     fn refuse_firing(&mut self, correlation: &str, key: &str, accounts: usize) {
         let key = u64::from_str_radix(key, 16).unwrap_or_default();
         let next_minute = (now() / 60).saturating_add(1).saturating_mul(60);
         self.correlator.refuse_firing(correlation, key, accounts, next_minute);
     }
 
-    /// Forgets a firing, so that it fires again at the next event. `key` is in hex.
+    /// Forgets that a correlation fired for a key, so that it fires again at the next event. `key`
+    /// is in hex.
     fn forget_firing(&mut self, correlation: &str, key: &str) {
         let key = u64::from_str_radix(key, 16).unwrap_or_default();
         self.correlator.forget_firing(correlation, key);

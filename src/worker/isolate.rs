@@ -1,15 +1,16 @@
 //! State of one isolate, shared by all of its requests.
 //!
-//! An isolate is single-threaded: the state is thread-local, and no request borrows it while it
-//! awaits anything. An isolate may end at any time, and its state with it.
+//! An isolate is single-threaded, so the state is thread-local. No request keeps a borrow of the
+//! state across an `await`. The platform may end an isolate at any time, and the state is lost
+//! then.
 //!
 //! | file | content |
 //! |---|---|
 //! | `active_rules.rs` | the rules in force, from KV or embedded |
 //! | `indicators.rs` | the indicators in force, from KV and from correlators |
-//! | `kv_poll.rs` | the schedule by which both are read from KV |
+//! | `kv_poll.rs` | the schedule by which rules, indicators and names are read from KV |
 //! | `telemetry.rs` | counters and their report to the ledger |
-//! | `decision_sample.rs` | decisions that go with a report |
+//! | `decision_sample.rs` | the sample of decisions in a report |
 //! | `attribution.rs` | the rules and the data centre of a decision |
 //! | `model_name.rs` | model names that may be stored |
 //! | `access_keys.rs` | the keys of Cloudflare Access |

@@ -1,7 +1,8 @@
 //! The ledger: Durable Objects that add up the counters that isolates report.
 //!
-//! There are LEDGER_SHARDS objects, `ledger-<index>`. An isolate reports to one of them; a query
-//! asks all of them. A counter belongs to the minute in which its report arrives.
+//! There are LEDGER_SHARDS objects, named `ledger-<index>`. An isolate reports to one of them; a
+//! query asks all of them. A counter is stored under the minute in which its report arrives. A
+//! *watcher* is a console that has opened the WebSocket `/live`.
 //!
 //! # Routes
 //!
@@ -15,32 +16,35 @@
 //! | `POST /senders`: `{"ids":[…]}` | account by request id, of the sampled decisions |
 //! | `GET /live` | 101: a WebSocket that gets `{"new":true}` after reports |
 //!
-//! Names that the origin gave accounts go on to the registry with the alarm.
+//! Reports also contain names that the origin gave accounts. The alarm forwards them to the
+//! registry.
 //!
-//! Errors are 400 (the report or the query is invalid), 413 (the report is above 4 MiB) and 503
-//! (64 WebSockets are open already).
+//! Errors are 400 (the report or the query is invalid), 413 (the report is above 4 MiB) and 503 (64
+//! WebSockets are already open).
 //!
 //! # Stored shapes
 //!
 //! - `rollup (seconds INTEGER, start INTEGER, key TEXT, count INTEGER)`: counters of the minute
 //!   (`seconds` is 60; kept for two days) or hour (3600; kept for 31 days) that begins at `start`.
 //!   `key` is a [`CounterKey`](counters::CounterKey) as JSON.
-//! - `rolled_up (hour INTEGER)`: the hours up to which minutes were added up, by their start.
+//! - `rolled_up (hour INTEGER)`: hours, by their start. All minutes up to the end of the newest one
+//!   have been added up.
 //! - `slice (start INTEGER, counters TEXT)`: the last 60 seconds in slices of five; `counters` is
 //!   [`Counters`] as JSON. Written only when the object becomes idle.
-//! - `decision_chunk (id INTEGER, clear INTEGER, at INTEGER, count INTEGER, records TEXT)`: `count`
-//!   decisions as a JSON array, stored at `at`; `clear` is 1 for clear ones. Kept for a week, at
-//!   most 2,000 decisions.
+//! - `decision_chunk (id INTEGER, clear INTEGER, at INTEGER, count INTEGER, records TEXT)`: a JSON
+//!   array of `count` decisions, stored at `at`. `clear` is 1 if they are in the band `clear`. Kept
+//!   for a week, at most 2,000 decisions.
 //!
 //! All times are in seconds since the epoch.
 //!
 //! # Invariants
 //!
-//! - A counter is either in memory or in `rollup`: it leaves memory when its row is written.
-//! - An hour is added up once, after its last minute is written. Minutes cost one write per key,
-//!   however many requests there are.
-//! - While reports come, an alarm runs every seven seconds, before the platform takes the memory of
-//!   an idle object. An idle object has written everything.
+//! - A count is either in memory or in `rollup`, never in both: it is removed from memory when its
+//!   row is written.
+//! - An hour is added up once, after its last minute is written. So a minute costs one write per
+//!   key, regardless of the number of requests.
+//! - While reports arrive, an alarm runs every seven seconds: the platform removes an object from
+//!   memory after ten idle seconds. When an object becomes idle, the alarm writes everything.
 //!
 //! # Crashes
 //!
@@ -52,7 +56,7 @@ pub mod counters;
 pub mod decisions;
 pub mod series;
 
-mod names;
+mod queued_account_names;
 mod rollup;
 
 use std::cell::{Cell, RefCell};
@@ -79,23 +83,23 @@ use crate::registry_do::principals::NamesReport;
 /// Length of a slice in seconds.
 const SLICE_SECONDS: u64 = 5;
 
-/// The period of counters in a query without `minutes`, in seconds.
+/// Seconds that a query without `minutes` covers.
 pub const RECENT_SECONDS: u64 = 60;
 
-/// Seconds between two alarms while reports come. The platform takes the memory of an object that
-/// is idle for ten.
+/// Seconds between two alarms while reports arrive. The platform removes an object from memory
+/// after ten idle seconds.
 const ALARM_INTERVAL_SECONDS: u64 = 7;
 
 /// A minute in seconds.
 const MINUTE: u64 = 60;
 
-/// Maximum number of open WebSockets.
+/// Maximum number of watchers: open WebSockets.
 const MAX_WATCHERS: usize = 64;
 
-/// The shortest time between two notifications of the watchers, in milliseconds.
+/// Minimum milliseconds between two notifications of the watchers.
 const NOTIFY_INTERVAL_MS: f64 = 1_000.0;
 
-/// The largest report, in bytes.
+/// Maximum bytes of a report.
 const MAX_REPORT_BYTES: usize = 4 << 20;
 
 /// Maximum number of cached queries of each kind.
@@ -115,7 +119,7 @@ pub struct Ledger {
     state: State,
     /// Slices of the last minute by their start, in seconds since the epoch.
     recent: RefCell<Vec<(u64, Counters)>>,
-    /// Start of the minute that is counted, in seconds since the epoch, and its counters.
+    /// The minute that is being counted: its start, in seconds since the epoch, and its counters.
     current_minute: RefCell<(u64, Counters)>,
     /// The last decisions.
     decisions: RefCell<Decisions>,
@@ -126,22 +130,23 @@ pub struct Ledger {
     cache: RefCell<QueryCache>,
     /// Time of the last notification of the watchers, in milliseconds since the epoch.
     last_notify: Cell<f64>,
-    /// Whether a report came too soon after the last notification.
+    /// Whether a notification was skipped because the last one was less than a second before.
     notify_pending: Cell<bool>,
     /// Whether an alarm is set.
     alarm_set: Cell<bool>,
-    /// Whether a report came since the last alarm.
+    /// Whether a report has arrived since the last alarm.
     had_report: Cell<bool>,
-    /// Start of the hour in which minutes were last added up, in seconds since the epoch.
+    /// Start of the hour in which `roll_up` last ran, in seconds since the epoch.
     rolled_up_hour: Cell<u64>,
 }
 
-// A panic leaves each table consistent, because every statement is atomic, and counters at worst
+// A panic leaves each table consistent, because every statement is atomic. At worst, counters are
 // too low. `worker` requires these traits in builds that unwind.
 impl UnwindSafe for Ledger {}
 impl RefUnwindSafe for Ledger {}
 
-/// Results of queries of the tables, by query. They hold for the minute in which they were read.
+/// Results of queries of the tables, by query. They are valid until the end of the minute in which
+/// they were read.
 #[derive(Default)]
 struct QueryCache {
     /// Minutes since the epoch.
@@ -193,8 +198,8 @@ impl DurableObject for Ledger {
             self.decisions.borrow_mut().record(decisions);
             self.queue_names(names, labels);
             self.notify_watchers();
-            // The report is stored. Do not fail the call because the alarm could not be set: the
-            // isolate would send the report again.
+            // The report is stored. Do not fail the call if the alarm cannot be set: the isolate
+            // would send the report again.
             if let Err(error) = self.ensure_alarm().await {
                 log::registry_event("ledger", Some(&error.to_string()));
             }
@@ -237,7 +242,7 @@ impl DurableObject for Ledger {
         _reason: String,
         _was_clean: bool,
     ) -> worker::Result<()> {
-        // The platform may have answered already.
+        // The platform may have closed the WebSocket already, so errors are ignored.
         let _ = socket.close(Some(1000), Some("bye"));
         Ok(())
     }
@@ -258,7 +263,7 @@ impl DurableObject for Ledger {
         if is_idle {
             self.flush()?;
             self.save_recent()?;
-            // Decisions are deleted after a week, even if no report ever comes again.
+            // This alarm deletes the decisions after a week if no report arrives before.
             if has_stored_decisions(&self.sql())? {
                 self.state.storage().set_alarm(Duration::from_secs(RETENTION_SECONDS)).await?;
             }
@@ -298,7 +303,8 @@ impl Ledger {
         }
         let result =
             self.state.storage().set_alarm(Duration::from_secs(ALARM_INTERVAL_SECONDS)).await;
-        // Only a failure changes the flag: the alarm may have run during the await.
+        // Reset the flag only after a failure: during the await, the alarm may have run and been
+        // set again.
         if result.is_err() {
             self.alarm_set.set(false);
         }
@@ -317,8 +323,9 @@ impl Ledger {
         merged
     }
 
-    /// Returns the counters of the last `minutes`, which are rounded to hours beyond two days. Of
-    /// stored counters, only counters whose kind begins with `kind` are included.
+    /// Returns the counters of the last `minutes`. Beyond two days, the period is rounded to hours.
+    /// `kind` selects stored counters whose kind begins with it; the counters of the current
+    /// minute, which are in memory, are all included.
     fn last_minutes(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
         let query = (minutes, kind.to_owned());
         let mut totals =
@@ -336,8 +343,8 @@ impl Ledger {
         Ok(series)
     }
 
-    /// Returns the cached result of a query, or else the result of `load`. Watchers repeat their
-    /// queries, and the tables change once a minute.
+    /// Returns the cached result of a query, or else caches and returns the result of `load`.
+    /// Watchers repeat their queries, but the tables change only once a minute.
     fn cached<K: PartialEq + Clone, V: Clone>(
         &self,
         select: fn(&mut QueryCache) -> &mut Vec<(K, V)>,
@@ -359,7 +366,7 @@ impl Ledger {
         Ok(value)
     }
 
-    /// Opens a WebSocket.
+    /// Opens a WebSocket for a watcher.
     fn accept_watcher(&self, request: &Request) -> worker::Result<Response> {
         if self.state.get_websockets().len() >= MAX_WATCHERS {
             return Response::error("too many WebSockets are open", 503);
@@ -374,8 +381,8 @@ impl Ledger {
         Ok(response)
     }
 
-    /// Sends `{"new":true}` to all watchers, at most once a second. The alarm makes up for a
-    /// notification that came too soon.
+    /// Sends `{"new":true}` to all watchers, at most once a second. If the last notification is
+    /// more recent, the alarm sends this one later.
     fn notify_watchers(&self) {
         let now = now_ms();
         if now < self.last_notify.get() + NOTIFY_INTERVAL_MS {
@@ -384,12 +391,14 @@ impl Ledger {
         }
         self.last_notify.set(now);
         for socket in self.state.get_websockets() {
-            // The platform closes the WebSockets of watchers that are gone.
+            // Errors are ignored: the platform closes the WebSockets of watchers that have
+            // disconnected.
             let _ = socket.send_with_str("{\"new\":true}");
         }
     }
 
-    /// Writes the slices of the last minute, because an idle object loses its memory.
+    /// Writes the slices of the last minute to the table `slice`, because the platform removes an
+    /// idle object from memory.
     fn save_recent(&self) -> worker::Result<()> {
         let sql = self.sql();
         sql.exec("DELETE FROM slice", None)?;

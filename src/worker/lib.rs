@@ -1,16 +1,17 @@
 //! Hedgerow as a Cloudflare Worker: scores LLM API requests on their way to the origin.
 //!
-//! This file has the Worker's events and its list of routes. `request/filter.rs` describes the life
-//! of a request. The core crate has no clock, network or secrets: all of them are here.
+//! This file has the Worker's event handlers and its list of routes. `request/filter.rs` describes
+//! the life of a request. The core crate does not use a clock, the network or secrets: this crate
+//! does.
 //!
 //! | folder | content |
 //! |---|---|
 //! | `request/` | one request: head, body, score, enforcement, origin, response |
 //! | `isolate/` | state that an isolate's requests share: rules, indicators, counters, queues |
 //! | `admin_api/` | `/_hedgerow/…`: health, version, console and the admin API |
-//! | `registry_do/` | the Durable Object that stores and publishes bundles and releases |
+//! | `registry_do/` | the Durable Object that publishes releases, indicators and account names |
 //! | `ledger_do/` | the Durable Objects that store counters and sampled decisions |
-//! | `correlator_do/` | the Durable Objects that count over all isolates |
+//! | `correlator_do/` | the Durable Objects that count the observations of all isolates |
 //! | `platform/` | KV, SQL, time, HMAC, leases, panics, settings, the log |
 
 mod admin_api;
@@ -39,15 +40,15 @@ enum Route {
     Health,
     /// The console's files.
     Console,
-    /// The admin API, by token.
+    /// The admin API, which needs a token.
     AdminApi,
-    /// 404: the prefix is Hedgerow's, but no endpoint has the path.
+    /// Response 404: the path begins with Hedgerow's prefix, but no endpoint has it.
     NotFound,
-    /// All paths of the origin.
+    /// The filter, for all other paths: they belong to the origin.
     Filter,
 }
 
-/// All routes, by the path or, with a final `*`, by a prefix of it. The first match wins.
+/// All routes. A pattern is a path, or a prefix that ends with `*`. The first match is used.
 const ROUTES: &[(&str, Route)] = &[
     ("/_hedgerow/health", Route::Health),
     ("/_hedgerow/version", Route::Health),
@@ -62,7 +63,8 @@ const ROUTES: &[(&str, Route)] = &[
 ];
 
 impl Route {
-    /// Returns the first route that matches `path`, which has neither query nor dot segments.
+    /// Returns the route of the first pattern that matches `path`. `path` has neither a query nor
+    /// dot segments.
     fn for_path(path: &str) -> Self {
         let matches = |pattern: &str| match pattern.strip_suffix('*') {
             Some(prefix) => path.starts_with(prefix),
@@ -72,9 +74,10 @@ impl Route {
         found.map_or(Self::Filter, |(_, route)| *route)
     }
 
-    /// Returns the route on a host: the host of the console has nothing else, and then no other
-    /// host has the console. The API and health are on every host, because they trust nothing that
-    /// other pages of a host could control.
+    /// Returns the route on a host. If CONSOLE_HOST is set, the console exists only on that host,
+    /// and the origin's paths only on other hosts: scripts of the origin's pages then cannot use
+    /// the console. The admin API and health are on every host, because they trust nothing that
+    /// other pages of the host could control.
     fn on_host(self, host: ConsoleHost) -> Self {
         match (self, host) {
             (Self::Console, ConsoleHost::Other) | (Self::Filter, ConsoleHost::Own) => {
@@ -85,17 +88,18 @@ impl Route {
     }
 }
 
-/// Answers a request. Each part turns its own errors into responses.
+/// Answers a request. Each handler turns its own errors into responses.
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
-    // On a route, a request whose handling throws still reaches the origin.
+    // If this handler throws and the Worker runs on a route of a zone, the platform still forwards
+    // the request to the origin.
     context.pass_through_on_exception();
     panic::install_hook();
     let settings = Settings::for_isolate(&env);
     let request = ClientRequest::new(request);
     let host = settings.console_host(&request.raw.url());
     Ok(match Route::for_path(request.path()).on_host(host) {
-        // No script of Hedgerow is a service worker.
+        // Hedgerow has no service worker: a request for the script of one is answered with 404.
         route if route != Route::Filter && service_worker::is_script_request(&request) => {
             RequestError::NotFound.to_response(None, "")
         }
@@ -107,8 +111,8 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     })
 }
 
-/// Runs every minute: the registry pulls rules from CONFIG_URL, if it is set, and repairs what KV
-/// lacks.
+/// Runs every minute: the registry pulls rules from CONFIG_URL, if that is set, and writes values
+/// that are missing in KV.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     panic::install_hook();

@@ -3,7 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `settings.rs` | variables, secrets and bindings |
-//! | `kv.rs` | the namespace of releases, bundles and indicators |
+//! | `kv.rs` | the KV namespace of releases, bundles, indicators and names of accounts |
 //! | `rpc.rs` | requests to Durable Objects |
 //! | `sql.rs` | values for the databases of Durable Objects |
 //! | `clock.rs` | time and timeouts |
@@ -11,6 +11,7 @@
 //! | `write_budget.rs` | the budget of KV writes |
 //! | `hmac_sha256.rs` | account hashes, MACs and derived keys |
 //! | `rs256.rs` | RSA signatures of JSON Web Tokens |
+//! | `web_crypto.rs` | verification of signatures by WebCrypto |
 //! | `memory.rs` | the size of the isolate's memory |
 //! | `panic.rs` | panics around hostile input |
 //! | `log.rs` | every line of the log |

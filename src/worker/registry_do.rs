@@ -1,12 +1,12 @@
 //! The registry: the Durable Object that stores bundles, releases, indicators and clusters, and
 //! writes to KV the values that isolates read.
 //!
-//! A deployment has one instance, named `registry`. Isolates never call it: if it is down, traffic
-//! is decided by the last published rules.
+//! A deployment has one instance, named `registry`. Isolates never call it to decide a request. If
+//! it is down, the last published rules decide.
 //!
 //! # Routes
 //!
-//! Bodies and answers are JSON; docs/openapi.yaml describes them. The header `x-caller` has the
+//! Bodies and answers are JSON; docs/openapi.yaml describes them. The header `x-caller` names the
 //! caller for the audit log. Errors are [`ApiError`]s.
 //!
 //! | route | caller |
@@ -16,12 +16,13 @@
 //! | `GET /releases`, `POST /releases`, `GET /releases/current` | admin API |
 //! | `POST /promote`, `POST /rollback` | admin API |
 //! | `GET /diff?from=&to=`, `GET /audit?limit=&before=` | admin API |
-//! | `GET /indicators`, `GET /indicators/<key>`, `POST /indicators/<key>/revoke` | admin API |
+//! | `GET /indicators`, `GET /indicators/<key>` | admin API |
+//! | `POST /indicators/<key>/revoke`, `POST /indicators/revoke` | admin API |
 //! | `GET /clusters`, `GET /clusters/<id>`, `POST /clusters/<id>/split` | admin API |
 //! | `POST /names`: a [`NamesReport`](principals::NamesReport) → `{"stored":n}` | admin API, ledgers |
 //! | `POST /labels`: `{"ids":[…]}` → `{"labels":{"<id>":"<label>"}}` | admin API |
 //! | `POST /audit?subject=&result=`: adds a call that was rejected | admin API |
-//! | `POST /firings`: `{"firings":[…]}` → `{"clusters":{"<key>":"<id>"}}` | correlators |
+//! | `POST /firings`: `{"firings":[…],…}` → `{"clusters":{…},"refused":[…]}` | correlators |
 //! | `POST /maintenance`: pulls, compares KV with the tables, publishes | cron, every minute |
 //!
 //! # Stored shapes
@@ -30,71 +31,73 @@
 //!
 //! - `bundle (digest TEXT, serial, created, bytes, signatures, lists, uploaded INTEGER, signature
 //!   TEXT)`, and `bundle_part (digest TEXT, part INTEGER, text TEXT)`: its text in parts of 1 MiB.
-//! - `stale_bundle (digest TEXT)`: bundles that were deleted here, and are to be deleted from KV.
+//! - `stale_bundle (digest TEXT)`: bundles that were deleted from the tables, but not from KV yet.
 //! - `release (serial INTEGER, kind TEXT, stored INTEGER, published INTEGER, active, text,
 //!   signature, key TEXT)`: signed manifests; `published` is null until KV has the release.
-//! - `audit (id, at INTEGER, who, what, subject, author, sender, result TEXT)`.
+//! - `audit (id, at INTEGER, actor, action, subject, author, client, result TEXT)`.
 //! - `indicator (key, correlation TEXT, first, last, expires, times INTEGER, measured REAL,
-//!   threshold TEXT, accounts, revoked INTEGER, reason TEXT, until INTEGER, members, account,
-//!   tenant, network TEXT)`: `members` are accounts that took part, 16 digits each, separated by
-//!   blanks; the last three are hashes of who caused the first firing.
+//!   threshold TEXT, accounts, revoked_at INTEGER, reason TEXT, revoked_until INTEGER, members,
+//!   account, tenant, network TEXT)`: `members` are accounts that took part, 16 digits each,
+//!   separated by spaces. `account`, `tenant` and `network` are hashes; they identify the request
+//!   that caused the first firing.
 //! - `link (id INTEGER, correlation, key TEXT, at, last INTEGER, accounts TEXT)`: accounts that a
 //!   firing added to a cluster, 16 digits each.
-//! - `cluster_key (key, cluster, first TEXT)`: the id of the cluster of each key that has a link,
-//!   now and when the key was added.
-//! - `cluster_barred (account TEXT, until INTEGER)`: accounts that an operator has cut off a
-//!   cluster, and that link nothing for a month.
-//! - `cluster_alias (id, cluster TEXT)`: ids of clusters that have merged, each with the id of the
-//!   cluster that they are part of now.
-//! - `principal (id, account, tenant TEXT, at, expires INTEGER)`: what an account stands for.
-//! - `label (id, text TEXT, at INTEGER)`: labels of accounts and tenants, if the policy has
-//!   `labels`.
+//! - `cluster_key (key, cluster, first TEXT)`: for each key that has a link, the id of its cluster
+//!   now, and when the key was added.
+//! - `cluster_barred (account TEXT, until INTEGER)`: accounts that an operator has removed from a
+//!   cluster. Until the time `until`, a month later, they do not link keys.
+//! - `cluster_alias (id, cluster TEXT)`: the ids of merged clusters, each with the id of the
+//!   cluster to which it belongs now.
+//! - `principal (id, account, tenant TEXT, at, expires INTEGER)`: the account and the tenant to
+//!   which the origin or the operator has mapped the account `id`.
+//! - `label (id, text TEXT, at INTEGER)`: labels (names in plain text) of accounts and tenants, if
+//!   the policy sets `labels`.
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
 //!   `indicators.changed`, `indicators.urgent`, `indicators.published`, `indicators.number`,
 //!   `indicators.problem`; `indicators.writes`: day, number and time of writes of indicators;
-//!   `indicators.format`: the format of what KV has;
-//!   `clusters.counter`: the number from which the last id of a cluster was made;
-//!   `names.changed`, `names.published`, `names.number`, `names.written`, `names.problem`.
+//!   `indicators.format`: the format of the indicators in KV; `clusters.counter`: the number from
+//!   which the last id of a cluster was made; `names.changed`, `names.published`, `names.number`,
+//!   `names.written`, `names.problem`.
 //!
 //! # Invariants
 //!
 //! - A bundle is stored only after its signature, digest, format and limits are verified, and its
-//!   regexes have compiled. A release is stored only after its signature is verified, its serial is
-//!   above all others, and its bundles are stored.
-//! - Releases are never deleted. The bundles of the last 50 releases are kept, and the last 20
-//!   uploads.
-//! - KV gets the bundles before the release that names them. One publication runs at a time; a key
-//!   is written at most every 1.1 seconds. Indicators wait for a release that is due, and are
-//!   written at most KV_WRITES_PER_DAY times a day, but for revocations.
-//! - The audit log keeps 20,000 entries, and 1,000 more of failed authentications. There are at
-//!   most `correlate.max_indicators` indicators that count (a quarter of one correlation), 50,000
-//!   revoked ones, 20,000 links and 20,000 aliases, and 10,000 names of accounts and 10,000
-//!   labels. In a full table, a stronger indicator replaces the weakest. No two clusters ever have
-//!   the same id.
+//!   regexes have compiled. A release is stored only if its signature is valid, its serial is above
+//!   all others, and its bundles are stored.
+//! - Releases are never deleted. The bundles of the last 50 releases and the last 20 uploaded
+//!   bundles are kept.
+//! - Bundles are written to KV before the release that names them. One publication runs at a time,
+//!   and a key is written at most every 1.1 seconds. Indicators wait while a release is to be
+//!   published. They are written at most KV_WRITES_PER_DAY times a day, except after revocations.
+//! - The audit log keeps 20,000 entries, and 1,000 more for failed authentications. The tables have
+//!   at most `correlate.max_indicators` indicators that are not revoked (of one correlation, a
+//!   quarter of that), 50,000 revoked ones, 20,000 links, 20,000 aliases, 10,000 names of accounts
+//!   and 10,000 labels. If the table of indicators is full, a stronger indicator replaces the
+//!   weakest. No two clusters ever have the same id.
 //!
 //! # Crashes
 //!
-//! A crash loses nothing that was answered. Indicators and clusters in memory are read again from
-//! the tables. The alarm is set before a publication starts; after a crash it finishes the
-//! publication. Pauses after failures to publish indicators start over, and so do the quotas of the
-//! minute and the counts of refused firings.
+//! A crash does not lose data of calls that were answered. Indicators and clusters in memory are
+//! read again from the tables. The alarm is set before a publication starts, so that it finishes
+//! the publication after a crash. A crash resets the pauses after failures to publish indicators,
+//! the quotas of the minute, and the counts of refused firings.
 
 mod cluster_restore;
 mod cluster_split;
 mod clusters;
 mod error;
+mod indicator_memory;
+mod indicator_publication;
 mod indicators;
+mod indicators_status;
 mod name_quota;
-mod publication;
-mod publish;
 mod pull;
+mod release_publication;
 mod releases;
 mod revocation;
-mod room;
 mod signed;
 mod tables;
-mod usage;
 
 pub mod client;
 pub mod principals;
@@ -114,8 +117,8 @@ use serde_json::{Value, json};
 use worker::{DurableObject, Env, Request, Response, ResponseBuilder, State, durable_object};
 
 use self::error::{internal_error, rejected, unknown_bundle};
+use self::indicator_memory::{FiringStats, StoredIndicators};
 use self::name_quota::NameQuota;
-use self::room::{StoredIndicators, Usage};
 use self::signed::ReleaseKind;
 use self::tables::{StoredRelease, Tables};
 use crate::admin_api::error::ApiError;
@@ -131,9 +134,9 @@ use crate::platform::settings::Settings;
 pub struct Registry {
     state: State,
     settings: Settings,
-    /// The tables, or the error of opening them.
+    /// The tables, or the error that occurred when they were opened.
     tables: Result<Tables, String>,
-    /// Held by the event that writes a release to KV.
+    /// The lease of the event that writes a release to KV.
     publishing: RefCell<Lease>,
     /// Time of the last write of each key of KV, in milliseconds since the epoch.
     last_writes: RefCell<HashMap<String, f64>>,
@@ -146,20 +149,20 @@ pub struct Registry {
     /// Time at which the alarm publishes the names of accounts, in milliseconds since the epoch;
     /// infinite if no publication is due.
     names_publish_at: Cell<f64>,
-    /// Accounts that the origin named for the first time in the current minute.
+    /// Counts the accounts that the origin named for the first time, in the current minute.
     new_names: RefCell<NameQuota>,
-    /// Time at which names that have ended were last deleted, in seconds since the epoch.
+    /// Time at which expired names were last deleted, in seconds since the epoch.
     names_pruned_at: Cell<u64>,
-    /// Pause after failed publications of the indicators.
+    /// The time until which indicators are not published after failures.
     indicators_backoff: RefCell<Backoff>,
     /// The indicators of the table; `None` until they are needed.
     indicators: RefCell<Option<StoredIndicators>>,
-    /// New indicators of the current minute, by who caused them.
+    /// New indicators of the current minute, by the account, tenant and network that caused them.
     quotas: RefCell<QuotaCounter>,
-    /// Settings of the policy, as the correlators last sent them.
+    /// The policy's settings in `correlate`, as a correlator last sent them.
     correlation_settings: Cell<CorrelationSettings>,
-    /// Firings that were not stored, and firings that wait.
-    usage: RefCell<Usage>,
+    /// Counts of firings that were not stored, and of firings that wait at the correlators.
+    firing_stats: RefCell<FiringStats>,
     /// The clusters of the table `link`; `None` until they are needed.
     clusters: RefCell<Option<Clusters>>,
     /// Time at which expired indicators were last deleted, in seconds since the epoch.
@@ -191,7 +194,7 @@ impl DurableObject for Registry {
             indicators: RefCell::default(),
             quotas: RefCell::default(),
             correlation_settings: Cell::default(),
-            usage: RefCell::default(),
+            firing_stats: RefCell::default(),
             clusters: RefCell::default(),
             indicators_pruned_at: Cell::new(0),
             links_pruned_at: Cell::new(0),
@@ -222,15 +225,15 @@ type HandlerResult = Result<(u16, Value), ApiError>;
 #[derive(Deserialize, Default)]
 struct Caller {
     /// The scope of the token, or the part of the Worker that calls.
-    who: String,
+    actor: String,
     /// Keyed hash of the client's address.
-    from: Option<String>,
+    client: Option<String>,
 }
 
 impl Caller {
-    /// Returns the caller as the audit log takes it.
-    fn actor(&self) -> (&str, Option<&str>) {
-        (&self.who, self.from.as_deref())
+    /// Returns the actor and the client, in the form that [`Tables::audit`] needs.
+    fn for_audit(&self) -> (&str, Option<&str>) {
+        (&self.actor, self.client.as_deref())
     }
 }
 
@@ -274,19 +277,30 @@ impl Registry {
                 _ => self.cluster(id),
             };
         }
-        match (method.as_str(), path) {
+        self.handle_fixed_path((method.as_str(), path), request, &query, &caller).await
+    }
+
+    /// Answers a request whose path has no variable part.
+    async fn handle_fixed_path(
+        &self,
+        route: (&str, &str),
+        request: &mut Request,
+        query: &HashMap<String, String>,
+        caller: &Caller,
+    ) -> HandlerResult {
+        match route {
             ("POST", "/firings") => self.receive_firings(request).await,
-            ("POST", "/names") => self.receive_names(request, &caller).await,
+            ("POST", "/names") => self.receive_names(request, caller).await,
             ("POST", "/labels") => self.labels(request).await,
-            ("GET", "/indicators") => self.list_indicators(&query),
+            ("GET", "/indicators") => self.list_indicators(query),
             ("GET", "/clusters") => self.list_clusters(),
             ("POST", "/maintenance") => self.run_maintenance().await,
-            ("POST", "/audit") => self.audit_rejection(&query, &caller),
+            ("POST", "/audit") => self.audit_rejection(query, caller),
             ("GET", "/bundles") => self.bundles(),
-            ("GET", "/releases") => self.releases(&query),
+            ("GET", "/releases") => self.releases(query),
             ("GET", "/releases/current") => self.current_release(),
-            ("GET", "/diff") => self.diff(&query),
-            ("GET", "/audit") => self.list_audit(&query),
+            ("GET", "/diff") => self.diff(query),
+            ("GET", "/audit") => self.list_audit(query),
             ("GET", "/status") => self.status(),
             _ => {
                 let remedy = "docs/openapi.yaml lists every path";
@@ -295,12 +309,12 @@ impl Registry {
         }
     }
 
-    /// Returns the tables; the error is logged.
+    /// Returns the tables. If they cannot be opened, logs the error and returns it without details.
     fn tables(&self) -> Result<&Tables, ApiError> {
         self.tables.as_ref().map_err(|error| internal_error(error.as_str()))
     }
 
-    /// Lists the stored bundles, last uploaded first.
+    /// Lists the stored bundles, the last uploaded first.
     fn bundles(&self) -> HandlerResult {
         Ok((200, json!(api::BundleList { bundles: self.tables()?.bundles()? })))
     }
@@ -321,7 +335,7 @@ impl Registry {
         Ok((200, json!(api::ReleaseList { releases })))
     }
 
-    /// Returns the newest release, published or not.
+    /// Returns the newest release, even if it is not published yet.
     fn current_release(&self) -> HandlerResult {
         let current = self.tables()?.newest_release()?;
         let none = || {
@@ -335,7 +349,7 @@ impl Registry {
         Ok((200, json!(current.ok_or_else(none)?.into_api())))
     }
 
-    /// Compares two bundles, by digest or `embedded`.
+    /// Compares two bundles. The parameters `from` and `to` are digests, or `embedded`.
     fn diff(&self, query: &HashMap<String, String>) -> HandlerResult {
         let load_bundle = |side: &str| {
             let digest = query.get(side).map(String::as_str).unwrap_or_default();
@@ -360,7 +374,7 @@ impl Registry {
         Ok((200, json!(api::AuditLog { entries })))
     }
 
-    /// Returns the registry's part of `/status`: release, publication, pull, indicators.
+    /// Returns the registry's part of `/status`: release, publication, pull, indicators and names.
     fn status(&self) -> HandlerResult {
         let tables = self.tables()?;
         let current = tables.newest_release()?;
@@ -398,13 +412,13 @@ impl Registry {
     /// Adds a call that the admin API rejected to the audit log.
     fn audit_rejection(&self, query: &HashMap<String, String>, caller: &Caller) -> HandlerResult {
         let param = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
-        let action = if caller.who == "nobody" { tables::AUTH_ATTEMPT } else { "refused" };
-        self.tables()?.audit(caller.actor(), action, param("subject"), "", param("result"));
+        let action = if caller.actor == "nobody" { tables::AUTH_ATTEMPT } else { "rejected" };
+        self.tables()?.audit(caller.for_audit(), action, param("subject"), "", param("result"));
         Ok((200, json!({})))
     }
 
-    /// Does the work of every minute: pulls releases, writes missing values to KV, ends
-    /// revocations.
+    /// Does the work of every minute: pulls releases, writes missing values to KV, ends revocations
+    /// that have expired, and publishes indicators and names that are due.
     async fn run_maintenance(&self) -> HandlerResult {
         let pulled = self.pull().await;
         let reconciled = self.reconcile_kv().await;

@@ -5,22 +5,22 @@
 //! | `filter.rs` | the steps, and requests that are not LLM calls |
 //! | `client_request.rs` | the head: method, target, headers, client |
 //! | `sender.rs` | account and tenant of a request |
-//! | `classify.rs` | the LLM call that the request is, if any |
+//! | `classify.rs` | whether a request is an LLM call, and which one |
 //! | `websocket.rs` | a WebSocket: each message with a prompt is treated like a request |
-//! | `unread_bytes.rs` | the bytes that a slow end of a WebSocket has not read |
+//! | `unread_bytes.rs` | the bytes that one side of a WebSocket has not read yet |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
 //! | `request_body.rs` | the body: read up to a limit, then streamed |
-//! | `body_chunk.rs` | the chunks in which the platform yields a body |
+//! | `body_chunk.rs` | the chunks in which the platform delivers a body |
 //! | `body_memory.rs` | the memory of an isolate that bodies may take |
-//! | `upload_pace.rs` | whether an upload is waited for |
-//! | `upload_gate.rs` | a large body: its end is held back until it is scored |
-//! | `shadow.rs` | the decision of a shadow ruleset, compared |
+//! | `upload_pace.rs` | whether a slow upload is waited for |
+//! | `upload_gate.rs` | holds back the end of a large body until it is scored |
+//! | `shadow.rs` | compares the decision with that of a shadow ruleset |
 //! | `edit_body.rs` | the body of a request that is to be degraded |
 //! | `tag.rs` | headers that show the decision to the origin |
 //! | `keep_alive.rs` | keeps an invocation alive until its memory is freed |
 //! | `upstream.rs` | forwarding to the origin |
 //! | `response.rs` | Hedgerow's own responses, such as errors |
-//! | `cors.rs` | headers with which web pages can read own responses |
+//! | `cors.rs` | headers that let web pages read Hedgerow's own responses |
 //! | `service_worker.rs` | service workers of pages that share their host with the console |
 
 pub mod body_chunk;

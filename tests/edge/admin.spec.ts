@@ -37,7 +37,7 @@ const fleet = useFleet({
 });
 const admin = new Admin(fleet.edge, ADMIN_TOKEN, { 'cf-connecting-ip': ADDRESS });
 const reader = new Admin(fleet.edge, READ_TOKEN);
-// No call of the admin API reaches the origin.
+// Calls of the admin API must not reach the origin.
 afterEach(() =>
   expect(origin.requests.filter(({ path }) => path.includes('_hedgerow'))).toEqual([]),
 );
@@ -120,7 +120,7 @@ describe('authorisation', () => {
       });
       expect(ms).toBeGreaterThan(450);
     }
-    // The right token counts only as `Bearer`.
+    // The correct token is accepted only in the header `Authorization: Bearer`.
     const elsewhere = [
       { authorization: `Basic ${btoa(`x:${ADMIN_TOKEN}`)}` },
       { cookie: `token=${ADMIN_TOKEN}` },
@@ -283,7 +283,8 @@ describe('responses', () => {
       return [status, body.error?.code ?? body.serial];
     };
     const accepted = expect.toBeOneOf([201, 202]);
-    // There is no canary to promote, and `second` is the active bundle.
+    // Rejected, because no canary exists that could be promoted, and a rollback to the active
+    // bundle `second` would change nothing.
     expect(await call('promote', makeManifest(7, first))).toEqual([409, 'precondition']);
     expect(await call('rollback', makeManifest(7, second))).toEqual([409, 'precondition']);
     const third = makeBundle({ hedge_tall: 12 });
@@ -398,50 +399,46 @@ describe('responses', () => {
       [...entries.map(({ id }: { id: number }) => id)].sort((a, b) => b - a),
     );
     expect(entries[0]).toMatchObject({
-      who: 'publish',
-      what: 'release',
+      actor: 'admin',
+      action: 'release',
       result: 'serial',
       subject: expect.stringContaining('3'),
     });
     expect(entries[1]).toMatchObject({
-      who: 'publish',
-      what: 'bundle.upload',
+      actor: 'admin',
+      action: 'bundle.upload',
       result: 'signature',
       subject: expect.stringContaining(first.digest.slice(0, 12)),
     });
     const expectEntry = (members: object) =>
       expect(entries).toContainEqual(expect.objectContaining(members));
-    expectEntry({ who: 'publish', what: 'bundle.upload', result: 'ok' });
-    expectEntry({ who: 'publish', what: 'release', author: 'ana', result: 'ok' });
-    expectEntry({ who: 'publish', what: 'promote', result: 'ok' });
-    expectEntry({ who: 'publish', what: 'rollback', result: 'ok' });
-    expectEntry({ who: 'publish', what: 'promote', result: 'precondition' });
-    expectEntry({ who: 'nobody', what: 'auth' });
-    // The isolate that rejects a request reports it after the response.
+    expectEntry({ actor: 'admin', action: 'bundle.upload', result: 'ok' });
+    expectEntry({ actor: 'admin', action: 'release', author: 'ana', result: 'ok' });
+    expectEntry({ actor: 'admin', action: 'promote', result: 'ok' });
+    expectEntry({ actor: 'admin', action: 'rollback', result: 'ok' });
+    expectEntry({ actor: 'admin', action: 'promote', result: 'precondition' });
+    expectEntry({ actor: 'nobody', action: 'auth' });
+    // An isolate reports a rejected request only after the response.
     await eventually('the entry of a write with READ_TOKEN', async () =>
       expect((await admin.getOk('/audit?limit=500')).entries).toContainEqual(
         expect.objectContaining({
-          who: 'read',
-          what: 'refused',
+          actor: 'read',
+          action: 'rejected',
           subject: expect.stringMatching(/^(PUT|POST) \/_hedgerow\/v1\//),
           result: 'scope',
         }),
       ),
     );
-    expectEntry({ who: 'publish', result: 'invalid' });
-    const from = new Set(
-      entries
-        .filter(
-          ({ who, what }: { who: string; what: string }) => who === 'publish' && what !== 'auth',
-        )
-        .map(({ from }: { from: string }) => from),
-    );
-    expect([...from]).toEqual([expect.stringMatching(/^[0-9a-f]{16}$/)]);
+    expectEntry({ actor: 'admin', result: 'invalid' });
+    const isChange = ({ actor, action }: { actor: string; action: string }) =>
+      actor === 'admin' && action !== 'auth';
+    const clients = entries.filter(isChange).map(({ client }: { client: string }) => client);
+    expect([...new Set(clients)]).toEqual([expect.stringMatching(/^[0-9a-f]{16}$/)]);
     for (const { at } of entries) expect(Math.abs(at - epochSeconds())).toBeLessThan(300);
     const texts = [JSON.stringify(entries), fleet.logs.map(({ message }) => message).join('\n')];
     for (const text of texts)
       for (const secret of [ADDRESS, ADMIN_TOKEN, READ_TOKEN]) expect(text).not.toContain(secret);
-    // Pages follow each other without a gap.
+    // Two successive pages contain the same entries as one page of twice the size.
     const page = (await admin.getOk('/audit?limit=4')).entries;
     const nextPage = (await admin.getOk(`/audit?limit=4&before=${page.at(-1).id}`)).entries;
     expect([...page, ...nextPage]).toEqual((await admin.getOk('/audit?limit=8')).entries);

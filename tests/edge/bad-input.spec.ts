@@ -1,5 +1,5 @@
-// No input makes the filter answer with 5xx, hang or alter bytes. Requests that workerd's own HTTP
-// parser rejects (400, 431, 501 for an unknown method) never reach the filter.
+// No input makes the filter respond with 5xx, hang or alter bytes. Some requests never reach the
+// filter, because workerd's HTTP parser rejects them (400, 431, and 501 for an unknown method).
 import { createHash } from 'node:crypto';
 import http from 'node:http';
 import net from 'node:net';
@@ -24,7 +24,7 @@ import {
 const origin = useOrigin(Origin.ok);
 const filter = useFilter({ origin });
 beforeAll(() => filter.ask());
-// After each test, other requests are still scored.
+// After each test, the filter must still score ordinary requests.
 afterEach(async () => {
   const { status, headers } = await filter.post(
     '/v1/chat/completions',
@@ -151,7 +151,7 @@ describe('compressed bodies', () => {
     ['an invented coding', 'x-hedge', Buffer.from(text)],
     ['many codings', Array(50).fill('gzip').join(', '), Buffer.from(text)],
   ];
-  /** Sends a body, and returns how long it took, in ms. */
+  /** Sends a body, and returns the time until the response in ms. */
   const duration = async (body: Uint8Array, headers: Record<string, string> = {}) => {
     const began = performance.now();
     const length = { 'content-length': String(body.length) };
@@ -173,7 +173,7 @@ describe('compressed bodies', () => {
         expect(origin.last.headers['content-encoding']).toBe(encoding);
         return ms / (await duration(ordinary));
       };
-      // Again, if something else had the processor.
+      // Repeats the measurement, because other processes can delay one of the two requests.
       await expect.poll(ratio, { timeout: PATIENCE_MS }).toBeLessThan(5);
     });
   }
@@ -241,7 +241,7 @@ describe('headers', () => {
         body: '{}',
       });
       expect(status).toBe(200);
-      // The platform re-encodes non-ASCII bytes in header values.
+      // Skips non-ASCII header values, because the platform re-encodes them.
       for (const [name, value] of headers)
         if (/^[ -~]*$/.test(value))
           expect(origin.last.headers[name.toLowerCase()] ?? '').toContain(value.trim());
@@ -418,7 +418,7 @@ describe('large and slow uploads', () => {
         Array.from({ length: 40 }, () => filter.post(CHAT, chat('Another request.'))),
       );
       expect(others.every(({ status }) => status === 200)).toBe(true);
-      // The others did not wait for the uploads: these go on for a second more.
+      // Requests are still answered during one more second in which the uploads continue.
       await throughout(
         1000,
         async () => expect((await filter.post(CHAT, chat('One more.'))).status).toBe(200),
@@ -475,7 +475,7 @@ describe('large and slow uploads', () => {
     const socket = connect(filter.port);
     try {
       socket.write(`${POST}Content-Length: ${body.length}\r\n\r\n`);
-      // In all, this takes longer than the read timeout of large bodies.
+      // The upload as a whole takes longer than the read timeout of large bodies.
       for (let sent = 0; sent < body.length; sent += 8) {
         socket.write(body.subarray(sent, sent + 8));
         await sleep(1000);
@@ -514,7 +514,8 @@ describe('large and slow uploads', () => {
       clearInterval(pump);
       socket.destroy();
     }
-    // workerd completes a chunked upload whose source failed, unless the fetch is aborted.
+    // The filter must abort the fetch. Otherwise, workerd would complete the chunked upload at the
+    // origin, although its source has failed.
     await until(
       'an aborted request at the origin',
       () => origin.requests[0]!.state === 'aborted',
@@ -529,7 +530,7 @@ describe('large and slow uploads', () => {
           const socket = connect(filter.port);
           socket.write(`${POST}Content-Length: ${50 << 20}\r\n\r\n`);
           if (bytes) socket.write(Buffer.alloc(bytes, 'x'));
-          // Nothing outside shows that the filter has begun to read.
+          // Waits a fixed time, because a client cannot observe that the filter has begun to read.
           await sleep(150);
           socket.destroy();
         }),

@@ -1,5 +1,5 @@
-// Invalid releases: the operator gets a message and a remedy, and the last valid rules stay in
-// force.
+// Invalid releases: the operator gets a message and a remedy, and the last valid rules remain
+// active.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type KeyPair, keyPair, minisign } from './minisign.ts';
 import {
@@ -45,7 +45,7 @@ const VARS = { PUBLIC_KEYS: `${keys.publicKey}, ${newKeys.publicKey}`, ADMIN_TOK
 const origin = useOrigin(Origin.ok);
 
 const good = makeBundle({ lantern_red: 22 });
-/** A bundle that no test adopts: each release of it is invalid. */
+/** A bundle that is never adopted, because each release that names it is invalid. */
 const next = makeBundle({ lantern_red: 30 });
 
 const regex = (pattern: string) => [
@@ -66,7 +66,7 @@ const bad = {
     {},
     { signatures: Array.from({ length: 50_000 }, (_, number) => signature(`many_${number}`, 1)) },
   ),
-  /** Each of the two bundles is valid by itself. */
+  /** `half` and `otherHalf` are each valid, but together they are too large for one release. */
   half: makeBundle(
     { lantern_red: 22 },
     {
@@ -83,7 +83,7 @@ const bad = {
       ],
     },
   ),
-  /** Many lists that stay below 5 MiB. */
+  /** Too many lists, in a bundle that is smaller than 5 MiB. */
   lists: makeBundle(
     {},
     {
@@ -112,8 +112,8 @@ const tampered = (text: string) => text.replace('lantern', 'lantorn').replace('"
 // --- Directly in KV -----------------------------------------------------------------------------
 
 /**
- * Values that an intruder or an incomplete write leaves in KV while release 5 is in force, and the
- * messages of the isolates.
+ * Values that an intruder or an incomplete write leaves in KV while release 5 is active, and the
+ * messages with which isolates reject them.
  */
 const REJECTED: [name: string, write: (kv: Kv) => Promise<unknown>, message: RegExp][] = [
   [
@@ -311,7 +311,7 @@ const REJECTED: [name: string, write: (kv: Kv) => Promise<unknown>, message: Reg
   ],
 ];
 
-/** Releases that look unusual and are valid. */
+/** Unusual but valid releases. */
 const ADOPTED: [name: string, members: object, signer?: KeyPair][] = [
   ['was made by a clock that is a day ahead', { created: epochSeconds(DAY) }],
   ['was made by a clock that is a day behind', { created: epochSeconds(-DAY) }],
@@ -329,10 +329,10 @@ const INCOMPLETE: [name: string, options: EdgeOptions][] = [
 ];
 
 describe('directly in KV', () => {
-  /** Isolates with a KV of their own, so that cases run concurrently. */
+  /** Number of isolates that run cases concurrently, each with its own KV namespace. */
   const LANES = 8;
   const lanes = Array.from({ length: LANES }, (_, lane) => ({ rules: `rules-${lane}` }));
-  /** After the lanes, one more isolate with a KV of its own. */
+  /** The isolates of the lanes, one more isolate with its own KV namespace, and incomplete ones. */
   const edges = [
     ...lanes,
     { rules: 'rules-alone' },
@@ -349,7 +349,7 @@ describe('directly in KV', () => {
     response: { status: number; ruleset: string | null; band: string | null };
   }[] = [];
   const rejection = async (edge: Edge) =>
-    ((await (await edge.health()).json()) as { refused: string | null }).refused;
+    ((await (await edge.health()).json()) as { rejection: string | null }).rejection;
   const untilRejection = (edge: Edge, isRejected: boolean) =>
     eventually(isRejected ? 'a rejection' : 'the end of the rejection', async () => {
       await edge.ask();
@@ -359,8 +359,8 @@ describe('directly in KV', () => {
     });
 
   /**
-   * Runs cases one after another, each after a valid release. The last case stays in KV, so that
-   * the isolate tries it repeatedly.
+   * Runs the cases of a lane one after another, each after a valid release. Leaves the value of the
+   * last case in KV, so that the isolate tries to load it repeatedly.
    */
   async function runLane(lane: number) {
     const [edge, kv] = [fleet.edges[lane]!, await fleet.kv(lane)];
@@ -435,7 +435,7 @@ describe('directly in KV', () => {
         .logLines('hedgerow.rules')
         .filter(
           ({ event, error }) =>
-            event === 'refused' && !/RULES|PUBLIC_KEYS|public key|older than 9/.test(error),
+            event === 'rejected' && !/RULES|PUBLIC_KEYS|public key|older than 9/.test(error),
         );
     const expectOneLineEach = async () =>
       expect(
@@ -444,21 +444,21 @@ describe('directly in KV', () => {
           .sort(),
       ).toEqual(outcomes.map(({ refused }) => refused).sort());
     await eventually('the log lines', expectOneLineEach);
-    // The second attempt follows after a second, and must log nothing.
+    // The isolates try again after one second, and must not log the rejection a second time.
     await throughout(1500, expectOneLineEach);
     for (const line of lines())
       expect(line).toEqual({
         log: 'hedgerow.rules',
-        event: 'refused',
+        event: 'rejected',
         serial: 5,
         ruleset: expect.toBeOneOf([null, expect.any(String)]),
         error: expect.any(String),
       });
-    // The status reports them, too.
+    // `/status` also reports the rejections.
     await eventually('the reports', async () => {
       const { errors } = (await new Admin(fleet.edges[LANES]!, ADMIN_TOKEN).status('?minutes=10'))
         .traffic;
-      const reported = errors.map(({ what }: { what: string }) => what);
+      const reported = errors.map(({ message }: { message: string }) => message);
       for (const { refused } of outcomes) expect(reported).toContain(`rules: ${refused}`);
     });
     expect(traffic.failures).toEqual([]);
@@ -467,7 +467,7 @@ describe('directly in KV', () => {
     expect([...new Set(responses.map(({ ruleset }) => ruleset))]).toEqual([good.digest]);
   });
 
-  // These tests share one isolate, and publish one release after another.
+  // The tests below share one isolate, and publish one release after another.
   const isolate = async () => [fleet.edges[LANES]!, await fleet.kv(LANES)] as const;
 
   it.each(
@@ -484,12 +484,13 @@ describe('directly in KV', () => {
     expect(await rejection(edge)).toBeNull();
   });
 
-  // Regression: the backoff after a rejection once delayed newer releases, too.
+  // Regression: the backoff after a rejected release also delayed newer releases.
   it('a valid release after repeated rejections is adopted without delay', async () => {
     const [edge, kv] = await isolate();
     const serial = (await edge.version()).release! + 1;
     await putRelease(kv, keys, makeManifest(serial, next));
-    // Long enough for the backoff to exceed the two seconds below.
+    // Repeats requests for eight seconds, so that the backoff grows beyond the time that a release
+    // normally takes.
     const end = performance.now() + 8_000;
     while (performance.now() < end) await edge.ask().then(() => sleep(50));
     expect(await rejection(edge)).toMatch(/not in KV/);
@@ -780,24 +781,25 @@ describe('through the API', () => {
       for (const { headers } of wrong!) expect(headers.get('www-authenticate')).toMatch(/^Bearer/);
       for (const { headers } of throttled!)
         expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
-      // The delay of every response limits the rate of guesses.
+      // Every response is delayed, to limit the rate at which tokens can be guessed.
       expect(Math.min(...responses.map(({ ms }) => ms))).toBeGreaterThan(400);
       const logged = () =>
         fleet.logs.slice(before).filter(({ message }) => !message.includes('hedgerow.decision'));
       await until('a log line', () => logged().length > 0);
-      // The isolate reports failures to the registry after its responses.
+      // The isolate reports failures to the registry only after its responses.
       const [entries, auth] = await eventually('an audit entry', async () => {
         const { entries } = await admin.getOk('/audit?limit=500');
-        const auth = entries.filter(({ what }: { what: string }) => what === 'auth');
+        const auth = entries.filter(({ action }: { action: string }) => action === 'auth');
         expect(auth.length).toBeGreaterThan(0);
         return [entries, auth];
       });
-      // One line per power of two within a minute, and the guesses can extend over two minutes.
+      // Within a minute, only the failures 1, 2, 4, 8 and so on are logged. The guesses can extend
+      // over two minutes.
       expect(logged().length).toBeLessThanOrEqual(20);
       expect(JSON.stringify([logged(), entries])).not.toMatch(/guessed-token|203\.0\.113\.77/);
       expect(auth.length).toBeLessThan(15);
       expect(auth[0]).toMatchObject({
-        who: 'nobody',
+        actor: 'nobody',
         from: expect.stringMatching(/^[0-9a-f]{16}$/),
       });
     },

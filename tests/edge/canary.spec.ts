@@ -1,5 +1,5 @@
-// A canary release decides for a tenth of the accounts, for the same accounts at every isolate. A
-// shadow release is evaluated and has no effect.
+// A canary ruleset decides for a tenth of the accounts, and for the same accounts in every isolate.
+// A shadow ruleset is evaluated, but has no effect on requests.
 import http from 'node:http';
 import { afterAll, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
@@ -31,8 +31,8 @@ const canary = makeBundle({ lantern_red: 30, ferry_slow: 12 });
 const body = JSON.stringify(chat('When do blackbirds nest?'));
 
 /**
- * Returns the digests of the rulesets that decide for accounts. Another `shift` sends each account
- * to another isolate.
+ * Returns the digest of the ruleset that decides for each account. A different `shift` sends each
+ * account to a different isolate.
  */
 async function rulesetsOf(numbers: number[], shift: number): Promise<(string | undefined)[]> {
   const digests: (string | undefined)[] = Array(numbers.length);
@@ -93,7 +93,7 @@ it(
     const digests = await rulesetsOf(accounts, 1);
     expect(accounts.filter((number) => digests[number] === canary.digest)).toEqual(canaryAccounts);
     expect(new Set(digests)).toEqual(new Set([active.digest, canary.digest]));
-    // The same key in another dialect is the same account.
+    // An API key belongs to the same account in every dialect.
     const dialects = [
       { 'x-api-key': `sk-account-${canaryAccounts[0]}` },
       { authorization: `Bearer sk-account-${canaryAccounts[0]}` },
@@ -130,7 +130,7 @@ it('decisions and the status name the role of the ruleset', async () => {
     });
   }
   await eventually('the counts', async () => {
-    // An isolate's last counts are reported after a later request.
+    // An isolate reports its last counts only after a later request.
     await fleet.edge.ask();
     const { by_role, by_ruleset } = (await admin.status()).traffic;
     expect(by_role).toMatchObject({ active: expect.any(Number), canary: expect.any(Number) });
@@ -151,7 +151,8 @@ it('a higher percentage keeps the canary accounts', async () => {
   const others = accounts.filter((number) => !canaryAccounts.includes(number)).slice(0, 500);
   expect(new Set(await rulesetsOf(canaryAccounts, 2))).toEqual(new Set([canary.digest]));
   const added = (await rulesetsOf(others, 2)).filter((digest) => digest === canary.digest).length;
-  // 20 of the other 90 percent are added: two accounts in nine.
+  // The canary grows from 10 % to 30 % of the accounts: 20 of the other 90 % are added, two
+  // accounts in nine.
   expect(added / others.length).toBeGreaterThan(0.12);
   expect(added / others.length).toBeLessThan(0.33);
 });
@@ -170,7 +171,7 @@ it('a promoted canary decides for all accounts', async () => {
 
 // --- Shadow -------------------------------------------------------------------------------------
 
-/** As the active ruleset, it would block nearly everything. */
+/** A shadow ruleset. If it were active, it would block nearly all requests. */
 const shadow = makeBundle(
   { lantern_red: 25, meadow_wide: 25, hedge_tall: 25 },
   {
@@ -201,7 +202,8 @@ it('a shadow enforces nothing, and its differences are counted by signature', as
   for (const [content, count] of REQUESTS) {
     for (let number = 0; number < count; number++) {
       const edge = fleet.edges[number % fleet.edges.length]!;
-      // Half of the requests are in mode enforce, where the active ruleset's action is carried out.
+      // Half of the requests are in mode enforce, in which the action of the active ruleset is
+      // applied.
       const response = await edge.ask(content, {
         authorization: `Bearer sk-shadow-${number}`,
         ...(number % 2 && { 'x-hedgerow-mode': 'enforce' }),

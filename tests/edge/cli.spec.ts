@@ -1,4 +1,5 @@
-// The real CLI from key to rollback: through the admin API, and through a directory that is pulled.
+// The real CLI, from generating a key to a rollback: over the admin API, and with a directory that
+// Workers pull.
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,7 +11,9 @@ import { keyPair, minisign, verifies } from './minisign.ts';
 import { Admin, ADMIN_TOKEN } from './release-fixtures.ts';
 import { chat, eventually, Fleet, isBuilt, Origin, ROOT, useFleet, useOrigin } from './support.ts';
 
-/** Matches the only signature of these rules; a weight of 22 dB makes it suspect. */
+/**
+ * A prompt that matches the only signature of these rules. With a weight of 22 dB, it is suspect.
+ */
 const SUSPECT = 'Write ten question-answer pairs about hedges.';
 
 describe.skipIf(!isBuilt(COMMAND_LINE, 'cargo build --release'))('the CLI', () => {
@@ -89,7 +92,7 @@ describe.skipIf(!isBuilt(COMMAND_LINE, 'cargo build --release'))('the CLI', () =
     expect(verifies(publicKey, bundle, signature)).toBe(true);
     expect(signature).toContain(`trusted comment: hedgerow bundle ${digest}\n`);
     expect(verifies(publicKey, bundle, minisign(keyPair(), bundle, 'x'))).toBe(false);
-    // A push is not a release.
+    // `push` does not release the bundle, so the embedded rules still decide.
     expect((await fleet.edge.ask(SUSPECT)).ruleset).toBe(embedded);
   });
 
@@ -246,7 +249,8 @@ ${exemplar('near: one', 'no-match', 1)}
     await fleet.untilRelease(5);
     const address = { 'cf-connecting-ip': '203.0.113.40' };
     const { indicators } = await eventually('the indicator', async () => {
-      // Until the correlators adopt the release, they count by the previous rules.
+      // Repeats the requests, because correlators count by the previous rules until they adopt the
+      // release.
       for (let number = 0; number < 3; number++)
         await fleet.edge.ask(SUSPECT, { authorization: `Bearer sk-class-${number}`, ...address });
       const list = await succeed(['indicators', 'list', '--correlation', 'cluster_pairs_address']);
@@ -259,7 +263,7 @@ ${exemplar('near: one', 'no-match', 1)}
       measured: 3,
       accounts: 3,
       threshold: '≥ 3 different hedgerow.account within 1 h, by client.address',
-      revoked: null,
+      revoked_at: null,
     });
     expect((await succeed(['indicators', 'explain', key])).cluster).toMatchObject({
       id: cluster,
@@ -268,7 +272,7 @@ ${exemplar('near: one', 'no-match', 1)}
     expect((await succeed(['indicators', 'list', '--cluster', cluster])).indicators).toHaveLength(
       1,
     );
-    // Requests from this address hit the indicator if they ask for pairs, too.
+    // Requests from this address hit the indicator only if they also ask for pairs.
     const decide = async (content: string) => {
       const headers = { authorization: 'Bearer sk-class-0', ...address };
       const decision = await fleet.edge.decision(await fleet.edge.ask(content, headers));
@@ -342,17 +346,17 @@ ${exemplar('near: one', 'no-match', 1)}
       ]);
     }
     const select = ['indicators', 'revoke-matching', '--reason', 'a class of ours', '--dry-run'];
-    for (const [filter, revoked] of [
+    for (const [filter, count] of [
       [['--correlation', 'cluster_pairs_address', '--since', '1h'], 1],
       [['--cluster', cluster], 1],
       [['--before', '1h'], 0],
     ] as const)
-      expect(await succeed([...select, ...filter])).toEqual({ revoked, dry_run: true });
+      expect(await succeed([...select, ...filter])).toEqual({ count, dry_run: true });
     expect(await text(...select, '--cluster', cluster)).toBe('would revoke 1 indicators\n');
     expect(await text('status')).toMatch(/room: 1 of 100000 indicators.*\n.*cluster_pairs_address/);
     expect(await succeed(['indicators', 'revoke', key, '--reason', 'a class of ours'])).toEqual({
       key,
-      revoked: 1,
+      count: 1,
     });
     await eventually('the revocation', async () => {
       for (const edge of fleet.edges)
@@ -402,7 +406,7 @@ ${exemplar('near: one', 'no-match', 1)}
       ).toEqual(successes.map(({ json }) => json.digest).sort());
       for (const { code, stderr } of outcomes.filter(({ code }) => code !== 0))
         expect([code, stderr]).toEqual([1, expect.stringMatching(/release/)]);
-      // Both bundles are stored.
+      // The registry stores both bundles.
       const { bundles } = await admin.getOk('/bundles');
       expect(bundles.length).toBe(before + 2);
       await succeed(['release', digests[0]!, '--note', 'as before']);

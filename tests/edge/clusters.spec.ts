@@ -1,6 +1,6 @@
-// Clusters: two campaigns form two clusters, an account of both merges them, and the old id still
-// finds the cluster and still applies in the policy, also after a restart of the registry. An
-// operator who cuts off the accounts of both separates them again.
+// Clusters: two campaigns form two clusters. Accounts that take part in both campaigns merge the
+// clusters. The old id still finds the merged cluster and still applies in the policy, also after a
+// restart of the registry. If an operator removes these accounts, the clusters are separate again.
 import { describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import { Admin, ADMIN_TOKEN, makeBundle, signature } from './release-fixtures.ts';
@@ -41,7 +41,7 @@ const correlation = {
 
 const BLOCK = { clear: 'allow', notice: 'tag', suspect: 'block', hostile: 'block' };
 
-/** Makes rules in Shadow, with a stricter treatment of the clusters with these ids. */
+/** Makes rules in Shadow mode, with a stricter treatment of the clusters with these ids. */
 const rules = (...ids: string[]) =>
   makeBundle(
     {},
@@ -62,7 +62,9 @@ const WORDS = `
   .trim()
   .split(/\s+/);
 
-/** Fills the template of a campaign. No two campaigns share eight words in a row. */
+/**
+ * Returns a prompt from the template of a campaign. No two campaigns share eight words in a row.
+ */
 const prompt = (campaign: string) => {
   const words = (part: number) =>
     [...Buffer.from(sha256(`${campaign} ${part}`), 'hex')]
@@ -88,13 +90,18 @@ describe('clusters that merge', () => {
   const ask = (campaign: string, account = newAccounts(1)[0]!) =>
     edge.ask(prompt(campaign), { authorization: `Bearer ${account}` });
 
-  /** Sends a request of a new account, and returns its decision with the status. */
+  /**
+   * Sends a request from a new account, and returns the decision with the status of the response.
+   */
   async function decide(campaign: string): Promise<DecisionLine & { status: number }> {
     const response = await ask(campaign);
     return { ...(await edge.decision(response)), status: response.status };
   }
 
-  /** Sends requests of accounts, and returns the cluster that later requests are in. */
+  /**
+   * Sends a request from each account, and returns the cluster to which later requests of the
+   * campaign belong.
+   */
   async function clusterOf(campaign: string, accounts: string[]): Promise<string> {
     for (const account of accounts) await ask(campaign, account);
     return eventually(`the cluster of ${campaign}`, async () => {
@@ -116,7 +123,10 @@ describe('clusters that merge', () => {
     expect(await decide('Ambleside')).toMatchObject({ cluster: first, status: 200 });
   });
 
-  /** The old id finds the merged cluster, and what the policy says of it applies to all of it. */
+  /**
+   * Expects that the old id finds the merged cluster, and that the policy's section for the old id
+   * applies to the whole merged cluster.
+   */
   async function expectMerged() {
     await eventually('the merged cluster', async () => {
       const { id, aliases } = await admin.getOk(`/clusters/${second}`);
@@ -140,7 +150,7 @@ describe('clusters that merge', () => {
     for (const account of [...ambleside.slice(0, 2), ...borrowdale.slice(0, 2)])
       await ask('Coniston', account);
     await expectMerged();
-    // The decisions before and after the merge belong to the cluster.
+    // The cluster contains the decisions before the merge and the decisions after it.
     await fleet.untilDelivered();
     await eventually('the stored decisions', async () => {
       const { decisions } = await admin.getOk(`/decisions?limit=500&cluster=${second}`);
@@ -183,7 +193,8 @@ describe('clusters that merge', () => {
     expect([status, body.dry_run]).toEqual([200, false]);
     const ids = body.clusters.map(({ id }: { id: string }) => id);
     expect(ids).toEqual(expect.arrayContaining([first, second]));
-    // A firing of the accounts does not join them again, and a new instance finds them apart.
+    // If the accounts make the correlation fire again, the clusters stay separate, also after a
+    // restart.
     for (const account of ambleside.slice(0, 2)) await ask('Coniston', account);
     for (const restarts of [false, true]) {
       if (restarts) await fleet.restart();
@@ -194,7 +205,7 @@ describe('clusters that merge', () => {
       });
     }
     const { entries } = await admin.getOk('/audit');
-    const [entry] = entries.filter(({ what }: { what: string }) => what === 'cluster.split');
+    const [entry] = entries.filter(({ action }: { action: string }) => action === 'cluster.split');
     expect(entry).toMatchObject({ author: 'ana', result: 'ok' });
   });
 });

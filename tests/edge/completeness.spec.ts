@@ -1,5 +1,6 @@
-// Requests that cannot be scored whole: pauses, padding, large bodies, unknown encodings and paths.
-// Under a policy that enforces, none of them reaches the origin with its prompt unread.
+// Requests that cannot be scored completely, because of pauses, padding, large bodies, or unknown
+// encodings and paths. In Enforce mode, no such request reaches the origin with a prompt that was
+// not scored.
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
@@ -23,7 +24,7 @@ const CHAT = '/v1/chat/completions';
 const ENFORCE = { 'x-hedgerow-mode': 'enforce' };
 /** A prompt that the shipped rules find hostile. */
 const HARVEST: string = JSON.parse(fixture('harvest-openai').body.toString()).messages[0].content;
-const KINDLY = 'When do blackbirds leave the nest?';
+const BENIGN_PROMPT = 'When do blackbirds leave the nest?';
 
 const origin = useOrigin(Origin.ok);
 const filter = useFilter({ origin });
@@ -47,7 +48,10 @@ const post = (body: string | Uint8Array, headers: Record<string, string> = {}) =
     body: body as BodyInit,
   });
 
-/** Sends a chunked body piece by piece, and returns the status; a number is a pause in ms. */
+/**
+ * Sends a chunked body piece by piece, and returns the status. A number in `pieces` is a pause in
+ * ms.
+ */
 async function upload(pieces: (string | Buffer | number)[], ends = true): Promise<number> {
   const socket = connect(filter.port);
   let answer = '';
@@ -108,7 +112,7 @@ describe('in Enforce', () => {
     expect(hit!.start).toBeGreaterThan(20 << 20);
     expect(complete()).toEqual([]);
 
-    const honest = `{"model":"m",${padding},"messages":${messagesOf(KINDLY)}}`;
+    const honest = `{"model":"m",${padding},"messages":${messagesOf(BENIGN_PROMPT)}}`;
     expect((await post(honest, ENFORCE)).status).toBe(200);
     expect(complete().map(({ sha256 }) => sha256)).toEqual([sha256(honest)]);
   });
@@ -122,11 +126,11 @@ describe('in Enforce', () => {
   });
 
   it('waiting hides nothing', async () => {
-    const hostile = messages(KINDLY, HARVEST);
+    const hostile = messages(BENIGN_PROMPT, HARVEST);
     const honest = Buffer.from(messages('What grows in this hedge? '.repeat(40_000)));
     const cut = hostile.indexOf('},{');
     const beginning = `{"padding":"${'x'.repeat(64 << 10)}",` + hostile.slice(1, cut);
-    // A phone: a megabyte at 64 kB/s.
+    // A slow but honest client, such as a phone: a megabyte at 64 kB/s.
     const slow = Array.from({ length: 16 }, (_, at) => [
       honest.subarray(at << 16, (at + 1) << 16),
       1000,
@@ -197,7 +201,7 @@ describe('in the ledger', () => {
     );
     expect(status).toBe(101);
     await eventually('the report', async () => {
-      await fleet.edge.ask(KINDLY);
+      await fleet.edge.ask(BENIGN_PROMPT);
       const { traffic } = await admin.getOk('/status?minutes=60');
       expect(traffic.not_looked_at).toEqual([
         { method: 'POST', path: '/v9/agents/*/pictures', count: 2 },

@@ -1,4 +1,5 @@
-// Compressed requests: a coding agent's in zstd, broken ones, and ones longer than their limit.
+// Compressed requests: zstd requests as a coding agent sends them, malformed requests, and requests
+// that exceed the limit after decompression.
 import { brotliCompressSync, constants, gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import {
@@ -14,7 +15,7 @@ import {
 
 /** A prompt that the shipped rules find hostile. */
 const HARVEST: string = JSON.parse(fixture('harvest-openai').body.toString()).messages[0].content;
-const KINDLY = 'Rename the function `sow` to `plant`, and run the tests.';
+const BENIGN_PROMPT = 'Rename the function `sow` to `plant`, and run the tests.';
 
 const origin = useOrigin(Origin.ok);
 const filter = useFilter({ origin });
@@ -65,7 +66,8 @@ const post = (body: Uint8Array, encoding: string, mode: string): Promise<RawResp
       'content-encoding': encoding,
       'content-length': String(body.length),
       accept: 'text/event-stream',
-      // An account for each body: the evidence of one would count against the next.
+      // Each body has its own account, because evidence from earlier requests of an account raises
+      // later scores.
       authorization: `Bearer sk-test-${sha256(body).slice(0, 8)}`,
       originator: 'codex_cli_rs',
       'openai-beta': 'responses=experimental',
@@ -81,7 +83,7 @@ const zstd = (bytes: Uint8Array) => zstdCompressSync(bytes);
 describe('a request in zstd', () => {
   it('is scored, and the origin gets its bytes', async () => {
     for (const [prompt, band] of [
-      [KINDLY, 'clear'],
+      [BENIGN_PROMPT, 'clear'],
       [HARVEST, 'hostile'],
     ] as const) {
       const body = zstd(codex(prompt));
@@ -95,7 +97,7 @@ describe('a request in zstd', () => {
   });
 
   it('is refused in Enforce if it harvests', async () => {
-    const [honest, hostile] = [zstd(codex(KINDLY)), zstd(codex(HARVEST))];
+    const [honest, hostile] = [zstd(codex(BENIGN_PROMPT)), zstd(codex(HARVEST))];
     expect((await post(honest, 'zstd', 'enforce')).status).toBe(200);
     expect(origin.last.sha256).toBe(sha256(honest));
     expect(origin.last.headers).not.toHaveProperty('x-hedgerow-band');
@@ -122,7 +124,8 @@ describe('a request in zstd', () => {
       ['garbage after the frame', Buffer.concat([whole, Buffer.from('garbage')])],
     ];
     for (const [name, body] of broken) {
-      // Some are hostile by what could be read, the others were not decoded to their end.
+      // 403 if the readable part was already hostile, 415 if the body could not be decoded to its
+      // end.
       expect([403, 415], name).toContain((await post(body, 'zstd', 'enforce')).status);
       expect(origin.requests, name).toEqual([]);
       const response = await post(body, 'zstd', 'shadow');
@@ -159,9 +162,9 @@ describe('of a request that is longer than its limit when decompressed', () => {
   for (const [coding, compress] of CODINGS) {
     it(`the beginning and the end are scored: ${coding}`, async () => {
       const rows: [string, Buffer, number, string][] = [
-        ['neither is hostile', long(KINDLY, KINDLY), 200, 'clear'],
-        ['the beginning is', long(HARVEST, KINDLY), 403, 'hostile'],
-        ['the end is', long(KINDLY, HARVEST), 403, 'hostile'],
+        ['neither is hostile', long(BENIGN_PROMPT, BENIGN_PROMPT), 200, 'clear'],
+        ['the beginning is', long(HARVEST, BENIGN_PROMPT), 403, 'hostile'],
+        ['the end is', long(BENIGN_PROMPT, HARVEST), 403, 'hostile'],
       ];
       for (const [name, json, status, band] of rows) {
         const body = compress(json);
@@ -175,7 +178,7 @@ describe('of a request that is longer than its limit when decompressed', () => {
         ]);
       }
       expect(origin.requests.map(({ sha256 }) => sha256)).toEqual([
-        sha256(compress(long(KINDLY, KINDLY))),
+        sha256(compress(long(BENIGN_PROMPT, BENIGN_PROMPT))),
       ]);
     });
   }

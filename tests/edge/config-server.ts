@@ -1,4 +1,4 @@
-// A server of signed files for CONFIG_URL. Tests can inject faults.
+// A server of signed releases and bundles, for CONFIG_URL. Tests can inject faults.
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -20,7 +20,7 @@ export interface ConfigRequest {
   readonly status: number;
   /** Whether the request has `if-none-match`. */
   conditional: boolean;
-  /** Bytes that the connection has sent. */
+  /** Bytes that the server has sent on the connection. */
   bytes: number;
   headers: http.IncomingHttpHeaders;
 }
@@ -28,7 +28,7 @@ export interface ConfigRequest {
 /** An ordinary static file server, with ETags, 304 and 404. */
 export class ConfigServer {
   readonly files = new Map<string, string>();
-  /** Handlers by the end of the path that they replace. */
+  /** Handlers that replace responses, by the end of the requested path. */
   readonly faults = new Map<string, FaultHandler>();
   readonly #requests: ConfigRequest[] = [];
   #server = http.createServer((req, res) => {

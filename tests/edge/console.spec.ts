@@ -188,7 +188,8 @@ describe.skipIf(!hasConsole)('service workers of the origin', () => {
         ]);
         expect(await response.text()).toBe('// a script');
       }
-      // Not from the cache of an ordinary request, either.
+      // `Vary` prevents a cache from answering a service worker request with the response to an
+      // ordinary request.
       const vary = async (target: string) => (await fetch(filter.url + target)).headers.get('vary');
       expect([await vary('/sw.js'), await vary('/app/sw.js')]).toEqual(['Service-Worker', null]);
     }));
@@ -281,13 +282,14 @@ it.skipIf(!hasConsole)('wrong tokens for the rules are slowed, counted and audit
     expect((await new Admin(fleet.edge, READ_TOKEN).getOk('/audit')).entries).toEqual([]);
     const wrong = await ask('wrong-token-of-the-tests');
     expect(wrong.status).toBe(401);
-    // At least: a later failure is delayed for longer.
+    // A lower bound, because later failures are delayed for longer.
     expect(wrong.ms).toBeGreaterThan(590);
     await eventually('the audit entry', async () => {
       const { entries } = await new Admin(fleet.edge, READ_TOKEN).getOk('/audit');
       expect(entries).toEqual([expect.objectContaining({ result: 'unauthorized' })]);
     });
-    // Failures are counted per minute, and a minute may end meanwhile.
+    // Sends many requests, because failures are counted per minute and a minute may end during the
+    // test.
     const tries = await Promise.all(Array.from({ length: 45 }, () => ask('wrong-token-of-tests')));
     expect(tries.map(({ status }) => status)).toContain(429);
     expect((await ask(READ_TOKEN)).status).toBe(200);
@@ -336,7 +338,7 @@ describe('decisions and series', () => {
         ids.push((await edge.ask(content)).headers.get('x-hedgerow-request-id')!);
       }
     }
-    // An isolate's last counts are reported after a later request.
+    // An isolate reports its last counts only after a later request.
     await eventually('the reports of both isolates', async () => {
       for (const edge of fleet.edges) await edge.ask();
       for (const id of ids)
@@ -448,7 +450,7 @@ describe('decisions and series', () => {
     await new Promise((done, fail) => ((watcher.onopen = done), (watcher.onerror = fail)));
     expect(watcher.protocol).toBe('hedgerow.v1');
     await eventually('a message', async () => {
-      // Each request makes the isolate report, if a report is due.
+      // Each request makes the isolate send a report, if a report is due.
       await fleet.edge.ask();
       expect(messages).toBeGreaterThan(0);
     });
@@ -462,7 +464,7 @@ describe('decisions and series', () => {
     };
     const wrongTickets = [READ_TOKEN, `${expires + 3600}.${mac}`, `${expires}.${'0'.repeat(32)}`];
     expect(await Promise.all(wrongTickets.map(opens))).toEqual([false, false, false]);
-    // A ticket is valid for nothing else.
+    // A ticket is valid only for the live notifications.
     const response = await fetch(`${fleet.edge.url}/_hedgerow/v1/status`, {
       headers: { 'sec-websocket-protocol': `hedgerow.v1, ticket.${ticket}` },
     });
@@ -501,7 +503,8 @@ it('decisions are deleted after a week', async () => {
     );
     await fleet.untilStored('ledger');
     await fleet.restart();
-    // The clock is right again: the decision is young, and would be listed if it were stored.
+    // The restart has reset the clock. By this clock the decision is recent, so it would be listed
+    // if it were still stored.
     expect(await count()).toBe(0);
   } finally {
     await fleet.dispose();

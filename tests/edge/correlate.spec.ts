@@ -1,5 +1,5 @@
 // Correlation over accounts: the correlators count observations of all isolates, and every isolate
-// gets the result as indicators. No failure of this affects a request.
+// gets the results as indicators. Failures of correlators, registry or KV do not affect requests.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -31,7 +31,10 @@ const vars = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN, READ_TOKEN };
 const THRESHOLD = 4;
 /** The correlation's condition as the API describes it. */
 const CONDITION = `≥ ${THRESHOLD} different hedgerow.account within 1 h, by hedgerow.template.user`;
-/** Decibans that alone make a request suspect. Shipped correlations weigh less. */
+/**
+ * Weight in decibans of a correlation that alone makes a request suspect. Shipped correlations
+ * weigh less.
+ */
 const WEIGHT = 22;
 const SNAPSHOT_SECONDS = 1;
 
@@ -75,7 +78,9 @@ const WORDS = `
   .trim()
   .split(/\s+/);
 
-/** Fills the template of a campaign. No two campaigns share eight words in a row. */
+/**
+ * Returns a prompt from the template of a campaign. No two campaigns share eight words in a row.
+ */
 const prompt = (name: string, slot: string) => {
   const words = (part: number) =>
     [...Buffer.from(sha256(`${name} ${part}`), 'hex')]
@@ -95,7 +100,7 @@ function recordMeasurement(name: string, text: string) {
 
 const origin = useOrigin(Origin.ok);
 
-/** A KV namespace with values in binary. */
+/** A KV namespace with binary values and metadata. */
 interface BinaryKv {
   getWithMetadata(
     key: string,
@@ -105,7 +110,7 @@ interface BinaryKv {
 }
 
 let accounts = 0;
-/** Sends a request of a new account, or of the given account, and returns the decision. */
+/** Sends a request from a new account, or from the given account, and returns the decision. */
 async function decide(
   edge: Edge,
   content: string,
@@ -128,7 +133,10 @@ async function runCampaign(fleet: Fleet, name: string, count: number): Promise<D
   return decisions;
 }
 
-/** Waits until an isolate flags new accounts of a campaign. Returns milliseconds since `since`. */
+/**
+ * Waits until an isolate raises the score of new accounts of a campaign. Returns the milliseconds
+ * since `since`.
+ */
 async function untilFlagged(
   edge: Edge,
   name: string,
@@ -190,7 +198,8 @@ describe('counting and indicators', () => {
   });
 
   it('indicators are listed and explained', async () => {
-    // Until both shards have delivered their firings, the registry changes between two reads.
+    // Waits until both shards have delivered their firings. Before, the indicators can change
+    // between two reads.
     await fleet.untilDelivered();
     const { indicators } = await eventually('the indicators', async () => {
       const list = await admin.getOk('/indicators');
@@ -201,13 +210,13 @@ describe('counting and indicators', () => {
       });
       return list;
     });
-    // The campaign shares several keys of its template.
+    // The campaign's template has several keys, and each key becomes an indicator.
     for (const indicator of indicators)
       expect(indicator).toMatchObject({
         correlation: 'cluster_template',
         measured: THRESHOLD,
         accounts: THRESHOLD,
-        revoked: null,
+        revoked_at: null,
         threshold: CONDITION,
       });
     const [first] = indicators;
@@ -215,7 +224,7 @@ describe('counting and indicators', () => {
     const { key, indicators: explained, cluster } = await admin.getOk(`/indicators/${first.key}`);
     expect([key, explained]).toEqual([first.key, [first]]);
     expect(cluster.accounts).toBeGreaterThanOrEqual(THRESHOLD);
-    // Pages follow each other without a gap.
+    // Successive pages together contain the same indicators as the whole list.
     const pages: { id: number }[] = [];
     for (let before = ''; ; before = `&before=${pages.at(-1)!.id}`) {
       const page = (await admin.getOk(`/indicators?limit=2${before}`)).indicators;
@@ -247,7 +256,7 @@ describe('counting and indicators', () => {
     });
     const { cluster, details } = await eventually('the counts', async () => {
       await fleet.edges[2]!.ask();
-      // Keys with other accounts form another cluster until they fire again.
+      // Template keys with other accounts can form a second cluster until they fire again.
       const { clusters } = await admin.getOk('/clusters');
       const cluster = clusters.find(({ id }: { id: string }) => id === decision.cluster);
       expect(cluster.traffic.requests).toBeGreaterThan(0);
@@ -322,7 +331,8 @@ describe('counting and indicators', () => {
     );
     await runCampaign(fleet, 'Cinderford', THRESHOLD);
     await Promise.all(fleet.edges.map((edge) => untilFlagged(edge, 'Cinderford')));
-    // The text of a request decides which keys of the template it has. All of them are revoked.
+    // Revokes all keys of the template, because requests with different texts have different keys
+    // of it.
     await fleet.untilDelivered();
     const revoked = await eventually('the indicators', async () => {
       const { indicators } = await admin.getOk('/indicators?limit=500');
@@ -344,7 +354,7 @@ describe('counting and indicators', () => {
     for (const { key } of revoked)
       expect((await revoke(key, { reason: 'our own evaluation', author: 'ana' })).body).toEqual({
         key,
-        revoked: 1,
+        count: 1,
       });
     const expectNoHits = async (edge: Edge) =>
       expect((await decideCampaign(edge, 'Cinderford')).hits).toEqual([]);
@@ -352,19 +362,19 @@ describe('counting and indicators', () => {
       fleet.edges.map((edge) => eventually('the revocation', () => expectNoHits(edge))),
     );
     expect((await admin.getOk(`/indicators/${firstKey}`)).indicators[0]).toMatchObject({
-      revoked: expect.any(Number),
+      revoked_at: expect.any(Number),
       reason: 'our own evaluation',
     });
     expect((await admin.getOk('/audit')).entries).toContainEqual(
       expect.objectContaining({
-        what: 'indicator.revoke',
-        who: 'publish',
+        action: 'indicator.revoke',
+        actor: 'admin',
         author: 'ana',
         result: 'ok',
         subject: `${firstKey}: our own evaluation`,
       }),
     );
-    // With a shorter ttl the correlation fires again soon.
+    // A shorter `ttl` makes the correlation fire again soon.
     await admin.release(keys, 5, rules({ ttl: 10 }));
     await fleet.untilRelease(5);
     const { times } = (await admin.getOk(`/indicators/${firstKey}`)).indicators[0];
@@ -373,21 +383,23 @@ describe('counting and indicators', () => {
       async () => {
         for (const edge of fleet.edges) await expectNoHits(edge);
         const { indicators } = await admin.getOk(`/indicators?limit=500`);
-        const firedAgain = (indicator: { key: string; times: number; revoked: number | null }) =>
+        const firedAgain = (indicator: { key: string; times: number; revoked_at: number | null }) =>
           revoked.some(({ key }: { key: string }) => key === indicator.key) &&
           indicator.times > times &&
-          indicator.revoked;
+          indicator.revoked_at;
         expect(indicators.some(firedAgain)).toBe(true);
       },
     );
-    // Long enough for a publication to reach the isolates: it must not undo the revocation. More
-    // requests could make the correlation fire for keys that are not revoked.
+    // Waits until the isolates have received the new publication, which must not undo the
+    // revocation. Sends no requests meanwhile, because they could make the correlation fire for
+    // keys that are not revoked.
     await sleep(2500);
     for (const edge of fleet.edges) await expectNoHits(edge);
   });
 
   it('a revocation with an end applies until then, and no longer', async () => {
-    // Indicators that last: those of the test before could expire before the revocation ends.
+    // Restores the longer `ttl`. With the `ttl` of the previous test, the indicators could expire
+    // before the revocation ends.
     await admin.release(keys, 6, rules());
     await fleet.untilRelease(6);
     await runCampaign(fleet, 'Elderflower', THRESHOLD);
@@ -397,8 +409,8 @@ describe('counting and indicators', () => {
     const recent = await eventually('the indicators', async () => {
       const { indicators } = await admin.getOk('/indicators?limit=500');
       const unrevoked = indicators.filter(
-        ({ revoked, first }: { revoked: number | null; first: number }) =>
-          !revoked && first > until - 60,
+        ({ revoked_at, first }: { revoked_at: number | null; first: number }) =>
+          !revoked_at && first > until - 60,
       );
       expect(unrevoked.length).toBeGreaterThan(0);
       return unrevoked;
@@ -416,17 +428,17 @@ describe('counting and indicators', () => {
       ),
     );
     expect((await admin.getOk(`/indicators/${recent[0].key}`)).indicators[0]).toMatchObject({
-      until,
-      revoked: expect.any(Number),
+      revoked_until: until,
+      revoked_at: expect.any(Number),
       reason: 'a class',
     });
-    // Wait until the revocation has ended: its end is an absolute time.
+    // Waits until `until`, when the revocation ends.
     await sleep(Math.max(0, until * 1000 + 1000 - Date.now()));
     await fleet.cron();
     await Promise.all(fleet.edges.map((edge) => untilFlagged(edge, 'Elderflower')));
     expect((await admin.getOk(`/indicators/${recent[0].key}`)).indicators[0]).toMatchObject({
-      until: null,
-      revoked: null,
+      revoked_until: null,
+      revoked_at: null,
       reason: null,
     });
   });
@@ -440,7 +452,7 @@ describe('counting and indicators', () => {
     const kv = (await fleet.kv()) as unknown as BinaryKv;
     const valid = await kv.getWithMetadata('indicators', 'arrayBuffer');
     const bytes = Buffer.from(valid.value);
-    // One indicator more, with the signature of the value before.
+    // One more indicator, with the signature of the previous value.
     const forged = Buffer.concat([bytes, bytes.subarray(bytes.length - 18)]);
     const put = (value: Buffer, signature?: string) =>
       kv.put(
@@ -449,7 +461,7 @@ describe('counting and indicators', () => {
         signature ? { metadata: { signature } } : {},
       );
     const rejections = () =>
-      fleet.logLines('hedgerow.indicators').filter(({ event }) => event === 'refused').length;
+      fleet.logLines('hedgerow.indicators').filter(({ event }) => event === 'rejected').length;
     const expectHits = async () => {
       for (const edge of fleet.edges)
         expect((await decideCampaign(edge, 'Dovecote')).hits).toHaveLength(1);
@@ -462,12 +474,14 @@ describe('counting and indicators', () => {
       await put(value, signature);
       await eventually('a rejection', async () => {
         await expectHits();
-        // These requests may have made the registry replace the value before an isolate read it.
+        // Writes the value again if the requests above made the registry replace it before an
+        // isolate read it.
         if (rejections() <= before) await put(value, signature);
         expect(rejections()).toBeGreaterThan(before);
       });
-      // Long enough for isolates to read the value again, which must log nothing. Requests could
-      // make the correlation fire for more keys, and so replace the value.
+      // Waits until the isolates have read the value again, which must log nothing. Sends no
+      // requests meanwhile, because they could make the correlation fire and the registry replace
+      // the value.
       await sleep(3000);
       await expectHits();
       expect(rejections() - before).toBeLessThanOrEqual(fleet.edges.length);
@@ -529,7 +543,7 @@ describe('failures of the objects', () => {
     const ids = ({ clusters }: { clusters: { id: string; accounts: number; keys: number }[] }) =>
       clusters.map(({ id, accounts, keys }) => ({ id, accounts, keys }));
     expect(ids(await admin.getOk('/clusters'))).toEqual(ids(before));
-    // One more account reaches the threshold.
+    // The next account reaches the threshold.
     expect(await decide(fleet.edge, prompt('Farringford', 'the last account'))).toMatchObject({
       band: 'clear',
     });
@@ -596,7 +610,7 @@ describe('failures of the objects', () => {
   });
 
   it('indicators are written to KV at most once a second', async () => {
-    // New firings during more than one write interval.
+    // Causes new firings for longer than one write interval.
     for (let number = 0; number < 6; number++) {
       await runCampaign(fleet, `Jarrow ${number}`, THRESHOLD);
       await sleep(300);
@@ -652,7 +666,8 @@ describe('failures of the objects', () => {
     async () => {
       await fleet.setFaults({ correlator: 'throw' });
       const edge = fleet.edges[1]!;
-      // Per object, 4,096 observations can wait, besides a batch of 512 that is being sent.
+      // For each Durable Object, an isolate queues at most 4,096 observations, in addition to the
+      // batch of 512 that it is sending.
       const [count, lanes] = [5_200, 40];
       const statuses = new Set<number>();
       await Promise.all(
@@ -688,8 +703,8 @@ describe('failures of the objects', () => {
   );
 });
 
-// One client can make some correlations fire for any number of keys. The firings of the other
-// correlations must not be lost by that.
+// One client can make some correlations fire for any number of keys. This must not cause the loss
+// of firings of other correlations.
 it(
   'queued firings beyond the limit are dropped from the correlation with the most, and logged',
   async () => {
@@ -707,7 +722,7 @@ it(
               correlation('cluster_template', THRESHOLD),
               correlation('cluster_each', 1),
             ],
-            // The noise comes from one account.
+            // Raises the quotas, because the requests below come from one account.
             policy: { correlate: { ...correlate(1), quota_account: 100_000, quota_all: 100_000 } },
           },
         ),
@@ -716,7 +731,8 @@ it(
       await fleet.setFaults({ registry: 'throw' });
       await runCampaign(fleet, 'Mortlake', THRESHOLD);
       await untilFlagged(fleet.edge, 'Mortlake');
-      // Each prompt has some ten keys, and 5,000 firings can wait.
+      // Each prompt has about ten keys, so the requests cause about 10,000 firings. At most 5,000
+      // can be queued.
       const [count, lanes] = [1_000, 40];
       await Promise.all(
         Array.from({ length: lanes }, async (_, lane) => {
@@ -810,7 +826,8 @@ describe('privacy', () => {
         await fleet.stop();
         const files = fleet.storedFiles();
         const stored = files.map(({ text }) => text).join('\n');
-        // The search finds text that is stored. A snapshot has no names before a correlation fires.
+        // Proves that the search finds stored text. Correlation names are stored only once a
+        // correlation has fired.
         for (const known of [
           'cluster_template',
           'cluster_by_client',

@@ -1,4 +1,4 @@
-// The guide that `npm start` prints: its requests have the outcome that it describes.
+// The guide that `npm start` prints: its requests have the outcomes that the guide describes.
 import { expect, it } from 'vitest';
 import { curl, ENFORCED, guide, ORDINARY, SHADOWED } from '../../scripts/lib/demo.mjs';
 import { send, useFilter, useOrigin } from './support.ts';
@@ -8,7 +8,9 @@ const filter = useFilter({ origin });
 
 const REQUESTS = [ORDINARY, SHADOWED, ENFORCED];
 
-/** Headers that curl adds by itself. Signatures see them, too. */
+/**
+ * Headers that curl adds to each request. The tests send them because signatures can match them.
+ */
 const CURL = {
   'user-agent': 'curl/8.5.0',
   accept: '*/*',
@@ -34,7 +36,8 @@ it('the guide prints the requests of these tests, quoted for a shell', () => {
     .filter((line) => line.startsWith('curl '));
   expect(lines).toEqual(REQUESTS.map((request) => curl('http://demo.invalid', request)));
   for (const [i, { path, headers, body }] of REQUESTS.entries()) {
-    // A quote inside a quoted word would end the word.
+    // The pattern finds the quoted words. None may contain a single quote, which would end the word
+    // in a shell.
     const words = [...lines[i]!.matchAll(/-[Hd] '([^']*)'(?= |$)/g)].map(([, word]) => word);
     expect(words).toEqual([
       ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),

@@ -1,4 +1,4 @@
-// The actions in each dialect, in mode enforce and shadow, in development and production.
+// The actions in each dialect, in the modes enforce and shadow, and in development and production.
 import { describe, expect, it } from 'vitest';
 import {
   chat,
@@ -354,14 +354,14 @@ describe('own responses to scripts of web pages', () => {
     expect(cors((await ask(filter.url, enforce('block'))).headers)).toEqual(none);
     const forwarded = await ask(filter.url, { origin: page });
     expect([forwarded.status, cors(forwarded.headers)]).toEqual([200, none]);
-    // A preflight is the origin's to answer.
+    // The filter forwards CORS preflight requests to the origin.
     origin.requests.length = 0;
     await fetch(`${filter.url}/v1/chat/completions`, {
       method: 'OPTIONS',
       headers: { origin: page, 'access-control-request-method': 'POST' },
     });
     expect(origin.requests.map(({ method }) => method)).toEqual(['OPTIONS']);
-    // No page may read the API.
+    // The API of Hedgerow sends no CORS headers, so pages of other origins cannot read it.
     const health = await fetch(`${filter.url}/_hedgerow/health`, { headers: { origin: page } });
     expect(cors(health.headers)).toEqual(none);
   });

@@ -1,5 +1,5 @@
-// Fail open: if the filter fails, the client still gets the origin's response, and the operator a
-// message with a remedy.
+// Fail open: if the filter fails, the client still gets the origin's response, and the operator
+// gets a message with a remedy.
 import { describe, expect, it, type TestContext } from 'vitest';
 import {
   chat,
@@ -72,7 +72,10 @@ it('if the origin is down, requests are 502 and health is 200', () =>
   }));
 
 const hasFaults = isBuilt('build-faults/index.js', 'node scripts/build.mjs faults');
-/** Runs a test body with the fault-injection build. Skips it if panics do not unwind there. */
+/**
+ * Runs a test body with the fault-injection build. Skips the test if panics do not unwind in that
+ * build.
+ */
 const withPanics = (context: TestContext, body: (filter: Filter) => Promise<void>) =>
   withFilter({ origin, build: 'build-faults' }, async (filter) => {
     const { panic_unwind } = await filter.version();
@@ -83,7 +86,7 @@ const withPanics = (context: TestContext, body: (filter: Filter) => Promise<void
 describe('a panic', () => {
   it.skipIf(!hasFaults)('while scoring affects neither its request nor others', (context) =>
     withPanics(context, async (filter) => {
-      // The other requests wait for the origin while some requests panic.
+      // Delays the origin, so that the other requests are still open when some requests panic.
       origin.handler = async (request, res, req) => {
         await sleep(100);
         return Origin.ok(request, res, req);

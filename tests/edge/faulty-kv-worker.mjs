@@ -1,6 +1,7 @@
 // An edge Worker of a Fleet whose KV can fail: RULES is an entry point of the Worker `store`
-// (faulty-kv.mjs). workers-rs reads the methods of the binding and calls them with `call`, which an
-// RPC stub would treat as the name of a remote method. Plain functions avoid that.
+// (faulty-kv.mjs). workers-rs calls the methods of the binding as `method.call(…)`. On an RPC stub,
+// this would call a remote method named `call`. Therefore the stub's methods are wrapped in plain
+// functions.
 import BuiltWorker from './index.js';
 
 const METHODS = ['get', 'getWithMetadata', 'put', 'delete', 'list'];

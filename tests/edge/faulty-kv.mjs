@@ -1,13 +1,14 @@
-// The Worker `store` of a Fleet: the built Durable Objects and KV, with faults. PUT sets faults,
-// GET returns the counters. Faults apply to the whole fleet, since this is one isolate.
+// The Worker `store` of a Fleet: the built Durable Objects and KV, with injected faults. PUT sets
+// faults, and GET returns counters. Faults apply to the whole fleet, because all its Workers use
+// this isolate.
 import { DurableObject, WorkerEntrypoint } from 'cloudflare:workers';
 import * as built from './index.js';
 
 /**
  * `read`, `write` (of KV), `registry`, `ledger`, `correlator`: null, "throw", "hang" or, for
  * `read`, "half". `clock`: milliseconds by which this isolate's clock is ahead. `timerSpeed`:
- * factor by which timers of ten seconds and more, all of them timeouts, are shortened.
- * `ledgerAlarmSpeed`: factor by which the ledgers' alarms are earlier.
+ * factor by which timers of at least ten seconds, which are all timeouts, are shortened.
+ * `ledgerAlarmSpeed`: factor by which the delays of the ledgers' alarms are shortened.
  */
 const faults = {
   read: null,
@@ -19,7 +20,10 @@ const faults = {
   timerSpeed: 1,
   ledgerAlarmSpeed: 1,
 };
-/** Calls of the objects, reads of KV by key, and the times of writes by key. */
+/**
+ * Number of calls of each kind of object, and by KV key: number of reads, times of writes, last
+ * `cacheTtl`.
+ */
 const stats = { registry: 0, ledger: 0, correlator: 0, reads: {}, writes: {}, cacheTtl: {} };
 /** Times at which alarms are due, by object name and id, in milliseconds since the epoch. */
 const alarms = { registry: new Map(), ledger: new Map(), correlator: new Map() };
@@ -37,8 +41,8 @@ globalThis.setTimeout = (callback, ms, ...rest) =>
   setTimeout(callback, ms < 10_000 ? ms : ms / faults.timerSpeed, ...rest);
 
 /**
- * Throws, or hangs as long as the fault is set. A timer is always pending, because workerd ends
- * requests that wait for nothing.
+ * Throws, or hangs as long as the fault is set. Hangs with a timer pending, because workerd cancels
+ * requests that wait for a promise that nothing can resolve.
  */
 async function applyFault(target) {
   while (faults[target] === 'hang') await new Promise((done) => setTimeout(done, 20));
@@ -70,7 +74,7 @@ const faultyKv = (kv) => ({
   list: (options) => kv.list(options),
 });
 
-/** KV for the edge Workers, which are other isolates. */
+/** RPC entry point through which the edge Workers, in other isolates, use KV with faults. */
 export class Kv extends WorkerEntrypoint {}
 for (const name of ['getWithMetadata', 'get', 'put', 'delete', 'list']) {
   Kv.prototype[name] = function (...args) {
@@ -86,7 +90,8 @@ const withFaults = (BuiltObject, target) =>
       super(ctx, env);
       const { storage } = ctx;
       const { setAlarm, deleteAlarm } = storage;
-      // The platform's clock, by which alarms run, is not ahead.
+      // `faults.clock` does not affect the platform's clock, which triggers alarms. Subtracts it
+      // from `at`.
       storage.setAlarm = (at, ...rest) => {
         const delay = Number(at) - faults.clock - now();
         const due = Math.round(
@@ -111,7 +116,7 @@ const withFaults = (BuiltObject, target) =>
       const id = String(this.ctx.id);
       const due = this.#alarms.get(id);
       await this.#object.alarm?.(info);
-      // Unless the object has set another.
+      // Removes the alarm, unless the object has set a new one meanwhile.
       if (this.#alarms.get(id) === due) this.#alarms.delete(id);
     }
     webSocketMessage(...args) {

@@ -1,7 +1,8 @@
-// Floods: made-up keys and tokens make correlations hold for any number of values. They must not
-// end correlation, spend the KV writes that releases need, or push out the indicators of campaigns.
-// The limits are small, so that some thousand requests do what a hundred thousand do to the real
-// ones (benches/floods.mjs). Real correlators, registry and KV.
+// Floods: a client that makes up API keys and reasoning tokens can make correlations hold for any
+// number of values. A flood must not stop correlation, spend the KV writes that releases need, or
+// evict the indicators of campaigns. The limits are small here, so that a few thousand requests
+// have the effect that a hundred thousand have with the shipped limits (benches/floods.mjs).
+// Correlators, registry and KV are real.
 import { beforeAll, describe, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import { coveredCalls } from './openapi.ts';
@@ -24,14 +25,20 @@ const origin = useOrigin(Origin.ok);
 
 /** Accounts that must share a template before the campaign's correlation fires. */
 const THRESHOLD = 4;
-/** Number of made-up keys and of tokens at full size; 0 for a size that fits into a test run. */
+/**
+ * Number of made-up keys, of tokens and of indicators at full size. 0 selects smaller numbers, for
+ * `npm test`.
+ */
 const FULL_SIZE = Number(process.env.HEDGEROW_FLOOD ?? 0);
 const MADE_UP_KEYS = FULL_SIZE || 2_400;
 const MADE_UP_TOKENS = FULL_SIZE || 3_200;
 const MAX_INDICATORS = FULL_SIZE || 240;
-/** Milliseconds for which the registry may work on the rest of a flood. */
+/** Maximum time in ms in which the registry must process the rest of a flood. */
 const DRAIN_MS = FULL_SIZE ? 300_000 : PATIENCE_MS;
-/** Without a budget, the flood and the campaigns after it take more than twenty writes. */
+/**
+ * Budget of KV writes per day. Without it, the flood and the campaigns after it would cause more
+ * than twenty writes.
+ */
 const KV_WRITES = 8;
 
 const correlation = (name: string, gte: number, groupBy = 'hedgerow.template.user') => ({
@@ -50,7 +57,10 @@ const correlation = (name: string, gte: number, groupBy = 'hedgerow.template.use
   ttl: 3600,
 });
 
-/** Rules by which a campaign fires, each single account fires, and two accounts with a token. */
+/**
+ * Returns rules with three correlations: for a campaign's template, for each template of a single
+ * account, and for each reasoning token of two accounts.
+ */
 const rules = (correlate: object) =>
   makeBundle(
     {},
@@ -71,7 +81,7 @@ const noQuotas = {
   quota_all: 100_000,
 };
 
-/** Fills the template of a campaign with one of many slots. */
+/** Returns a prompt from the template of a campaign, with `slot` as its variable part. */
 const prompt = (name: string, slot: string) => {
   const words = (part: number) =>
     sha256(`${name} ${part}`)
@@ -89,23 +99,25 @@ async function hitsOf(edge: Edge, name: string): Promise<string[]> {
   return hits.map(({ name }) => name);
 }
 
-/** Sends requests of new accounts that share a template. */
+/** Sends requests from new accounts that share a template. */
 async function runCampaign(edge: Edge, name: string, accounts: number) {
   for (let number = 0; number < accounts; number++)
     await askAs(edge, newKey(), prompt(name, `entry ${shortId()}`));
 }
 
-/** Sends `count` requests, each of a key and with a text of its own. */
+/** Sends `count` requests, each with a new API key and a new text. */
 async function floodWithKeys(edge: Edge, count: number) {
   await inLanes(count, () => askAs(edge, newKey(), prompt(`Noise ${shortId()}`, shortId())));
 }
 
-/** Sends `count` tokens, sixteen in a request; each comes from two keys. */
+/** Sends `count` reasoning tokens, sixteen in a request. Two API keys send each token. */
 async function floodWithTokens(edge: Edge, count: number) {
   await inLanes(count / 16, () => replayTokens(edge, 16, 2));
 }
 
-/** Sends a request with the same new tokens from each of some new accounts. */
+/**
+ * Sends a request from each of `accounts` new accounts. All requests contain the same new tokens.
+ */
 async function replayTokens(edge: Edge, tokens: number, accounts: number) {
   const content = Array.from({ length: tokens }, () => ({
     type: 'thinking',
@@ -158,7 +170,8 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     await floodWithKeys(fleet.edge, MADE_UP_KEYS / 2);
     await floodWithTokens(fleet.edge, MADE_UP_TOKENS);
     const flood = floodWithKeys(fleet.edge, MADE_UP_KEYS / 2);
-    // In the midst of it, a release: the same rules, and the same small table.
+    // Publishes a release during the flood, with the same rules and the same small limit of
+    // indicators.
     const began = performance.now();
     await admin.release(keys, 2, rules({ max_indicators: MAX_INDICATORS, ...noQuotas }));
     await fleet.untilRelease(2);
@@ -184,7 +197,7 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     expect(full.by_correlation.cluster_token).toBe(MAX_INDICATORS / 4);
     expect(full.replaced + full.refused_as_weak).toBeGreaterThan(1_000);
 
-    // The earlier campaign kept its indicators, and a later one finds room at once.
+    // The earlier campaign keeps its indicators, and a later campaign gets indicators at once.
     const after = (await admin.getOk('/indicators?correlation=cluster_campaign')).indicators;
     const keysOf = (list: { key: string }[]) => list.map(({ key }) => key);
     expect(keysOf(after)).toEqual(expect.arrayContaining(keysOf(before)));
@@ -196,7 +209,8 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     expect(campaigns.indicators.length).toBeGreaterThan(after.length);
     for (const edge of fleet.edges)
       expect(await hitsOf(edge, 'Amberwell')).toContain('cluster_campaign');
-    // So does one in the correlation that the tokens have filled.
+    // A token that several accounts replay also gets an indicator, although the flood has filled
+    // that correlation's share.
     const since = Math.floor(Date.now() / 1000);
     await replayTokens(fleet.edge, 1, THRESHOLD);
     await eventually('the replayed token', async () => {
@@ -206,7 +220,7 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
   });
 
   it('writes of indicators stay within the budget, and releases do not need it', async () => {
-    // A firing in each second, for longer than it takes without a budget to spend it.
+    // Causes firings every second. Without a budget, they would cause more than KV_WRITES writes.
     for (let second = 0; second < 20; second++) {
       await runCampaign(fleet.edge, `Cedar ${second}`, THRESHOLD);
       await sleep(600);
@@ -220,14 +234,14 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     );
     await admin.release(keys, 3, rules({ max_indicators: MAX_INDICATORS, ...noQuotas }));
     await fleet.untilRelease(3);
-    // An operator's revocation is published at once, whatever is left.
+    // An operator's revocation is published at once, even if the budget is spent.
     const since = Math.floor(Date.now() / 1000) - 3_600;
     const filter = { correlation: 'cluster_each', from: since };
     const body = { filter, reason: 'a flood of made-up keys', author: 'ana' };
     const { by_correlation } = await status();
     const revoke = (members: object) => admin.call('POST', '/indicators/revoke', members);
     expect((await revoke({ ...body, dry_run: true })).body).toEqual({
-      revoked: by_correlation.cluster_each,
+      count: by_correlation.cluster_each,
       dry_run: true,
     });
     expect((await revoke({ ...body, filter: {} })).status).toBe(422);
@@ -236,7 +250,7 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     const reader = new Admin(fleet.edge, READ_TOKEN);
     expect((await reader.call('POST', '/indicators/revoke', body)).status).toBe(403);
     expect((await revoke(body)).body).toEqual({
-      revoked: by_correlation.cluster_each,
+      count: by_correlation.cluster_each,
       dry_run: false,
     });
     await eventually('the publication', async () => {
@@ -250,7 +264,7 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     });
     expect((await admin.getOk('/audit')).entries).toContainEqual(
       expect.objectContaining({
-        what: 'indicator.revoke',
+        action: 'indicator.revoke',
         author: 'ana',
         result: 'ok',
         subject:
@@ -264,7 +278,8 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     const quotas = { ...noQuotas, quota_account: 20, quota_network: 50 };
     await admin.release(keys, 4, rules({ max_indicators: 4_000, ...quotas }));
     await fleet.untilRelease(4);
-    // The correlator adopts the release with a batch.
+    // Sends requests, because a correlator adopts a release only when it receives a batch of
+    // observations.
     await eventually('the quotas', async () => {
       await fleet.edge.ask(prompt(shortId(), shortId()));
       expect((await status()).max).toBe(4_000);
@@ -277,22 +292,23 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
     );
     await fleet.untilDelivered();
     const full = await eventually('the refusals', async () => {
-      // The correlator reports what it left out with its next firing.
+      // Sends another request, because the correlator reports refused firings with its next firing.
       await fleet.edge.ask(prompt(shortId(), shortId()));
       const full = await status();
       expect(full.refused_by_quota - earlier).toBeGreaterThan(1_000);
       return full;
     });
-    // The requests may be in two minutes.
+    // The quota applies per minute, and the requests may extend over two minutes.
     expect(full.top_networks[0].count).toBeGreaterThanOrEqual(50);
     expect(full.top_networks[0].count).toBeLessThanOrEqual(100);
     expect(full.top_accounts).toHaveLength(5);
-    // A campaign is found meanwhile.
+    // Campaigns are still found during the flood.
     await runCampaign(fleet.edge, 'Hazelmere', THRESHOLD);
     await eventually('the campaign', async () =>
       expect(await hitsOf(fleet.edge, 'Hazelmere')).toContain('cluster_campaign'),
     );
-    // All that the flooder took part in is revoked by the id that decisions show.
+    // Revokes all indicators in which the flooding account took part, by the account id that
+    // decisions show.
     const decision = await fleet.edge.decision(
       await askAs(fleet.edge, flooder, 'When do blackbirds nest?'),
     );
@@ -300,8 +316,8 @@ describe('floods', { timeout: FULL_SIZE ? 3_600_000 : undefined }, () => {
       filter: { account: decision.account },
       reason: 'a flood',
     });
-    expect(body.revoked).toBeGreaterThanOrEqual(20);
-    expect(body.revoked).toBeLessThanOrEqual(41);
+    expect(body.count).toBeGreaterThanOrEqual(20);
+    expect(body.count).toBeLessThanOrEqual(41);
     expect(await hitsOf(fleet.edge, 'Hazelmere')).toContain('cluster_campaign');
   });
 

@@ -1,4 +1,5 @@
-// The endpoints health and version: they never reach the origin, and each problem has a remedy.
+// The endpoints `health` and `version`: their requests never reach the origin, and each reported
+// problem has a remedy.
 import { expect, it } from 'vitest';
 import { send, useFilter, useOrigin, withFilter } from './support.ts';
 

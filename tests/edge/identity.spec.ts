@@ -1,5 +1,6 @@
-// Accounts and tenants: each scheme of credentials names one account over rotations, the headers of
-// a gateway need a proof, the origin may name the sender, and forged claims harm nobody.
+// Accounts and tenants. In each credential scheme, an account survives the rotation of its
+// credentials. Identity headers of a gateway count only with a proof. The origin may name the
+// account of a request. Forged claims do not affect other accounts.
 import { createHmac, createSign, generateKeyPairSync } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { expect, it } from 'vitest';
@@ -38,7 +39,7 @@ const IDENTITY_SECRET = 'identity-secret-of-the-tests-with-32-bytes-or-more';
 const origin = useOrigin(Origin.ok);
 const filter = useFilter({ origin });
 
-/** Returns the id that the log shows for a text of a domain. */
+/** Returns the id that the log shows for a text in an id domain, such as `account`. */
 const idOf = (domain: string, text: string) =>
   createHmac('sha256', SECRETS.ACCOUNT_SECRET)
     .update(`hedgerow.${domain}.v1\0${text}`)
@@ -72,7 +73,9 @@ async function decide(to: Edge, call: Call = {}): Promise<DecisionLine> {
   return to.decision(response);
 }
 
-/** Runs a test body with a filter that has a policy, and perhaps signatures and correlations. */
+/**
+ * Runs a test body with a filter whose release has the given policy, signatures and correlations.
+ */
 const withRelease = (
   members: Parameters<typeof makeBundle>[1],
   body: (filter: Filter) => Promise<void>,
@@ -242,7 +245,7 @@ it('gateway headers are believed with the secret, and otherwise ignored and remo
         for (const name of ['x-gateway', 'x-customer-id', 'x-org-id'])
           expect(origin.last.headers).not.toHaveProperty(name);
       }
-      // The secret does not reach the origin with other requests, either.
+      // The secret is also removed from requests that are not LLM calls.
       const headers = { 'x-gateway': IDENTITY_SECRET };
       await send(filter.url, { method: 'GET', path: '/', headers });
       expect(origin.last.headers).not.toHaveProperty('x-gateway');
@@ -349,8 +352,11 @@ it('the request id reaches the origin in Shadow, unless the policy turns that of
   });
 });
 
-/** Rules with a correlation that makes an account suspect that says lanterns three times. */
-const lanterns = () => ({
+/**
+ * Returns rules with a correlation: an account becomes suspect if three of its requests match the
+ * signature `lantern_red`.
+ */
+const rulesWithAccountCorrelation = () => ({
   signatures: [signature('lantern_red', 1)],
   correlations: [
     {
@@ -370,7 +376,7 @@ const lanterns = () => ({
 });
 
 it('forged tokens do not harm the subject that they name, but real ones count', () => {
-  return withRelease(lanterns(), async (filter) => {
+  return withRelease(rulesWithAccountCorrelation(), async (filter) => {
     const token = (sub: string) => ({ headers: bearer(jwt({ iss: 'idp', sub })) });
     const attack = async (sub: string) => {
       for (let i = 0; i < 6; i++)
@@ -401,7 +407,10 @@ async function withFleet(identity: object, body: (fleet: Fleet, admin: Admin) =>
   }
 }
 
-/** Waits until an isolate knows an account by the name that the origin gave it elsewhere. */
+/**
+ * Waits until an isolate uses the name that the origin gave to an account in a response to another
+ * isolate.
+ */
 const untilNamed = (edge: Edge, headers: Record<string, string>, name: string) =>
   eventually(
     `the account ${name}`,
@@ -423,7 +432,8 @@ for (const labels of [true, false])
       const tenant = `tenant-${shortId()}`;
       const answer = { 'x-hedgerow-account': name, 'x-hedgerow-tenant': tenant };
       const [refused, accepted] = [bearer(`sk-${shortId()}`), bearer(`sk-${shortId()}`)];
-      // Only accepted credentials are named everywhere: a flood of made-up keys is not.
+      // Isolates share only names of credentials that the origin accepts. Otherwise, a flood of
+      // made-up keys could fill the table of names.
       origin.handler = (_, res) => res.writeHead(403, answer).end('{}');
       await decide(first, { headers: refused });
       origin.handler = (_, res) => res.writeHead(200, answer).end('{}');
@@ -441,7 +451,7 @@ for (const labels of [true, false])
       const { value, metadata } = await (await fleet.kv()).getWithMetadata('names');
       expect(value).toContain(idOf('account.origin', name));
       expect(value!.includes(name)).toBe(labels);
-      // Of clear decisions, the ledger has a sample.
+      // The request is not clear, because the ledger stores only a sample of clear decisions.
       const call = { headers: accepted, content: phrase('lantern_red') };
       const { request_id } = await decide(second, call);
       await eventually('the decision', async () => {
@@ -454,7 +464,7 @@ for (const labels of [true, false])
       await fleet.restart();
       const restarted = await untilNamed(fleet.edge, accepted, name);
       expect(labelsOf(restarted)).toEqual(expected);
-      // A value that the registry has not signed changes nothing.
+      // Isolates reject a value that the registry has not signed.
       const forged = value!.replace(idOf('tenant', tenant), '0'.repeat(32));
       await (await fleet.kv()).put('names', forged, { metadata });
       await eventually(
@@ -632,11 +642,11 @@ it('junk before a key gives few accounts, and placeholders give none', () =>
     for (let i = 0; i < 20; i++) accounts.add(await accountOf({ ...junk(), 'api-key': key }));
     expect(accounts.size).toBe(6);
     expect(await accountOf({ ...junk(), 'api-key': key })).toBe(idOf('account', key));
-    // A key that the origin has accepted alone counts at once.
+    // If the origin has already accepted a key without other credentials, the key counts at once.
     const other = `sk-other-${shortId()}`;
     await accountOf({ 'api-key': other });
     expect(await accountOf({ ...junk(), 'api-key': other })).toBe(idOf('account', other));
-    // A refused request says nothing about its credentials.
+    // If the origin refuses requests, their keys do not start to count.
     origin.handler = (_, res) => res.writeHead(401).end('{}');
     const refused = `sk-refused-${shortId()}`;
     for (let i = 0; i < 8; i++) await accountOf({ ...junk(), 'api-key': refused });
@@ -650,10 +660,10 @@ it('junk before a key gives few accounts, and placeholders give none', () =>
   }));
 
 it('a forged token before a key does not convict the subject that it names', () => {
-  return withRelease(lanterns(), async (filter) => {
+  return withRelease(rulesWithAccountCorrelation(), async (filter) => {
     const token = (sub: string) => bearer(jwt({ iss: 'idp', sub }));
     const content = phrase('lantern_red');
-    // The origin reads `api-key`, and accepts whatever is in `Authorization`.
+    // This origin authenticates by `api-key` and ignores `Authorization`.
     for (let i = 0; i < 6; i++) {
       const headers = { ...token('victim'), 'api-key': `sk-attacker-${shortId()}` };
       await decide(filter, { headers, content });
@@ -667,7 +677,7 @@ it('a forged token before a key does not convict the subject that it names', () 
 });
 
 it('a forged token that five keys have come with does not convict the subject', () => {
-  return withRelease(lanterns(), async (filter) => {
+  return withRelease(rulesWithAccountCorrelation(), async (filter) => {
     const { authorization: forged } = bearer(jwt({ iss: 'idp', sub: 'victim' }));
     const attack = (key: string, content?: string) =>
       decide(filter, { headers: { authorization: `Bearer ${key}`, 'api-key': forged }, content });

@@ -1,4 +1,5 @@
-// The ledgers: counts are correct, cheap and durable, and contain nothing that a client wrote.
+// The ledgers: their counts are correct, need few calls, survive restarts, and contain no text of
+// clients.
 import { beforeAll, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
 import { Admin, ADMIN_TOKEN, makeBundle, phrase } from './release-fixtures.ts';
@@ -43,7 +44,7 @@ const rowCount = (key: 2 | 3, value: string) =>
 const sum = (counts: Record<string, number>) =>
   Object.values(counts).reduce((total, count) => total + count, 0);
 
-/** Scored requests so far, by serial of the release. */
+/** Number of scored requests so far, by serial of the release. */
 const sent: Record<string, number> = {};
 /** Sends a request to an isolate, and counts it in `sent`. */
 const ask = async (index: number, ...args: Parameters<typeof fleet.edge.ask>) => {
@@ -57,7 +58,8 @@ const ask = async (index: number, ...args: Parameters<typeof fleet.edge.ask>) =>
 const untilReported = () =>
   eventually('the reports', async () => {
     for (const index of fleet.edges.keys()) await ask(index);
-    // These requests trigger reports, unless their isolates were about to send a report anyway.
+    // The requests above trigger reports. An isolate that was already sending a report needs
+    // another request, so this wait is short.
     await eventually(
       'all counts',
       async () =>
@@ -151,7 +153,7 @@ it('at 100 requests per second, counting needs less than 2 calls per 100 request
 
 it('counts of whole minutes survive a restart', async () => {
   await untilReported();
-  // Two minutes later, the counts are no longer within the last 60 seconds.
+  // Advances the clock by two minutes, so that the counts are older than the last 60 seconds.
   await fleet.setFaults({ clock: 121_000 });
   const stored = await eventually('the minutes', async () => {
     const { traffic } = await admin.status('?minutes=10');
@@ -160,7 +162,7 @@ it('counts of whole minutes survive a restart', async () => {
     expect((await admin.status()).traffic.requests).toBe(0);
     return traffic;
   });
-  // A ledger writes a minute when it gets the first report of the next minute.
+  // A ledger stores the counts of a minute when it receives the first report of a later minute.
   for (const edge of fleet.edges) await edge.ask();
   await eventually('the next minute', async () =>
     expect((await admin.status()).traffic.requests).toBe(fleet.edges.length),
@@ -185,7 +187,7 @@ it('counts of an outage of the ledgers are reported after it', async () => {
     ledger: { reachable: false },
     traffic: { requests: 0 },
   });
-  // Each isolate tries to report once.
+  // Waits until each isolate has tried to send a report.
   const { ledger } = await fleet.stats();
   await eventually('the failing reports', async () =>
     expect((await fleet.stats()).ledger).toBeGreaterThanOrEqual(ledger + fleet.edges.length),
@@ -201,8 +203,8 @@ it('counts of an outage of the ledgers are reported after it', async () => {
   });
 });
 
-// With a fleet of its own: an isolate chooses its ledger when it starts, and a restart would leave
-// counts in ledgers that get no more reports.
+// Uses a separate fleet that is not restarted. Each isolate chooses its ledger when it starts, so a
+// restart would leave counts in ledgers that receive no more reports.
 it('minutes are rolled up to hours, and hours are deleted after a month', async () => {
   const HOUR = 3_600_000;
   const fleet = await Fleet.start({ origin, workers: 2, vars: { ...vars, REPORT_SECONDS: '1' } });
@@ -224,7 +226,7 @@ it('minutes are rolled up to hours, and hours are deleted after a month', async 
     await advance(3 * HOUR);
     expect(await count(60)).toBe(8);
     expect(await count(300)).toBe(16);
-    // For times before the last two days, only hours are stored.
+    // For times more than two days ago, ledgers store only counts of hours.
     await advance(50 * HOUR);
     expect(await count(60)).toBe(8);
     expect(await count(60 * 60)).toBe(24);
@@ -292,7 +294,7 @@ it('no content of requests is in the stored files, the admin API or the log', as
     .storedFiles()
     .map(({ text }) => text)
     .join('\n');
-  // The search finds text that is stored.
+  // Proves that the search finds stored text.
   for (const known of ['lantern_red', 'bundle.upload', bundle.digest, '"hits":[{"name":'])
     expect(stored.includes(known), known).toBe(true);
   const texts = {

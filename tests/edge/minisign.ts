@@ -1,6 +1,6 @@
-// Minisign with nothing but Node's cryptography: tests must not sign with the code that they test.
-// Only the prehashed kind ("ED"): Ed25519 over BLAKE2b-512 of the bytes. A second signature covers
-// the first signature and the trusted comment.
+// An implementation of minisign with only Node's cryptography, because tests must not sign with the
+// code that they test. It supports only prehashed signatures ("ED"): Ed25519 over the BLAKE2b-512
+// hash of the bytes. A second signature covers the first signature and the trusted comment.
 import {
   createHash,
   createPublicKey,

@@ -1,4 +1,4 @@
-// docs/openapi.yaml is valid, complete and true. Other specs check every response against it.
+// docs/openapi.yaml is valid and complete. Other specs check every response against it.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
@@ -25,7 +25,7 @@ it('every example matches its schema', () => {
   let count = 0;
   for (const { path, method, operation } of OPERATIONS) {
     for (const [status, response] of Object.entries(operation.responses)) {
-      // A WebSocket upgrade has no content.
+      // A response to a WebSocket upgrade has no content.
       if (status === '101') continue;
       const { example, examples } = (resolve(response) as typeof response).content![
         'application/json'

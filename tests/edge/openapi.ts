@@ -1,4 +1,4 @@
-// docs/openapi.yaml as a contract: tests check every response of the admin API against it.
+// Checks responses against docs/openapi.yaml. Tests check every response of the admin API.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
@@ -53,19 +53,25 @@ export function schemaAt(...parts: string[]): ValidateFunction {
   return validator;
 }
 
-/** Returns the document's path for a requested path. */
+/**
+ * Returns the path template in the document that a requested path matches, such as
+ * `/bundles/{digest}`.
+ */
 const pathTemplate = (pathname: string) => {
   const matches = (template: string) =>
     new RegExp(`^${template.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname);
   return DOCUMENT.paths[pathname] ? pathname : Object.keys(DOCUMENT.paths).find(matches);
 };
 
-/** Calls that were checked in this file, as `<METHOD> <path> <status>`. */
+/**
+ * Calls that `assertConforms` has checked in the current spec file, as `<METHOD> <path template>
+ * <status>`.
+ */
 export const coveredCalls = new Set<string>();
 
 /**
- * Fails unless the document describes this response. A path or method that the document lacks must
- * be answered with 404, or with 401, 403, 405 or 429.
+ * Fails unless the document describes this response. If the document does not have the path or
+ * method, the status must be 404, 401, 403, 405 or 429.
  */
 export function assertConforms(method: string, target: string, status: number, body: unknown) {
   const template = pathTemplate(target.split('?')[0]!);

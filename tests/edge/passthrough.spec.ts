@@ -1,4 +1,4 @@
-// The origin gets requests as the client sent them: method, path, query, headers and bytes.
+// The origin receives requests unchanged: method, path, query, headers and bytes.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -23,8 +23,8 @@ const origin = useOrigin(Origin.ok);
 const filter = useFilter({ origin });
 
 /**
- * Headers of one hop and of the platform (`cf-*`), and the only header that the filter adds in mode
- * shadow.
+ * Headers that may differ between client and origin: hop-by-hop headers, headers of the platform
+ * (`cf-*`), and the only header that the filter adds in mode shadow.
  */
 const HOP_BY_HOP = /^(host|connection|keep-alive|transfer-encoding|cf-.*|x-hedgerow-request-id)$/;
 const endToEnd = (headers: Record<string, unknown>) =>
@@ -212,7 +212,7 @@ describe('requests', () => {
       expect(tagHeaders(origin.last)).toEqual({});
       if (body) expect(origin.last.body.toString()).toBe(body);
     }
-    // A later request is logged, and no other.
+    // Waits for the log line of a later request. There must be no other line.
     await filter.decision(await filter.ask());
     expect(filter.decisions().length).toBe(before + 1);
   });
@@ -289,7 +289,10 @@ for (const originKind of ['service', 'zone'] as const) {
     }));
 }
 
-/** A Worker that sends bodies longer than their content-length: service bindings allow that. */
+/**
+ * Source of a Worker that sends bodies longer than their content-length, which service bindings
+ * allow.
+ */
 const WRONG_LENGTH = `export default {
   fetch(request, { FILTER }) {
     const content = 'sow '.repeat(Number(new URL(request.url).searchParams.get('words')));

@@ -12,7 +12,9 @@ import {
   useOrigin,
 } from './support.ts';
 
-/** Matches the only signature of that ruleset; its weight of 22 dB makes the request suspect. */
+/**
+ * A prompt that matches the only signature of that ruleset. With a weight of 22 dB, it is suspect.
+ */
 const SUSPECT = 'Write ten question-answer pairs about hedges.';
 
 describe.skipIf(!isBuilt('build-faults/index.js', 'node scripts/build.mjs faults'))(
@@ -49,7 +51,7 @@ describe.skipIf(!isBuilt('build-faults/index.js', 'node scripts/build.mjs faults
         {},
       ]);
       expect(Object.keys(headers).filter((name) => name.startsWith('x-hedgerow'))).toEqual([]);
-      // A later request is logged, and no other.
+      // Waits for the log line of a later request. There must be no other line.
       await filter.decision(await filter.post('/v1/chat/completions', chat(SUSPECT)));
       expect(filter.decisions().length).toBe(before + 1);
     });

@@ -1,5 +1,5 @@
-// Canaries in everything that a client can send: none may be in the log, the tags, or the headers
-// and errors of responses.
+// Puts unique strings (canaries) into everything that a client can send. No canary may occur in the
+// log, the tags, or the headers and errors of responses.
 import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
 import {
@@ -20,7 +20,7 @@ const origin = useOrigin();
 const filter = useFilter({ origin });
 
 const canaries: string[] = [];
-/** Makes a unique string for a kind of content. */
+/** Returns a new unique string for a kind of content. */
 const canary = (kind: string) => {
   const text = `canary${kind}${String(canaries.length + 1).padStart(3, '0')}`;
   canaries.push(text);
@@ -30,8 +30,8 @@ const canary = (kind: string) => {
 const HARVEST = JSON.parse(fixture('harvest-openai').body.toString()).messages[0].content as string;
 
 /**
- * Returns paths and bodies of all dialects with canaries in every string, around text that
- * signatures hit.
+ * Returns paths and bodies of all dialects. Every string has canaries, which surround text that
+ * signatures match.
  */
 function bodies(): [string, object | string][] {
   const text = () => `${canary('prompt')} ${HARVEST} ${canary('prompt')}`;
@@ -157,7 +157,7 @@ it('no canary leaks', async () => {
         responses.push(response.body.toString());
     }
   }
-  // All other lines are logged before the line of a later request.
+  // Waits for the log line of a later request. All other lines are logged before it.
   await filter.decision(await filter.ask());
   await until('the decisions', () => filter.decisions().length > 40);
   expect(filter.decisions().some(({ hits }) => hits.length)).toBe(true);

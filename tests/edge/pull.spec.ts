@@ -1,5 +1,5 @@
-// Releases that cron pulls from the operator's server. This needs no token, and no failure of the
-// server affects a client.
+// Releases that a cron trigger pulls from the operator's server. Pulling needs no token, and
+// failures of the server do not affect clients.
 import type http from 'node:http';
 import { beforeAll, beforeEach, expect, it } from 'vitest';
 import { type FaultHandler, useConfigServer } from './config-server.ts';
@@ -24,14 +24,14 @@ const canary = makeBundle({ lantern_red: 24 });
 
 const origin = useOrigin(Origin.ok);
 const config = useConfigServer(keys);
-/** Only the second isolate has tokens. The first shows that pulling needs none. */
+/** Only the second isolate has tokens. The first isolate pulls without tokens. */
 const fleet = useFleet({
   origin,
   edges: [{}, { vars: { READ_TOKEN, ADMIN_TOKEN } }],
   vars: () => ({ PUBLIC_KEYS: keys.publicKey, CONFIG_URL: config.url }),
 });
 const admin = new Admin(fleet.edges[1]!, READ_TOKEN);
-// The registry waits long for a server that never completes a response.
+// Shortens the registry's timeout, because some faults never complete a response.
 beforeAll(() => fleet.setFaults({ timerSpeed: 10 }));
 const traffic = useTraffic(fleet.edges, 50);
 beforeEach(() => {
@@ -85,7 +85,7 @@ it('cron pulls a release and its bundles, and every isolate adopts it', async ()
   expect(JSON.stringify(status)).not.toContain(config.url);
   const { entries } = await admin.getOk('/audit');
   expect(entries).toContainEqual(
-    expect.objectContaining({ who: 'pull', result: 'ok', subject: expect.stringContaining('3') }),
+    expect.objectContaining({ actor: 'pull', result: 'ok', subject: expect.stringContaining('3') }),
   );
 });
 
@@ -137,9 +137,9 @@ const reply =
     res.writeHead(status, headers).end(body);
 const JSON_TYPE = { 'content-type': 'application/json' };
 
-/** The registry's limit for a pull. A fault is noticed before. */
+/** Milliseconds after which the registry gives up a pull. Faults must be detected earlier. */
 const PULL_TIMEOUT_MS = 40_000;
-/** Faults of the server by the file that they affect. */
+/** Faults of the server: name, affected file, and handler. */
 const FAULTS: [name: string, path: string, handler: FaultHandler][] = [
   ['500', 'release.json', reply(500, JSON_TYPE, '{"error":"no"}')],
   ['503 for the signature', 'release.json.minisig', reply(503, {}, 'later')],
@@ -198,7 +198,7 @@ it.each(FAULTS)('%s is reported, and changes nothing', async (_, path, handler) 
   expect(performance.now() - began).toBeLessThan(PULL_TIMEOUT_MS);
   expect(await pull()).toMatchObject({ problem: expect.stringMatching(/\w{3}/) });
   expect((await admin.getOk('/releases/current')).serial).toBe(4);
-  // Redirects are not followed: they could lead to a server without https.
+  // The registry must not follow redirects, because they could lead to a server without https.
   for (const request of config.takeRequests())
     expect([request.path, request.path !== '/elsewhere.json' && request.bytes < 64 << 20]).toEqual([
       request.path,
@@ -238,7 +238,7 @@ it('releases that are untrusted, expired or older are rejected', async () => {
   expect((await pull()).problem).toMatch(/\b(2|older|serial)\b/);
   expect((await admin.getOk('/releases/current')).serial).toBe(4);
   const { entries } = await admin.getOk('/audit');
-  expect(entries[0]).toMatchObject({ who: 'pull', result: expect.not.stringMatching(/^ok$/) });
+  expect(entries[0]).toMatchObject({ actor: 'pull', result: expect.not.stringMatching(/^ok$/) });
 });
 
 it('a server with an older release than the registry is reported', async () => {

@@ -1,11 +1,11 @@
-// Bundles and releases in the form that the CLI writes, and a client of the admin API that checks
-// every response against docs/openapi.yaml.
+// Bundles and releases in the format of the CLI, and a client of the admin API that checks every
+// response against docs/openapi.yaml.
 import { expect } from 'vitest';
 import { type KeyPair, minisign } from './minisign.ts';
 import { assertConforms } from './openapi.ts';
 import { type Kv, sha256 } from './support.ts';
 
-export const ADMIN_TOKEN = 'publish-token-of-the-tests';
+export const ADMIN_TOKEN = 'admin-token-of-the-tests';
 export const READ_TOKEN = 'read-token-of-the-tests!';
 
 /**
@@ -33,7 +33,10 @@ export const EMBEDDED = 'embedded';
 /** Returns the phrase that a test signature matches. No shipped rule matches it. */
 export const phrase = (name: string) => `${name.replaceAll('_', ' ')} below the quiet hedgerow`;
 
-/** Makes a signature that matches its phrase in user text. Its family is its name's first word. */
+/**
+ * Makes a signature that matches `phrase(name)` in user text. Its family is the first word of its
+ * name.
+ */
 export const signature = (
   name: string,
   weight: number,
@@ -57,7 +60,7 @@ export interface Bundle {
 
 export interface BundleMembers {
   policy?: object;
-  /** Signatures to use instead of signatures that are made from the weights. */
+  /** Signatures that replace the signatures made from `weights`. */
   signatures?: object[];
   correlations?: object[];
   lists?: object[];
@@ -69,7 +72,7 @@ let bundleCount = 0;
 
 /**
  * Makes a bundle of signatures, given their weights by name. A weight of 22 dB alone makes a
- * request suspect. No two bundles are equal, since each has another serial.
+ * request suspect. No two bundles are equal, because each contains a different number.
  */
 export function makeBundle(weights: Record<string, number>, members: BundleMembers = {}): Bundle {
   const {
@@ -198,7 +201,7 @@ export class Admin {
 
   get = (path: string) => this.call('GET', path);
 
-  /** Sends a GET that must succeed, and returns the body. */
+  /** Sends a GET request that must succeed, and returns the body. */
   async getOk(path: string) {
     const { status, body } = await this.get(path);
     expect([path, status, body.error]).toEqual([path, 200, undefined]);
@@ -225,7 +228,10 @@ export class Admin {
       signature: signRelease(keys, manifest).signature,
     });
 
-  /** Uploads bundles and publishes a release. Fails unless the release reaches KV at once. */
+  /**
+   * Uploads bundles and publishes a release. Fails unless the registry writes the release to KV at
+   * once.
+   */
   async release(
     keys: KeyPair,
     serial: number,

@@ -27,12 +27,14 @@ const VARS = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN };
 /** To measure the default: `REFRESH_SECONDS=10 vitest run tests/edge/release.spec.ts`. */
 const REFRESH_SECONDS = Number(process.env.REFRESH_SECONDS ?? 1);
 /**
- * Seconds beyond REFRESH_SECONDS: for a request that polls, and a request that shows the release.
+ * Extra seconds after REFRESH_SECONDS, for one request that polls KV and one request that the new
+ * release decides.
  */
 const MARGIN_SECONDS = 2;
 
 /**
- * Isolates without correlators: correlators poll KV, too, and the tests count the isolates' reads.
+ * Returns options of isolates without correlators. Correlators also poll KV, and the tests count
+ * only the reads of isolates.
  */
 const edges = (count: number) =>
   Array.from({ length: count }, () => ({ without: ['CORRELATOR' as const] }));
@@ -54,7 +56,7 @@ beforeAll(async () => {
 const first = makeBundle({ lantern_red: 22 });
 const second = makeBundle({ lantern_red: 22, ferry_slow: 9 });
 
-/** Publishes a release, and checks how long isolates decide by other rules. */
+/** Publishes a release, and checks how long isolates still decide by other rules. */
 async function expectAdoption(publish: () => Promise<unknown>, serial: number, digest: string) {
   await publish();
   const began = performance.now();
@@ -63,26 +65,27 @@ async function expectAdoption(publish: () => Promise<unknown>, serial: number, d
     expect(await edge.version()).toMatchObject({ release: serial, ruleset: digest });
     expect((await edge.ask()).ruleset, `edge ${number}`).toBe(digest);
   }
-  // The delay as clients see it: until the last decision by other rules.
+  // The delay that clients observe: the time until the last decision by other rules.
   const others = traffic.responses.filter(({ ruleset, at }) => ruleset !== digest && at > began);
   const seconds = Math.max(0, ...others.map(({ at }) => at - began)) / 1000;
   console.log(
     `release ${serial}: ${fleet.edges.length} isolates adopt it after ${seconds.toFixed(2)} s ` +
       `(REFRESH_SECONDS=${REFRESH_SECONDS})`,
   );
-  // On a busy machine, an isolate cannot adopt a release while it gets no processor time.
+  // Longest gap between responses of each isolate. On a busy machine, an isolate can be without
+  // processor time, and cannot adopt a release then.
   const stalls = fleet.edges.map((_, number) => {
     const times = traffic.responses.filter(({ edge }) => edge === number).map(({ at }) => at);
     return Math.max(0, ...times.slice(1).map((at, i) => at - times[i]!)) / 1000;
   });
   expect(seconds).toBeLessThan(REFRESH_SECONDS + MARGIN_SECONDS + Math.max(...stalls));
-  // The first of these responses may belong to a request from before the adoption.
+  // Skips one response of each isolate, because its request may have begun before the adoption.
   await traffic.untilResponses(1);
   expect(traffic.rulesets(await traffic.untilResponses(5))).toEqual([digest]);
 }
 
 it('the test’s implementation verifies a signature of minisign', () => {
-  // From the tests of rust-minisign-verify.
+  // Key and signature from the tests of rust-minisign-verify.
   const key = 'RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3';
   const signature = `untrusted comment: signature from minisign secret key
 RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
@@ -149,7 +152,7 @@ it('no request failed meanwhile, and no other ruleset decided', async () => {
   expect(traffic.responses.length).toBeGreaterThan(100);
   const known = [embedded, first.digest, second.digest];
   expect(traffic.responses.filter(({ ruleset }) => !known.includes(ruleset!))).toEqual([]);
-  // No isolate alternates between two rulesets.
+  // Each isolate changes its ruleset only once: it never returns to the previous ruleset.
   for (const number of fleet.edges.keys()) {
     const changes = traffic.responses
       .filter(({ edge }) => edge === number)
@@ -168,8 +171,8 @@ it('new isolates adopt the release', async () => {
   await fleet.untilRelease(4);
 });
 
-// Regression: to compile a hundred regexes takes longer than the first request waits. The embedded
-// rules then decided all requests of short-lived isolates.
+// Regression: compiling a hundred regexes takes longer than the first request of an isolate waits.
+// As a result, the embedded rules decided all requests of short-lived isolates.
 it('the release decides the first request of an isolate', async () => {
   const many = makeBundle(
     {},
@@ -215,17 +218,17 @@ it('a release with an invalid regex is withdrawn soon after the first request', 
     await eventually('the embedded rules', async () => {
       const { status, ruleset } = await fleet.edge.ask('a hedge');
       expect([status, ruleset]).toEqual([200, embedded]);
-      expect(((await (await fleet.edge.health()).json()) as { refused: string }).refused).toMatch(
-        /'hedge\(' does not compile/,
-      );
+      const health = (await (await fleet.edge.health()).json()) as { rejection: string };
+      expect(health.rejection).toMatch(/'hedge\(' does not compile/);
     });
-    // The second attempt follows after a second: it must not adopt the release or log anything.
+    // The isolate tries again after one second, and must neither adopt the release nor log
+    // anything.
     await throughout(1_500, async () =>
       expect((await fleet.edge.ask('a hedge')).ruleset).toBe(embedded),
     );
     expect(fleet.logLines('hedgerow.rules').map(({ event }) => event)).toEqual([
       'adopted',
-      'refused',
+      'rejected',
     ]);
     await putRelease(await fleet.kv(), keys, makeManifest(4, first), first);
     await fleet.untilRelease(4);
@@ -249,7 +252,7 @@ it('isolates poll KV every REFRESH_SECONDS, and allow KV to answer from its cach
     const { reads, cacheTtl } = await fleet.stats();
     expect(reads.release).toBeGreaterThanOrEqual(3);
     expect(reads.release).toBeLessThanOrEqual(6);
-    // A rejected release is tried again 2, 4 and 8 s after the attempt before.
+    // The isolate tries a rejected release again 2, 4 and 8 s after the previous attempt.
     expect(reads[`bundle/${missing.digest}`]).toBeGreaterThanOrEqual(2);
     expect(reads[`bundle/${missing.digest}`]).toBeLessThanOrEqual(3);
     expect(cacheTtl.release).toBe(30);
@@ -265,7 +268,7 @@ it('the first request of an isolate does not wait for a KV that hangs', async ()
     await fleet.setFaults({ read: 'hang' });
     for (const edge of fleet.edges) {
       const { status, ruleset, ms } = await edge.ask();
-      // The first request waits 50 ms for KV, which hangs until the fault ends below.
+      // The first request waits only 50 ms for KV, although KV hangs until the fault ends below.
       console.log(`first request of an isolate whose KV hangs: ${ms.toFixed(0)} ms`);
       expect([status, ruleset]).toEqual([200, embedded]);
     }

@@ -1,4 +1,5 @@
-// Many changes of rules do not grow Wasm memory, which can never shrink.
+// Many rule changes do not make Wasm memory grow. Wasm memory can never shrink, so a leak would be
+// permanent.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
@@ -74,13 +75,13 @@ it(
       (await (await edge.health()).json()) as {
         memory_bytes: number;
         release: number;
-        refused: string | null;
+        rejection: string | null;
       };
     let warm = 0;
     const began = performance.now();
     for (let serial = 1; serial <= RELOADS; serial++) {
       const [active, other] = [bundles[serial % 3]!, bundles[(serial + 1) % 3]!];
-      // Some releases have a canary or a shadow, which are rulesets, too.
+      // Some releases have a canary or a shadow, which is a second ruleset in memory.
       const members =
         serial % 10 === 0
           ? { canary: { digest: other.digest, percent: 50 } }
@@ -97,19 +98,20 @@ it(
           break;
         }
         if (attempt > 200)
-          throw new Error(`release ${serial} does not arrive: ${(await health()).refused}`);
+          throw new Error(`release ${serial} does not arrive: ${(await health()).rejection}`);
       }
       origin.requests.length = fleet.logs.length = 0;
       if (serial === WARM_UP) warm = (await health()).memory_bytes;
     }
-    const { memory_bytes, refused } = await health();
+    const { memory_bytes, rejection } = await health();
     console.log(
       `Wasm memory: ${mebibytes(warm)} after ${WARM_UP} releases, ` +
         `${mebibytes(memory_bytes)} after ${RELOADS} ` +
         `(${((performance.now() - began) / 1000).toFixed(1)} s)`,
     );
-    expect(refused).toBeNull();
-    // A ruleset has hundreds of kilobytes: this detects a leak of one ruleset in a hundred.
+    expect(rejection).toBeNull();
+    // A ruleset takes hundreds of kilobytes, so this limit detects a leak of one ruleset in a
+    // hundred.
     expect(memory_bytes - warm).toBeLessThan(1 << 20);
   },
 );

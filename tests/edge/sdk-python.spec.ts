@@ -1,6 +1,6 @@
-// The Python SDKs of OpenAI, Anthropic and Google through the filter: a refusal is raised at once,
-// as its typed error, and answers are streamed. Their packages are installed into .tools/ on the
-// first run, within half a minute.
+// The Python SDKs of OpenAI, Anthropic and Google, with requests through the filter. The SDKs raise
+// a refusal at once, as a typed error, and they stream answers. The first run installs the packages
+// into .tools/, which takes up to half a minute.
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -13,7 +13,7 @@ const ENVIRONMENT = path.join(ROOT, `.tools/python-${PACKAGES.join('-').replaceA
 const PYTHON = path.join(ENVIRONMENT, 'bin/python');
 const INSTALLED = path.join(ENVIRONMENT, 'installed');
 
-/** Installs the packages, unless they are. Returns whether the tests can run. */
+/** Installs the packages, unless they are already installed. Returns whether the tests can run. */
 function isInstalled(): boolean {
   if (existsSync(INSTALLED)) return true;
   const options = { stdio: 'pipe', timeout: 180_000 } as const;
@@ -28,7 +28,9 @@ function isInstalled(): boolean {
   }
 }
 
-/** Calls an API with the default number of retries, and prints the error as JSON. */
+/**
+ * Python script that calls an API with the default number of retries, and prints the error as JSON.
+ */
 const SCRIPT = `
 import json, sys, time, openai, anthropic
 url, name, action = sys.argv[1:]
@@ -49,8 +51,9 @@ except Exception as error:
 `;
 
 /**
- * Calls Google's SDK, which repeats no request by default, with three attempts for 429. Prints
- * the error, or the number of chunks and the text of a streamed answer, as JSON.
+ * Python script that calls Google's SDK with up to three attempts after 429, because the SDK does
+ * not repeat requests by default. Prints the error, or the number of chunks and the text of a
+ * streamed answer, as JSON.
  */
 const GOOGLE_SCRIPT = `
 import json, sys
@@ -83,7 +86,7 @@ describe.skipIf(!isInstalled())('the Python SDK', () => {
       const args = ['-c', SCRIPT, filter.url, name, action];
       const { stdout } = await promisify(execFile)(PYTHON, args, { timeout: 25_000 });
       expect(JSON.parse(stdout)).toEqual(expected);
-      // A repeated request would be another decision.
+      // Each repeated request would add a decision.
       expect(filter.decisions().length).toBe(before + 1);
     }
     expect(origin.requests).toEqual([]);
@@ -95,7 +98,7 @@ describe.skipIf(!isInstalled())('the Python SDK', () => {
   };
 
   it.each([
-    // It has no header against retries: 429 is repeated as often as the caller asked for.
+    // Google's SDK ignores `x-should-retry`: it repeats a request after 429 as often as configured.
     ['throttle', 429, 'RESOURCE_EXHAUSTED', 3],
     ['block', 403, 'PERMISSION_DENIED', 1],
   ] as const)('of Google raises the error of %s', async (action, code, status, decisions) => {

@@ -1,5 +1,5 @@
-// The real SDKs through the filter: responses do not change, and rejections become the SDKs' typed
-// errors.
+// The real JavaScript SDKs, with requests through the filter. Responses do not change, and the SDKs
+// convert refusals to their typed errors.
 import Anthropic from '@anthropic-ai/sdk';
 import { ApiError, GoogleGenAI } from '@google/genai';
 import OpenAI from 'openai';
@@ -260,8 +260,8 @@ describe('google', () => {
   });
 });
 
-// With their default retries: a refused request is neither repeated nor held back, so that the
-// caller sees the error at once. A request counts as repeated if a second decision follows.
+// With the default number of retries, the SDKs must not repeat a refused request or wait before
+// they raise the error. If an SDK repeats a request, a second decision is logged.
 describe('with the default number of retries', () => {
   const options = (action: 'throttle' | 'block', agent: string) => ({
     apiKey: 'sk-test-sdk',
@@ -296,7 +296,7 @@ describe('with the default number of retries', () => {
         request_id?: string;
         requestID?: string;
       };
-      // The first retry of an SDK would come after 375 ms at the earliest.
+      // An SDK waits at least 375 ms before its first retry.
       const seconds = (performance.now() - began) / 1000;
       const { headers } = error;
       const header = (name: string) =>
@@ -307,7 +307,7 @@ describe('with the default number of retries', () => {
         action === 'throttle' ? '30' : null,
       ]);
       expect(error.requestID ?? error.request_id).toBe(header('x-hedgerow-request-id'));
-      // The SDK did not try again after these 30 s.
+      // The SDK has not waited for the 30 s of `retry-after`.
       expect(seconds).toBeLessThan(30);
       const id = header('x-hedgerow-request-id');
       await filter.decision({ headers: { 'x-hedgerow-request-id': id } });

@@ -1,5 +1,5 @@
-// Slow uploads take the memory of an isolate. Whatever their number and size, a client that uploads
-// fast is read whole, and no slow upload reaches the origin unscored under a policy that enforces.
+// Slow uploads occupy the memory of an isolate. Independently of their number and size, the filter
+// reads fast uploads completely. In Enforce mode, no slow upload reaches the origin unscored.
 import { once } from 'node:events';
 import http from 'node:http';
 import type { Socket } from 'node:net';
@@ -22,7 +22,7 @@ const CHAT = '/v1/chat/completions';
 const MEBIBYTE = 1 << 20;
 /** A prompt that the shipped rules find hostile. */
 const HARVEST: string = JSON.parse(fixture('harvest-openai').body.toString()).messages[0].content;
-const KINDLY = 'When do blackbirds leave the nest?';
+const BENIGN_PROMPT = 'When do blackbirds leave the nest?';
 
 const origin = useOrigin(Origin.ok);
 const filter = useFilter({ origin });
@@ -36,7 +36,7 @@ const body = (bytes: number, last: string) =>
     ],
   });
 
-/** A chunked upload, whose pace the test decides. */
+/** A chunked upload at a pace that the test controls. */
 class Upload {
   readonly socket: Socket = connect(filter.port);
   readonly bytes: Buffer;
@@ -47,7 +47,8 @@ class Upload {
   constructor(text: string, mode = 'enforce') {
     this.bytes = Buffer.from(text);
     this.socket.on('data', (data) => (this.#answer += data.toString('latin1')));
-    // The connection is closed with a refusal, perhaps while a piece is written.
+    // Ignores errors, because the filter can refuse the upload and close the connection during a
+    // write.
     this.socket.on('error', () => {});
     this.socket.write(
       [
@@ -58,7 +59,7 @@ class Upload {
     );
   }
 
-  /** Sends so many bytes more, unless there is an answer. */
+  /** Sends the next `count` bytes, unless the filter has already responded. */
   send(count: number) {
     const piece = this.bytes.subarray(this.#sent, this.#sent + count);
     if (!piece.length || this.#answer || this.socket.destroyed) return;
@@ -83,7 +84,7 @@ class Upload {
 const uploads: Upload[] = [];
 afterEach(() => uploads.splice(0).forEach(({ socket }) => socket.destroy()));
 
-/** Begins uploads that have sent `sent` bytes, and send `pace` bytes in each 100 ms from now on. */
+/** Begins uploads: sends `sent` bytes of each at once, and then `pace` bytes every 100 ms. */
 function begin(texts: string[], sent: number, pace: number) {
   const begun = texts.map((text) => new Upload(text));
   uploads.push(...begun);
@@ -96,9 +97,11 @@ function begin(texts: string[], sent: number, pace: number) {
  * Sends a benign request of about `bytes` bytes in one piece. Returns its status, its decision and
  * its duration in milliseconds.
  */
-async function innocent(bytes: number) {
+async function sendBenign(bytes: number) {
   const began = performance.now();
-  const response = await filter.post(CHAT, body(bytes, KINDLY), { 'x-hedgerow-mode': 'enforce' });
+  const response = await filter.post(CHAT, body(bytes, BENIGN_PROMPT), {
+    'x-hedgerow-mode': 'enforce',
+  });
   const ms = performance.now() - began;
   return { status: response.status, decision: await filter.decision(response), ms };
 }
@@ -110,8 +113,8 @@ const arrived = (text: string) => {
 const memory = async () =>
   ((await (await filter.health()).json()) as { memory_bytes: number }).memory_bytes;
 
-// A photo from a phone: 5 MB at 64 kB/s, which takes 80 seconds. It has a filter of its own, and is
-// sent while the other tests run.
+// Bytes per 100 ms of a photo from a phone: 5 MB at 64 kB/s, which takes 80 seconds. The photo is
+// sent through a separate filter while the other tests run.
 const PACE = 6_400;
 const photo = JSON.stringify({
   model: 'demo-large',
@@ -166,14 +169,15 @@ afterAll(() => Promise.all(dispose.map((end) => end())));
 
 describe('in Enforce, a request of 2 MB is scored whole', () => {
   it('while ten large uploads are slow, and none of these ends unscored', async () => {
-    // Just above the pace below which an upload is not waited for.
+    // The pace is slightly above the minimum pace, below which the filter does not wait for an
+    // upload.
     const texts = Array.from({ length: 10 }, (_, at) =>
-      body(4 * MEBIBYTE + MEBIBYTE / 2, at % 2 ? HARVEST : `${KINDLY} ${at}`),
+      body(4 * MEBIBYTE + MEBIBYTE / 2, at % 2 ? HARVEST : `${BENIGN_PROMPT} ${at}`),
     );
     const { begun, stop } = begin(texts, 4 * MEBIBYTE, 100);
     await sleep(2_000);
     for (let at = 0; at < 5; at++) {
-      const { status, decision, ms } = await innocent(2_000_000);
+      const { status, decision, ms } = await sendBenign(2_000_000);
       expect([status, decision.unscored, decision.scored_share]).toEqual([200, [], 1]);
       expect(ms).toBeLessThan(10_000);
     }
@@ -189,11 +193,11 @@ describe('in Enforce, a request of 2 MB is scored whole', () => {
     const { begun, stop } = begin(texts, 250_000, 60);
     await sleep(1_500);
     for (const bytes of [2_000_000, 100_000, 20_000, 1_000_000]) {
-      const { status, decision } = await innocent(bytes);
+      const { status, decision } = await sendBenign(bytes);
       expect([bytes, status, decision.unscored]).toEqual([bytes, 200, []]);
     }
     stop();
-    // 403 for those that were scored, 503 for those that there was no room for.
+    // 403 for uploads that were scored, and 503 for uploads for which the filter had no memory.
     const statuses = await Promise.all(begun.map((upload) => upload.finish()));
     expect(statuses.filter((status) => ![403, 503].includes(status))).toEqual([]);
     expect(statuses).toContain(403);
@@ -205,7 +209,7 @@ describe('in Enforce, a request of 2 MB is scored whole', () => {
     const texts = Array.from({ length: 30 }, () => body(6 * MEBIBYTE, HARVEST));
     const { begun, stop } = begin(texts, 5 * MEBIBYTE + 1000, 1);
     await until('all uploads at the origin', () => origin.requests.length >= 20);
-    const { status, decision } = await innocent(2_000_000);
+    const { status, decision } = await sendBenign(2_000_000);
     expect([status, decision.unscored]).toEqual([200, []]);
     stop();
     const statuses = await Promise.all(begun.map((upload) => upload.finish()));
@@ -228,10 +232,11 @@ describe('one client', () => {
   });
 
   it('that pauses at each percent is scored whole', async () => {
-    const texts = [body(200_000, KINDLY), body(200_000, HARVEST)];
+    const texts = [body(200_000, BENIGN_PROMPT), body(200_000, HARVEST)];
     const begun = texts.map((text) => new Upload(text));
     uploads.push(...begun);
-    // By the clock: on a busy machine each pause is longer than asked for.
+    // Computes the progress from the clock, because pauses are longer than requested on a busy
+    // machine.
     const start = performance.now();
     for (let sent = 0; sent < 100; await sleep(150)) {
       const percent = Math.min(100, Math.ceil((performance.now() - start) / 150));
@@ -251,7 +256,7 @@ describe('one client', () => {
 
   it('that sends 200 MB is scored at both ends', async () => {
     for (const [last, status] of [
-      [KINDLY, 200],
+      [BENIGN_PROMPT, 200],
       [HARVEST, 403],
     ] as const) {
       const block = Buffer.alloc(MEBIBYTE, 'hedge row ');
@@ -283,9 +288,12 @@ describe('one client', () => {
       socket.write(`POST ${CHAT} HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n{"messages"`);
     try {
       await sleep(1_000);
-      const { status, decision } = await innocent(2_000_000);
+      const { status, decision } = await sendBenign(2_000_000);
       expect([status, decision.unscored]).toEqual([200, []]);
-      const small = await send(filter.url, { path: CHAT, body: JSON.stringify(chat(KINDLY)) });
+      const small = await send(filter.url, {
+        path: CHAT,
+        body: JSON.stringify(chat(BENIGN_PROMPT)),
+      });
       expect(small.status).toBe(200);
     } finally {
       for (const socket of sockets) socket.destroy();

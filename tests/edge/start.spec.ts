@@ -18,8 +18,8 @@ const listens = (port: number) =>
   });
 
 /**
- * Returns an input that is newer than the build, if any: `npm start` would then build for minutes.
- * `npm test` builds before it runs this spec.
+ * Returns a build input that is newer than the build, if any. The spec is skipped then, because
+ * `npm start` would build for minutes. `npm test` builds before it runs this spec.
  */
 function newerInput(): string | undefined {
   const newest = (file: string): number => {
@@ -56,11 +56,11 @@ const reason = newer
 if (reason) console.log(`skipped: ${reason}`);
 
 it.skipIf(reason)('Ctrl-C ends npm start and all its processes', async () => {
-  // Without the variables that vitest sets for its own processes.
+  // Removes the variables that vitest sets for its own processes.
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(VITEST|NODE_ENV|TEST$)/.test(name)),
   );
-  // The profile that `npm test` has built.
+  // Uses the profile that `npm test` has built.
   env.HEDGEROW_PROFILE = 'release';
   const child = spawn(process.execPath, [path.join(ROOT, 'scripts/start.mjs')], {
     cwd: ROOT,
@@ -91,14 +91,14 @@ it.skipIf(reason)('Ctrl-C ends npm start and all its processes', async () => {
     await until('the decision in the log', () =>
       output.includes(`"request_id":"${res.headers.get('x-hedgerow-request-id')}"`),
     );
-    // A terminal signals the whole process group.
+    // Signals the whole process group, as a terminal does for Ctrl-C.
     process.kill(-child.pid!, 'SIGINT');
     expect(await exit).toBe(130);
     await eventually('closed ports', async () =>
       expect([await listens(PORT), await listens(demo)]).toEqual([false, false]),
     );
   } finally {
-    // On SIGTERM it ends its own children.
+    // After SIGTERM, `npm start` ends its own children.
     child.kill('SIGTERM');
     await exit;
   }

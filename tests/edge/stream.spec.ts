@@ -1,4 +1,4 @@
-// Requests and responses are streamed, and an abort on one side reaches the other.
+// Requests and responses are streamed, and an abort on one side aborts the other side.
 import http from 'node:http';
 import { beforeAll, expect, it } from 'vitest';
 import { chat, connect, Origin, sha256, sleep, until, useFilter, useOrigin } from './support.ts';
@@ -35,7 +35,7 @@ it('server-sent events arrive one by one, with the delays of the origin', async 
   expect(text).toBe(Array.from({ length: CHUNKS }, (_, i) => `data: ${i}\n\n`).join(''));
   expect(received.length).toBeGreaterThanOrEqual(CHUNKS - 1);
   const span = (times: number[]) => times.at(-1)! - times[0]!;
-  // The first chunk arrives early in the response, and the response takes as long as at the origin.
+  // The first chunk arrives long before the end, and the response takes as long as at the origin.
   expect((received[0]! - sent[0]!) / span(sent)).toBeLessThan(0.3);
   expect(span(received) / span(sent)).toBeGreaterThan(0.7);
   expect(Math.max(...gaps(received)) / Math.max(...gaps(sent))).toBeLessThan(4);
@@ -98,7 +98,8 @@ it('a client that resets its connection aborts the request at the origin', async
     await until('all requests', () => pending.length === sockets.length);
     for (const socket of sockets) socket.resetAndDestroy();
     await until(`the abort of all requests to ${target}`, () => aborted === sockets.length, 4000);
-    // No error is logged: by the decision of a later request it would be.
+    // Expects that no error is logged. Waits for the log line of a later request, because an error
+    // would be logged before that line.
     origin.handler = Origin.ok;
     await filter.decision(await filter.ask());
     expect(
@@ -146,7 +147,7 @@ it('an upload beyond the limit is forwarded while it is still being sent', async
     void (async () => {
       const half = head.length + 9 * block.length;
       req.write(body.subarray(0, half));
-      // The second half is sent after the origin has more than the limit.
+      // Sends the second half only after the origin has received more bytes than the limit.
       await until(
         'more bytes than the limit at the origin',
         () => (origin.requests[0]?.bytes ?? 0) > LIMIT,
@@ -164,7 +165,7 @@ it('an upload beyond the limit is forwarded while it is still being sent', async
   });
   const decision = await filter.decision({ headers: res.headers });
   expect(decision.body_bytes).toBe(body.length);
-  // The beginning up to the limit, and a mebibyte at the end.
+  // Scored are the beginning up to the limit, and a mebibyte at the end.
   expect((body.length - decision.unscanned_bytes) / (LIMIT + (1 << 20))).toBeCloseTo(1, 1);
   expect(decision.unscored).toEqual(['window']);
   res.resume();

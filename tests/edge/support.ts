@@ -1,8 +1,10 @@
-// The built Worker in workerd, a recording origin on the loopback interface, and the Worker's log.
+// Test support: runs the built Worker in workerd, runs an origin that records requests, and
+// collects the Worker's log.
 //
-// In development mode a test can choose the outcome: `x-hedgerow-mode: enforce` overrides the
-// policy's mode, and `x-hedgerow-action: allow|tag|degrade|throttle|block` then overrides the
-// action. The tests therefore do not depend on the weights of the shipped signatures.
+// If ENVIRONMENT is `development`, a test can choose the outcome of a request: the header
+// `x-hedgerow-mode: enforce` overrides the policy's mode. With that header, the header
+// `x-hedgerow-action: allow|tag|degrade|throttle|block` overrides the action. So tests do not
+// depend on the weights of the shipped signatures.
 import { createHash, createHmac, randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import http from 'node:http';
@@ -21,7 +23,7 @@ export const SECRETS = {
   ACCOUNT_SECRET: 'account-secret-of-the-tests-with-32-bytes-or-more',
   TAG_SECRET: 'tag-secret-of-the-tests-with-32-bytes-or-more',
 };
-/** Tag headers that the MAC covers, in order of name. */
+/** Tag headers that the MAC covers, sorted by name. */
 export const TAG_HEADERS = [
   'x-hedgerow-band',
   'x-hedgerow-hits',
@@ -35,8 +37,8 @@ export const sha256 = (bytes: Uint8Array | string) =>
 export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
 
 /**
- * Returns whether a build product exists, given its path below the project's root. If not, prints
- * the command that builds it.
+ * Returns whether a build product exists. `product` is a path relative to the root of the project.
+ * If the product does not exist, prints the command that builds it.
  */
 export function isBuilt(product: string, command: string): boolean {
   const exists = existsSync(path.resolve(ROOT, product));
@@ -44,10 +46,13 @@ export function isBuilt(product: string, command: string): boolean {
   return exists;
 }
 
-/** Time in ms after which a wait fails. No wait is a measurement: a busy machine takes minutes. */
+/**
+ * Time in ms after which a wait fails. The time is long because waits can take minutes on a busy
+ * machine, and no test uses a wait to measure speed.
+ */
 export const PATIENCE_MS = 120_000;
 
-/** Polls a value until it is truthy, and returns it. */
+/** Calls `probe` until it returns a truthy value, and returns the value. */
 export async function until<T>(
   description: string,
   probe: () => T | undefined | false | null,
@@ -98,16 +103,19 @@ export async function throughout(ms: number, probe: () => Promise<unknown>, paus
 
 // --- Origin -------------------------------------------------------------------------------------
 
-/** A request as the origin received it, with raw path, ordered raw headers and the body's hash. */
+/**
+ * A request as the origin received it, with raw path, raw headers in their order, and the hash of
+ * the body.
+ */
 export interface ReceivedRequest {
   method: string;
   path: string;
   rawHeaders: [string, string][];
   /** Headers by lower-case name. */
   headers: Record<string, string>;
-  /** The first 4 MiB, in whole chunks. */
+  /** The first chunks of the body, of about 4 MiB. */
   body: Buffer;
-  /** Bytes of the body so far. */
+  /** Bytes of the body that have arrived so far. */
   bytes: number;
   sha256: string;
   state: 'open' | 'complete' | 'aborted';
@@ -119,7 +127,7 @@ export type OriginHandler = (
   req: http.IncomingMessage,
 ) => unknown;
 
-/** Bytes of a body that the origin records. */
+/** Number of bytes after which the origin stops recording a body. */
 const MAX_RECORDED_BYTES = 4 << 20;
 
 /** An HTTP server that records every request. By default it responds like the demo origin. */
@@ -243,14 +251,14 @@ export class Origin {
 export const tagHeaders = ({ headers }: ReceivedRequest) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => name.startsWith('x-hedgerow')));
 
-/** Returns the tags except the request id, which every LLM call has. */
+/** Returns the tags of a request without the request id, which every LLM call has. */
 export function decisionTags(request: ReceivedRequest) {
   const { 'x-hedgerow-request-id': id, ...tags } = tagHeaders(request);
   expect(id ?? '').toMatch(/^[0-9a-f-]{36}$/);
   return tags;
 }
 
-/** Computes the MAC of tag headers as origins do: over lines `name:value\n`, in order of name. */
+/** Computes the MAC of tag headers as an origin does: over lines `name:value\n`, sorted by name. */
 export const tagMac = (tags: Record<string, string>) =>
   createHmac('sha256', SECRETS.TAG_SECRET)
     .update(TAG_HEADERS.map((name) => `${name}:${tags[name] ?? ''}\n`).join(''))
@@ -268,12 +276,12 @@ export interface DecisionLine {
   account_kind: string;
   /** Keyed hash of the tenant, if it is known. */
   tenant?: string;
-  /** Labels, only if the policy has `labels`. */
+  /** Label of the account. This and `tenant_label` exist only if the policy sets `labels`. */
   account_label?: string;
   tenant_label?: string;
   /** Number of different credentials, if there are several. */
   credentials?: number;
-  /** Only if the credential does not count. */
+  /** Set only if the credential is ignored because it is malformed. */
   credential?: 'malformed';
   dialect: string;
   operation: string;
@@ -287,7 +295,7 @@ export interface DecisionLine {
   mode: string;
   enforced: boolean;
   hits: { name: string; weight: number; field: string; start: number; end: number }[];
-  /** Cluster of the indicator that was hit. */
+  /** Id of the cluster of the strongest indicator that the request hits. */
   cluster?: string;
   cluster_aliases?: string[];
   other_clusters?: string[];
@@ -311,7 +319,7 @@ export interface DecisionLine {
   body_bytes: number;
   unscanned_bytes: number;
   unreadable: string[];
-  /** Reasons why a part of the request was not scored. */
+  /** Reasons for which parts of the request were not scored. */
   unscored: string[];
   /** Share of the body's bytes that were scored; missing if it is unknown. */
   scored_share?: number;
@@ -331,11 +339,16 @@ export interface FilterOptions {
   build?: string;
   /** Variables and secrets; `undefined` removes a default. */
   vars?: Variables;
-  /** Source of a Worker with the service binding FILTER to the filter. `url` then leads to it. */
+  /**
+   * Source of a Worker that calls the filter over its service binding FILTER. If set, `url` is the
+   * address of this Worker.
+   */
   caller?: string;
   /** Props of that service binding. */
   callerProps?: Record<string, unknown>;
-  /** Answers of hosts other than the origin's by URL: JSON, or a function that answers. */
+  /**
+   * Responses of hosts other than the origin, by URL: a JSON value, or a function that responds.
+   */
   hosts?: Record<string, unknown>;
   /** Whether the filter has the console's files. */
   console?: boolean;
@@ -358,12 +371,12 @@ const CONSOLE = {
     assetConfig: { html_handling: 'none', not_found_handling: 'none' },
   },
 };
-/** A socket of the Worker's own, which bypasses Miniflare's entry Worker. */
+/** A socket that leads directly to the Worker, without Miniflare's entry Worker. */
 const DIRECT = { cf: false, unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }] };
 
 /**
- * Returns the modules of a build. Before them come modules of this directory, which import
- * `./index.js` as if they were part of the build.
+ * Returns the modules of a build. They are preceded by the `testModules` of this directory, which
+ * import `./index.js` as if they were part of the build.
  */
 function buildModules(build: string, ...testModules: string[]) {
   const root = path.resolve(ROOT, build);
@@ -399,7 +412,7 @@ const OBJECTS = {
 };
 type ObjectBinding = keyof typeof OBJECTS;
 
-/** One Worker as its clients see it, and its log. */
+/** A client of one Worker, with access to the Worker's log. */
 export class Edge {
   url = '';
   readonly logs: { level: string; message: string }[];
@@ -460,8 +473,8 @@ export class Edge {
   }
 
   /**
-   * Sends an ordinary chat request and returns what the response's headers show. Each request also
-   * makes the isolate poll KV, report counts and send observations, if that is due.
+   * Sends an ordinary chat request and returns status, headers and time of the response. Each
+   * request also makes the isolate poll KV, report counts and send observations, if these are due.
    */
   async ask(content = 'When do blackbirds nest?', headers: Record<string, string> = {}) {
     const began = performance.now();
@@ -521,7 +534,8 @@ export class Filter extends Edge {
       kvNamespaces: { RULES: 'rules' },
       durableObjects: OBJECTS,
       ...(console && CONSOLE),
-      // In a zone, fetching the request's own URL leads to the origin.
+      // With ORIGIN `zone`, the filter fetches the request's own URL, which this relay sends to the
+      // origin.
       ...(originKind === 'zone' && {
         outboundService: {
           node: (req: http.IncomingMessage, res: http.ServerResponse) => relay(req, res, url!),
@@ -572,7 +586,7 @@ export class Filter extends Edge {
   }
 }
 
-/** Runs a test body with a filter of its own. */
+/** Runs a test body with a new filter, and disposes of the filter afterwards. */
 export async function withFilter<T>(
   options: FilterOptions,
   body: (filter: Filter) => Promise<T>,
@@ -600,16 +614,16 @@ function relay(req: http.IncomingMessage, res: http.ServerResponse, base: string
 
 export type Fault = 'throw' | 'hang' | null;
 export interface Faults {
-  /** Reads of KV; `half` truncates values to half of their bytes. */
+  /** Fault of KV reads. `half` truncates values to half of their bytes. */
   read?: Fault | 'half';
-  /** Writes to KV. */
+  /** Fault of KV writes. */
   write?: Fault;
   registry?: Fault;
   ledger?: Fault;
   correlator?: Fault;
-  /** Milliseconds by which the clock of the objects is ahead. */
+  /** Milliseconds by which the clock of the Durable Objects is ahead. */
   clock?: number;
-  /** Factor by which the objects' timers of ten seconds and more are shortened. */
+  /** Factor by which timers of at least ten seconds in the Durable Objects are shortened. */
   timerSpeed?: number;
   /** Factor by which the delays of the ledgers' alarms are shortened. */
   ledgerAlarmSpeed?: number;
@@ -621,11 +635,11 @@ type ObjectName = 'registry' | 'ledger' | 'correlator';
 export interface StoreStats extends Record<ObjectName, number> {
   /** Number of reads of KV, by key. */
   reads: Record<string, number>;
-  /** The last `cacheTtl` of each key. */
+  /** The `cacheTtl` of the last read of each KV key. */
   cacheTtl: Record<string, number>;
   /** Times of the writes to KV by key, in milliseconds since the epoch. */
   writes: Record<string, number[]>;
-  /** Times at which the alarms of the objects are due, in milliseconds since the epoch. */
+  /** Times at which the alarms of the Durable Objects are due, in milliseconds since the epoch. */
   alarms: Record<ObjectName, number[]>;
 }
 
@@ -638,7 +652,7 @@ export interface Kv {
 
 export interface EdgeOptions {
   vars?: Variables;
-  /** Bindings that this isolate lacks. */
+  /** Bindings that this isolate does not get. */
   without?: ('RULES' | ObjectBinding)[];
   /** Name of a KV namespace that only this isolate reads, instead of the shared one. */
   rules?: string;
@@ -646,15 +660,18 @@ export interface EdgeOptions {
 
 export interface FleetOptions {
   origin?: Origin | string;
-  /** Number of isolates that are all alike. */
+  /** Number of isolates with equal options. */
   workers?: number;
-  /** Isolates that differ, instead of `workers`. */
+  /** Options of each isolate, instead of `workers`. */
   edges?: EdgeOptions[];
-  /** Variables of all isolates. A function is called at each start. */
+  /** Variables of all isolates. If this is a function, each start of the fleet calls it. */
   vars?: Variables | (() => Variables);
-  /** Whether the isolates' KV takes part in faults. The objects and their KV always do. */
+  /**
+   * Whether faults also apply to the KV of the isolates. They always apply to the Durable Objects
+   * and their KV.
+   */
   faults?: boolean;
-  /** Whether the objects have KV to publish to. */
+  /** Whether the Durable Objects have the binding RULES, the KV namespace to which they publish. */
   storeHasRules?: boolean;
   build?: string;
   /** Whether the isolates have the console's files. */
@@ -662,14 +679,16 @@ export interface FleetOptions {
 }
 
 const RULES = 'rules';
-/** Milliseconds: an object whose alarm is due later has nothing left to store. */
+/**
+ * Milliseconds. If the alarm of a Durable Object is due later than this, it has stored all data.
+ */
 const IDLE_ALARM_MS = 60_000;
 /** Milliseconds for which isolates collect observations for a batch, with a margin. */
 const BATCH_MS = 1_300;
 
 /**
- * Isolates of one deployment, `edge-1` and on, with one store: one KV namespace, one Registry, the
- * Ledgers and Correlators. A fleet can be stopped and started again.
+ * Isolates of one deployment (`edge-1`, `edge-2` and so on) with one store: a KV namespace, the
+ * Registry, the Ledgers and the Correlators. A fleet can be stopped and started again.
  */
 export class Fleet {
   readonly logs: Edge['logs'] = [];
@@ -692,7 +711,9 @@ export class Fleet {
     return fleet;
   }
 
-  /** Starts the isolates on the store as it was left. Each start assigns new ports. */
+  /**
+   * Starts the isolates with the data that previous runs have stored. Each start assigns new ports.
+   */
   async start() {
     const {
       origin,
@@ -709,7 +730,7 @@ export class Fleet {
       ORIGIN: originUrl(origin),
       REFRESH_SECONDS: '1',
       REPORT_SECONDS: '1',
-      // Specs publish more often than a day of traffic does.
+      // Raises the budget, because specs publish more often than a deployment does in a day.
       KV_WRITES_PER_DAY: '1000000',
       ...(typeof vars === 'function' ? vars() : vars),
     };
@@ -757,7 +778,7 @@ export class Fleet {
     for (const [index, edge] of this.edges.entries()) edge.url = await url(`edge-${index + 1}`);
   }
 
-  /** Stops all isolates, and keeps the store. */
+  /** Stops all isolates. Stored data is kept. */
   async stop() {
     await this.#miniflare?.dispose();
   }
@@ -776,7 +797,7 @@ export class Fleet {
     return this.edges[0]!;
   }
 
-  /** Sets the given faults, and leaves the others as they are. A restart resets all. */
+  /** Sets the given faults, and leaves other faults unchanged. A restart resets all faults. */
   async setFaults(faults: Faults) {
     await fetch(this.#storeUrl, { method: 'PUT', body: JSON.stringify(faults) });
   }
@@ -785,7 +806,9 @@ export class Fleet {
     return (await fetch(this.#storeUrl)).json() as Promise<StoreStats>;
   }
 
-  /** Returns a KV namespace without faults: the namespace of the objects, or of an isolate. */
+  /**
+   * Returns a KV namespace without faults: the namespace of the Durable Objects, or of an isolate.
+   */
   async kv(edge?: number): Promise<Kv> {
     return (await this.#miniflare!.getKVNamespace(
       'RULES',
@@ -801,7 +824,10 @@ export class Fleet {
     ).scheduled({ cron: '* * * * *', scheduledTime: new Date() });
   }
 
-  /** Waits until a release (null: none) is in force in every isolate. */
+  /**
+   * Waits until every isolate has adopted a release. `serial` null waits until no release is
+   * adopted.
+   */
   async untilRelease(serial: number | null, edges = this.edges) {
     await Promise.all(
       edges.map((edge) =>
@@ -814,7 +840,7 @@ export class Fleet {
     );
   }
 
-  /** Waits until the objects of a class have stored everything that they have received. */
+  /** Waits until the Durable Objects of a class have stored all data that they have received. */
   async untilStored(object: ObjectName) {
     await eventually(`idle objects of ${object}`, async () => {
       const { alarms } = await this.stats();
@@ -824,7 +850,10 @@ export class Fleet {
     });
   }
 
-  /** Waits until the isolates have sent their observations: no correlator is called for a while. */
+  /**
+   * Waits until the isolates have sent their observations: until no correlator was called for
+   * BATCH_MS.
+   */
   async untilDelivered(timeoutMs = PATIENCE_MS) {
     const deadline = performance.now() + timeoutMs;
     let calls = (await this.stats()).correlator;
@@ -855,7 +884,9 @@ export class Fleet {
   }
 }
 
-/** Clients that send requests to every isolate. Every status but 200 is a failure. */
+/**
+ * Clients that send requests to every isolate all the time. A status other than 200 is a failure.
+ */
 export class Traffic {
   readonly responses: {
     edge: number;
@@ -891,14 +922,16 @@ export class Traffic {
     });
   }
 
-  /** Returns the rulesets that decided since a time. */
+  /** Returns the rulesets that have decided requests since a time. */
   rulesets(since = 0) {
     return [
       ...new Set(this.responses.filter(({ at }) => at > since).map(({ ruleset }) => ruleset)),
     ];
   }
 
-  /** Waits for more responses of every isolate, and returns the time at which the wait began. */
+  /**
+   * Waits for `count` more responses of every isolate. Returns the time at which the wait began.
+   */
   async untilResponses(count: number): Promise<number> {
     const since = performance.now();
     const responses = (number: number) =>
@@ -919,7 +952,7 @@ export class Traffic {
 
 /**
  * Starts an origin for all tests of a file or `describe`, and closes it after them. Before each
- * test the origin forgets its requests and gets `handler` again.
+ * test, the origin's recorded requests are cleared and its handler is reset to `handler`.
  */
 export function useOrigin(handler: OriginHandler = Origin.demo): Origin {
   const origin = new Origin();
@@ -971,7 +1004,9 @@ export interface RawResponse {
   body: Buffer;
 }
 
-/** Sends a request with exactly these headers. Follows no redirect and decompresses nothing. */
+/**
+ * Sends a request with exactly these headers. Does not follow redirects or decompress the response.
+ */
 export function send(
   base: string,
   {
@@ -1023,7 +1058,7 @@ export function sendRaw(
     const timer = setTimeout(() => ((timedOut = true), socket.destroy()), ms);
     socket.on('data', (data) => {
       text += data.toString('latin1');
-      // Complete: a body of the declared length, or the last chunk.
+      // A response is complete with a body of the declared length, or with the last chunk.
       const [head, rest = ''] = text.split(/\r\n\r\n(.*)/s);
       const length = /content-length: (\d+)/i.exec(head!)?.[1];
       if ((length !== undefined && rest.length >= Number(length)) || /\r\n0\r\n\r\n$/.test(text))
@@ -1050,7 +1085,10 @@ export interface Fixture {
 
 const FIXTURES = path.join(ROOT, 'tests/fixtures/requests');
 
-/** Reads a request of tests/fixtures/requests: request line, headers, empty line, body. */
+/**
+ * Reads a request from tests/fixtures/requests. A file has a request line, headers, an empty line,
+ * and a body.
+ */
 export function fixture(name: string): Fixture {
   const bytes = readFileSync(path.join(FIXTURES, `${name}.http`));
   const split = /\r?\n\r?\n/.exec(bytes.toString('latin1'))!;
@@ -1097,7 +1135,7 @@ export const shortId = () => randomUUID().slice(0, 8);
 
 // --- Canaries -----------------------------------------------------------------------------------
 
-/** Contents of a request, one for each part, that must not be stored or logged anywhere. */
+/** Unique contents for each part of a request. They must not be stored or logged anywhere. */
 export const CANARIES = {
   prompt: 'canary-of-the-prompt',
   credential: 'sk-canary-of-the-credential',

@@ -1,4 +1,4 @@
-// The Wasm module of the console: it checks rules, and scores and explains requests, without a
+// The Wasm module of the console, which checks rules, and scores and explains requests without a
 // server.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

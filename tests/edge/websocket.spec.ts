@@ -1,5 +1,6 @@
-// WebSockets on LLM paths: messages pass both ways unchanged, prompts of the client are scored, and
-// a refused message closes the connection before it reaches the origin.
+// WebSockets on LLM paths: messages pass unchanged in both directions, and prompts of the client
+// are scored. If a message is refused, the connection is closed before the message reaches the
+// origin.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
@@ -27,7 +28,7 @@ const HARVEST: string = JSON.parse(fixture('harvest-openai').body.toString()).me
 
 type Message = { data: Buffer; isBinary: boolean };
 
-/** A connection of one end, with what it has received. */
+/** One end of a WebSocket connection, with the messages that it has received. */
 class Peer {
   readonly messages: Message[] = [];
   closed?: { code: number; reason: string };
@@ -51,13 +52,13 @@ class Peer {
   untilClosed = (ms?: number) => until('a close', () => this.closed, ms);
 }
 
-/** An origin that accepts WebSockets, and answers nothing by itself. */
+/** An origin that accepts WebSockets, and sends only messages that the test sends. */
 class SocketOrigin {
   readonly peers: Peer[] = [];
   readonly handshakes: http.IncomingMessage[] = [];
   /** Called for each connection. */
   onPeer: (peer: Peer) => void = () => {};
-  /** Refuses handshakes with a status. */
+  /** Status with which the origin refuses handshakes, if set. */
   refusal?: number;
   #server = http.createServer((_, res) =>
     res.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}'),
@@ -122,7 +123,7 @@ const REALTIME = '/v1/realtime?model=demo-realtime';
 const LIVE = '/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=k';
 let clientCount = 0;
 
-/** Opens a WebSocket with an account of its own, and returns both ends. */
+/** Opens a WebSocket with a new account, and returns both ends. */
 async function connect(
   target = REALTIME,
   headers: Record<string, string> = {},
@@ -139,7 +140,7 @@ async function connect(
   return { client, server };
 }
 
-/** Opens a WebSocket that is refused, and returns the response. */
+/** Opens a WebSocket that must be refused, and returns the response. */
 function refused(target: string, headers: Record<string, string> = {}, base = filter.url) {
   return new Promise<{ status: number; headers: http.IncomingHttpHeaders; body: string }>(
     (done, fail) => {
@@ -385,7 +386,10 @@ describe('a prompt that is split over messages', () => {
 describe('a peer that does not read', () => {
   const MESSAGE = JSON.stringify({ type: 'x', audio: 'A'.repeat(MIB) });
 
-  /** Sends up to 200 MB, and returns the number of bytes that were sent before a close. */
+  /**
+   * Sends up to 200 MiB to a peer that does not read. Returns the number of bytes that were sent
+   * until the connection was closed.
+   */
   async function flood(from: Peer, to: Peer) {
     (to.socket as unknown as { _socket: net.Socket })._socket.pause();
     let sent = 0;
@@ -398,7 +402,8 @@ describe('a peer that does not read', () => {
 
   it('as a client closes the connection', async () => {
     const { client, server } = await connect();
-    // More than the limit was sent: the rest waits in the buffers of this process and the system.
+    // More bytes than the filter's limit were sent, because the buffers of this process and of the
+    // operating system also hold data.
     expect(await flood(server, client)).toBeLessThan(200 * MIB);
     expect((await server.untilClosed()).code).toBe(1001);
     client.socket.terminate();
@@ -591,7 +596,7 @@ describe('the handshake', () => {
       'realtime,openai-beta.realtime-v1',
     );
     expect(headers['x-hedgerow-score']).toBeUndefined();
-    // No compression, so that a small message stays small.
+    // The filter negotiates no compression, so that a small message cannot expand to a large one.
     expect(headers['sec-websocket-extensions']).toBeUndefined();
   });
 
@@ -660,12 +665,15 @@ it('50 connections at once, each with 20 messages in order', async () => {
 });
 
 describe('the real SDK', () => {
-  /** Returns the SDK with a new account: the evidence of one test would count in the next. */
+  /**
+   * Returns an SDK client with a new account, because evidence of an account raises scores in later
+   * tests.
+   */
   const sdk = () => {
     const apiKey = `sk-real-sdk-${clientCount++}`;
     return new OpenAI({ apiKey, baseURL: `${filter.url}/v1`, maxRetries: 0 });
   };
-  /** The SDK insists on wss: this connects without TLS, and changes nothing else. */
+  /** The SDK accepts only wss. This socket connects without TLS, and changes nothing else. */
   const plaintext = (headers: Record<string, string> = {}) => ({
     headers,
     createConnection: () => net.connect(filter.port, '127.0.0.1'),
@@ -746,7 +754,7 @@ describe('the real SDK', () => {
     responses.on('error', () => {});
     responses.send({ type: 'response.create', model: 'demo', input: 'Which hedge is green?' });
     expect(await text).toBe('A yew.');
-    // A decision of an earlier connection may still arrive.
+    // Searches all new decisions, because a decision of an earlier connection may still arrive.
     await until('a clear decision', () => {
       const decisions = filter.decisions().slice(before);
       return decisions.some(({ dialect, band }) => dialect === 'openai' && band === 'clear');
@@ -797,7 +805,7 @@ describe('the policy', () => {
         () => fleet.logLines('hedgerow.decision').slice(before)[messages.length - 1],
       );
       await eventually('the decision in the ledger', async () => {
-        // It triggers a report.
+        // Each request makes the isolate send a report, if a report is due.
         await fleet.edge.ask();
         const { decisions } = await admin.getOk(`/decisions?id=${line.request_id}`);
         expect(decisions.map((decision: { model: string }) => decision.model)).toEqual([model]);

@@ -1,4 +1,4 @@
-// The part of `ws` that the specs use. The package has no types of its own.
+// Types of the part of `ws` that the specs use, because the package contains no types.
 declare module 'ws' {
   import type { EventEmitter } from 'node:events';
   import type http from 'node:http';

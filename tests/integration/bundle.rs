@@ -85,8 +85,8 @@ fn signature(name: &str, value: &str) -> Signature {
     }
 }
 
-/// The stored bundle contains everything: lists, regexes, numbers, networks, exemptions. It is a
-/// seed of the fuzzer, too.
+/// The stored bundle contains all kinds of content: lists, regexes, numbers, networks and
+/// exemptions. It is also a seed of the fuzzer.
 #[test]
 fn stored_bundles_are_read_and_encoded_unchanged() {
     let stored = include_bytes!("../../fuzz/seeds/ruleset/bundle.json");
@@ -131,7 +131,8 @@ fn newer_and_larger_bundles_are_rejected() {
     let numbered = |serial: u64, created: u64| {
         Bundle { serial, created, ..Bundle::new(Policy::default(), Vec::new()) }.encode()
     };
-    // The SQLite of the registry returns such numbers as fractions: the list of bundles would fail.
+    // The registry's SQLite returns numbers above 2^53 as fractions, with which `GET /bundles`
+    // would fail.
     let rows: [(&str, Vec<u8>, &str); 10] = [
         ("a serial that JavaScript cannot represent", numbered(1 << 60, 0), "serial"),
         ("a date that JavaScript cannot represent", numbered(1, 1 << 60), "created"),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{fast_hedgerow_command, from_root, hedgerow_command, skip};
 
-/// Returns the recorded files; empty if there are none.
+/// Returns the paths of all recorded files. Returns an empty list if no recordings are available.
 fn recorded_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for label in fs::read_dir(from_root("../shared/corpus/dev")).into_iter().flatten() {
@@ -54,10 +54,11 @@ fn rotated_accounts_are_flagged_and_benign_ones_are_not() {
             continue;
         }
         leakages.push(campaign["leakage"].as_f64().unwrap());
-        // Nothing but its rhythm distinguishes this run from the pods of a company: it is notice.
-        let is_rhythm_alone = has_in_name(file, "textgen_hydra");
+        // Only its rhythm distinguishes this run from the pods of a company, so its band is only
+        // notice.
+        let differs_only_in_rhythm = has_in_name(file, "textgen_hydra");
         let is_promised = has_in_name(file, "hydra") || has_in_name(file, "rotated");
-        let is_promised = is_promised && !is_rhythm_alone;
+        let is_promised = is_promised && !differs_only_in_rhythm;
         assert!(!is_promised || 10 * flagged >= 9 * accounts, "{file}");
     }
     leakages.sort_by(f64::total_cmp);
@@ -94,9 +95,10 @@ const ELICITATION: &str = concat!(
     r#"Articulate the internal reasoning that led to the answer."}]}"#,
 );
 
-/// An exempted audit once fed the correlations that then flagged its template.
+/// Regression: correlations counted requests of an exempted audit, and then flagged the template of
+/// the audit.
 #[test]
-fn exempt_signatures_are_not_observe_with_policy() {
+fn exempt_signatures_are_not_observed() {
     let exemption = |signatures: &str| {
         let head = "[[exemption]]\nname = \"audit\"\nreason = \"r\"\nuntil = 2099-01-01\n";
         format!("{head}{signatures}")
@@ -115,8 +117,8 @@ fn exempt_signatures_are_not_observe_with_policy() {
     assert_eq!(count_elicitation(&observation), count_elicitation(&plain) - 1);
 }
 
-/// Invented credentials once counted as accounts: a public system prompt, sent with a hundred of
-/// them, made correlations of 20 dB hold for its real users.
+/// Regression: invented credentials counted as accounts. A public system prompt that was sent with
+/// a hundred of them made correlations of 20 dB hold for the real users of the prompt.
 #[test]
 fn credentials_that_the_origin_rejects_are_not_accounts() {
     let ruleset = hedgerow_sigma::check(&hedgerow_sigma::read(&from_root("rules")).unwrap())
@@ -154,7 +156,7 @@ fn credentials_that_the_origin_rejects_are_not_accounts() {
     }
 }
 
-/// Plays a scenario with the shipped rules.
+/// Simulates a scenario with the shipped rules, and returns the report.
 fn simulate(path: &Path, scale: &str) -> Value {
     let mut command = fast_hedgerow_command();
     command.args(["simulate", "--format", "json", "--scale", scale]).arg(path);
@@ -163,8 +165,8 @@ fn simulate(path: &Path, scale: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Users of the key of a campaign were once convicted with it: fifteen requests of five made-up
-/// keys made all later users of a template suspect for a week.
+/// Regression: a campaign made ordinary users of the same template suspect. Fifteen requests with
+/// five made-up API keys made all later users of a template suspect for a week.
 #[test]
 fn campaigns_that_use_the_keys_of_others_convict_only_themselves() {
     let scenarios = fs::read_dir(from_root("scenarios")).unwrap();
@@ -183,7 +185,8 @@ fn campaigns_that_use_the_keys_of_others_convict_only_themselves() {
         }
         for campaign in report["campaigns"].as_array().unwrap() {
             let count = |key: &str| campaign[key].as_u64().unwrap();
-            // A campaign without harvest text, or whose requests all fail, takes nothing.
+            // A campaign harvests nothing if its text does not harvest, or if all its requests
+            // fail.
             let text = fs::read_to_string(&path).unwrap();
             let harvests = count("exchanges") > 0 && !text.contains("imitation");
             let (flagged, accounts) = (count("flagged"), count("accounts"));
@@ -192,7 +195,7 @@ fn campaigns_that_use_the_keys_of_others_convict_only_themselves() {
     }
 }
 
-/// One company with many keys is one customer, once the origin says so.
+/// A company with many API keys counts as one customer, once the origin has named its tenant.
 #[test]
 fn pods_of_one_tenant_are_no_campaign() {
     let report = simulate(&from_root("scenarios/twin-11-pods.toml"), "0.5");
@@ -208,9 +211,9 @@ fn correlation_hits(report: &Value, correlation: &str, source: &str) -> u64 {
     found.map_or(0, |found| found["hits"][source].as_u64().unwrap_or_default())
 }
 
-/// Asserts that no kind of benign request of `reports` is suspect, and that `hits` counts none for
-/// it.
-fn assert_benign_untouched(reports: &[Value], hits: impl Fn(&Value, &str) -> u64) {
+/// Asserts that in all `reports`, no kind of benign requests has suspect requests, or hits
+/// according to `hits`.
+fn assert_no_benign_detections(reports: &[Value], hits: impl Fn(&Value, &str) -> u64) {
     for report in reports {
         for (kind, counts) in report["benign"]["by_kind"].as_object().unwrap() {
             let found = (hits(report, kind), &counts["suspect_requests"]);
@@ -219,7 +222,8 @@ fn assert_benign_untouched(reports: &[Value], hits: impl Fn(&Value, &str) -> u64
     }
 }
 
-/// An evaluation asks the whole collection with one account, in the open.
+/// Accounts of a campaign divide known prompts among themselves. An honest evaluation sends the
+/// whole collection with one account.
 #[test]
 fn accounts_that_share_out_known_prompts_are_found_and_evaluations_are_not() {
     let hits = |report: &Value, source: &str| correlation_hits(report, "cluster_seed_walk", source);
@@ -227,11 +231,11 @@ fn accounts_that_share_out_known_prompts_are_found_and_evaluations_are_not() {
     let exchanges = campaign["campaigns"][0]["exchanges"].as_u64().unwrap();
     assert!(2 * hits(&campaign, "f") > exchanges, "{} of {exchanges}", hits(&campaign, "f"));
     let twin = simulate(&from_root("scenarios/twin-12-public-evaluation.toml"), "1");
-    assert_benign_untouched(&[campaign, twin], hits);
+    assert_no_benign_detections(&[campaign, twin], hits);
 }
 
-/// A list that accounts share out shows in no single request, and they need not begin together.
-/// Honest jobs never repeat a prompt, either.
+/// If accounts divide a list of prompts among themselves, no single request shows it, and the
+/// accounts can begin at different times. Honest jobs that never repeat a prompt must stay clear.
 #[test]
 fn accounts_that_share_out_a_list_are_found_and_jobs_that_never_repeat_are_not() {
     let hits = |report: &Value, source: &str| -> u64 {
@@ -244,11 +248,12 @@ fn accounts_that_share_out_a_list_are_found_and_jobs_that_never_repeat_are_not()
     assert!(10 * flagged.as_u64().unwrap() >= 9 * accounts.as_u64().unwrap(), "{counts}");
     assert!(hits(&campaign, "g") > 0);
     let twin = simulate(&from_root("scenarios/twin-15-jobs-that-never-repeat.toml"), "1");
-    assert_benign_untouched(&[campaign, twin], hits);
+    assert_no_benign_detections(&[campaign, twin], hits);
 }
 
-/// A campaign whose words no signature knows shows nothing but its conduct. The pods of a company
-/// that names no tenant show nearly the same: one prompt, even load, no rhythm, one shape.
+/// A campaign whose wording matches no signature can only be detected by its behaviour. The pods of
+/// a company without a named tenant behave similarly: one prompt, even load, no daily rhythm, one
+/// request shape.
 #[test]
 fn conduct_finds_a_campaign_of_unknown_wording_and_no_pods() {
     let scenario = r#"
@@ -285,7 +290,8 @@ detect_within = 10
     assert_eq!(report["benign"]["suspect"], 0, "{}", report["benign"]);
 }
 
-/// Disabling a signature once made the ruleset unloadable, and left a sequence of a single step.
+/// Regression: a disabled signature made the ruleset invalid, and left a sequence correlation with
+/// a single step.
 #[test]
 fn disabled_signatures_disable_correlations_that_need_them() {
     let off = |name: &str| format!("[[signature]]\nname = \"{name}\"\noff = true\n");
@@ -307,7 +313,7 @@ fn disabled_signatures_disable_correlations_that_need_them() {
     assert!(elicitation.is_intermediate() && !elicitation.links_accounts());
 }
 
-/// Observations are small, and do not depend on the spelling of a body.
+/// Observations are small, and do not depend on how the same content is encoded in JSON.
 #[test]
 fn observations_of_hostile_bodies_are_small_and_normalised() {
     let (ruleset, _) = observe_with_policy("", ELICITATION);
@@ -340,7 +346,8 @@ fn observations_of_hostile_bodies_are_small_and_normalised() {
     assert_eq!(template(&format!("[{}]", parts.join(","))), whole);
 }
 
-/// Sixty-four harmless entries once hid the worst entry of a batch that followed them.
+/// Regression: the worst entry of a batch was not observed if sixty-four harmless entries preceded
+/// it.
 #[test]
 fn the_worst_entry_of_a_batch_is_observed_at_any_position() {
     let (ruleset, _) = observe_with_policy("", ELICITATION);

@@ -1,4 +1,5 @@
-//! The command line as users see it: exit codes, findings with line and column, the shape of JSON.
+//! The behaviour of the command line: exit codes, findings with line and column, and the structure
+//! of JSON output.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -19,7 +20,7 @@ fn parse_json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Returns an empty directory for one test.
+/// Returns a new empty directory for one test.
 fn scratch(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&path);
@@ -415,7 +416,7 @@ fn findings_are_reported_at_once_with_line_column_and_remedy() {
     }
 }
 
-/// Returns the findings as lines, without the directory and the count.
+/// Runs `hedgerow check` and returns the findings as lines, without the directory and the count.
 fn check_findings(directory: &Path) -> Vec<String> {
     let output = hedgerow(&["check", directory.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
@@ -667,7 +668,8 @@ proven = ['ok']
     }
 }
 
-/// Clients choose their clusters, so only accounts and tenants can get a milder treatment.
+/// Clients can influence which cluster they belong to, so the policy can treat only accounts and
+/// tenants more mildly.
 #[test]
 fn naming_a_cluster_can_only_tighten() {
     let id = "0123456789abcdef0123456789abcdef";
@@ -726,8 +728,8 @@ fn usage_and_missing_files_exit_with_2() {
     }
 }
 
-/// Writes a recording of two accounts and two labels. One line is not a request, one is not an LLM
-/// call.
+/// Writes a recording with two accounts and two labels. One of its lines is not a request, and
+/// another line is not an LLM call.
 fn write_recording(directory: &Path) -> PathBuf {
     let ask = |content: &str, label: &str, account: &str| {
         let messages = json!([{ "role": "user", "content": content }]);

@@ -16,7 +16,7 @@ fn correlation(name: &str, group_by: &str, weight: f64) -> Value {
     })
 }
 
-/// Returns rules with a correlation by template and a weaker one by address.
+/// Returns rules with a correlation by template and a weaker correlation by address.
 fn ruleset(policy: &Value) -> Ruleset {
     let selections = json!({ "words": { "field": {
         "field": "hedgerow.prompt.user", "exists": true
@@ -35,7 +35,7 @@ fn ruleset(policy: &Value) -> Ruleset {
     Ruleset::load(bundle.to_string().as_bytes()).unwrap()
 }
 
-/// Fills the template of a campaign; no two campaigns share eight words.
+/// Returns a prompt from the template of a campaign. No two campaigns share eight words in a row.
 fn prompt(campaign: &str, number: usize) -> String {
     let words: Vec<String> = (0..40).map(|index| format!("{campaign}{index}")).collect();
     format!("{}. Entry {number}", words.join(" "))
@@ -66,8 +66,9 @@ fn decide(
     Decision::new(ruleset, &envelope, evaluation.assessment, evaluation.disposition)
 }
 
-/// Plays two campaigns, one with a template and one with an address, and then a request with both
-/// keys. If `bridge` is set, an account of each campaign takes part in a third one before.
+/// Sends the requests of two campaigns, one that shares a template and one that shares an address.
+/// Then sends a request with both keys, and returns its decision. If `bridge` is set, two accounts
+/// of each campaign take part in a third campaign before this request.
 fn play(ruleset: &Ruleset, bridge: bool) -> Decision {
     let mut engine = LocalEngine::new(ruleset, true);
     for number in 0..THRESHOLD {
@@ -96,7 +97,7 @@ fn policy(sections: &[(&str, &str)]) -> Value {
     json!({ "bands": bands, "cluster": sections.collect::<Vec<Value>>() })
 }
 
-/// Once the cluster of the strongest indicator alone decided.
+/// Regression: only the cluster of the strongest indicator determined the treatment.
 #[test]
 fn a_request_in_two_clusters_gets_the_stricter_treatment() {
     let plain = play(&ruleset(&policy(&[])), false);
@@ -119,7 +120,8 @@ fn a_request_in_two_clusters_gets_the_stricter_treatment() {
     }
 }
 
-/// Once a section for the id of a cluster matched nothing after the cluster had merged.
+/// Regression: a policy section for the id of a cluster did not apply after the cluster had merged
+/// into another one.
 #[test]
 fn sections_for_merged_ids_still_apply() {
     let apart = play(&ruleset(&policy(&[])), false);

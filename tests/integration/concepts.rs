@@ -1,4 +1,5 @@
-//! Comparisons with concepts: tables and random texts, against `explain` and the naive reference.
+//! Comparisons with concepts: tests with tables and random texts. Results must equal those of
+//! `explain` and of the naive reference.
 
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::extract::{FieldValue, Request};
@@ -26,7 +27,8 @@ fn lexicon() -> Vec<RuleFile> {
     ]
 }
 
-/// Returns a rule with a detection section, and `near` as its attribute.
+/// Returns a rule with the given detection section, and with `near` as the value of its attribute
+/// `near`.
 fn rule(detection: &str, near: &str) -> RuleFile {
     let near = if near.is_empty() { String::new() } else { format!("  hedgerow.near: {near}\n") };
     let exemplars =
@@ -63,7 +65,8 @@ fn ruleset(rule: RuleFile) -> Ruleset {
     rules.ruleset().unwrap()
 }
 
-/// Returns whether the signature matches, after the three paths have agreed, also on evidence.
+/// Returns whether the signature matches. Asserts that the matcher, `explain` and the naive
+/// reference agree, and that matcher and `explain` report equal evidence.
 fn matches(ruleset: &Ruleset, texts: &[&str]) -> bool {
     let values =
         texts.iter().map(|text| (FieldId::PromptUser, FieldValue::Text(Section::User, text)));
@@ -120,7 +123,7 @@ fn concepts_count_in_a_sentence_or_within_a_distance() {
     }
 }
 
-/// Terms that overlap the anchor do not count as another part.
+/// A term that overlaps the anchor does not count as a different part.
 #[test]
 fn one_phrase_is_not_two_concepts() {
     let detection = "  item: {'hedgerow.prompt.user|expand': '%item%'}\n  \
@@ -228,7 +231,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// The search around anchors finds what a search of the whole value for all terms finds.
+    /// The search around anchors gives the same results as a search of the whole value for all
+    /// terms.
     #[test]
     fn the_search_around_anchors_equals_a_full_search(
         texts in prop::collection::vec(words(), 1..4),

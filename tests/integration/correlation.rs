@@ -1,4 +1,5 @@
-//! The correlator against a naive correlator that keeps every event, and under floods of keys.
+//! Compares the correlator with a naive correlator that keeps every event, and tests the correlator
+//! under floods of keys.
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use hedgerow_core::correlate::indicator::MAX_INDICATORS;
 use hedgerow_core::correlate::{BUCKETS, Correlator, Firing, Observation, Plan, Shard};
 use hedgerow_core::field::Field;
 use hedgerow_core::rules::correlation::{
-    Attribution, Coordination, Correlation, Measure, ShareOf, ShareWithin, Threshold,
+    Attribution, Coordination, Correlation, Measure, RelativeMinimum, ShareWithin, Threshold,
 };
 use hedgerow_core::rules::signature::{Comparator, Condition, Status};
 use proptest::prelude::*;
@@ -36,7 +37,7 @@ fn correlation(name: &str, rules: &[&str], timespan: u32, measure: Measure) -> C
         measure,
         coordination: Coordination::default(),
         attribution: Attribution::default(),
-        // The correlation fires each time that it holds.
+        // With a `ttl` of 0, the correlation fires at each event for which it holds.
         ttl: 0,
     }
 }
@@ -61,7 +62,7 @@ fn is(name: &str) -> Condition {
     Condition::Selection(name.into())
 }
 
-/// Returns one correlation of each kind. The correlation over other correlations is last.
+/// Returns one correlation of each kind. The last correlation combines other correlations.
 fn correlations() -> Vec<Correlation> {
     let both = Condition::All(vec![is("a"), Condition::Any(vec![is("b"), is("c")])]);
     let pair = Condition::All(vec![is("accounts_short"), is("events")]);
@@ -100,7 +101,7 @@ fn synchronized_start(within: u32) -> Coordination {
     Coordination { synchronized_start: Some(share), ..Coordination::default() }
 }
 
-/// Returns these correlations, and intermediate correlations, which can hold after a single
+/// Returns `correlations()` and additional intermediate correlations, which can hold after a single
 /// request.
 fn correlations_with_intermediate() -> Vec<Correlation> {
     let intermediate = |correlation: Correlation| Correlation { weight: 0.0, ..correlation };
@@ -147,7 +148,7 @@ fn plan(correlations: Vec<Correlation>) -> Arc<Plan> {
 #[derive(Clone, Debug)]
 struct Event {
     at: u32,
-    /// Rules that hold for it.
+    /// Names of the rules that match the event.
     rules: Vec<&'static str>,
     account: u64,
     /// Template keys.
@@ -182,23 +183,24 @@ fn observation(plan: &Plan, event: &Event) -> Observation {
     }
 }
 
-/// A naive correlator: keeps every event, and evaluates all of them each time.
+/// A naive correlator, which keeps every event and evaluates all events each time.
 #[derive(Default)]
 struct Naive {
     /// Events by template key.
     groups: BTreeMap<u64, Vec<Event>>,
     /// Names and times of correlations that held, by template key.
     held: BTreeMap<u64, Vec<(String, u32)>>,
-    /// Whether events arrive in order: then events of one second are ordered, too.
+    /// Whether events arrive in order. If they do, events with equal times are also ordered.
     in_order: bool,
 }
 
-/// The end of a window of buckets: its oldest events stop to count somewhere between the two.
+/// Bounds of the length of a window that is counted in buckets: the oldest events stop counting at
+/// an age between these bounds.
 #[derive(Clone, Copy, PartialEq)]
-enum Edge {
-    /// The timespan.
+enum WindowBound {
+    /// The whole timespan.
     Latest,
-    /// The timespan less one bucket.
+    /// The timespan minus one bucket.
     Earliest,
 }
 
@@ -210,7 +212,13 @@ impl Naive {
     }
 
     /// Returns whether a correlation holds for a template key after an event.
-    fn holds(&self, correlation: &Correlation, template: u64, event: &Event, edge: Edge) -> bool {
+    fn holds(
+        &self,
+        correlation: &Correlation,
+        template: u64,
+        event: &Event,
+        bound: WindowBound,
+    ) -> bool {
         let is_counted = |event: &Event| {
             correlation.rules.iter().any(|rule| event.rules.contains(&rule.as_str()))
         };
@@ -220,9 +228,9 @@ impl Naive {
         let events: Vec<&Event> =
             self.groups[&template].iter().filter(|event| is_counted(event)).collect();
         let newest = events.iter().map(|event| event.at).max().unwrap();
-        let span = |buckets: u32| match edge {
-            Edge::Latest => correlation.timespan,
-            Edge::Earliest => correlation.timespan - correlation.timespan.div_ceil(buckets),
+        let span = |buckets: u32| match bound {
+            WindowBound::Latest => correlation.timespan,
+            WindowBound::Earliest => correlation.timespan - correlation.timespan.div_ceil(buckets),
         };
         let within =
             |span: u32| events.iter().filter(move |event| newest - event.at < span).copied();
@@ -251,8 +259,8 @@ impl Naive {
     }
 }
 
-/// Returns whether an event of each rule, in the order of the rules, follows the event `after`. If
-/// `is_distinct`, successive events must be of different accounts.
+/// Returns whether `after` is followed by a sequence of events that match `rules` in their order.
+/// If `is_distinct`, successive events must have different accounts.
 fn follows(
     events: &[&Event],
     rules: &[String],
@@ -312,8 +320,9 @@ proptest! {
         cases: 300, failure_persistence: None, ..ProptestConfig::default()
     })]
 
-    /// Counts of values and sets of rules are exact; counts and sums of events are between those of
-    /// the window and of the window less a bucket; no sequence is invented.
+    /// Counts of values and conditions over rules are exact. Counts of events are between the
+    /// counts of the whole window and of the window minus one bucket. Each sequence that is found
+    /// exists.
     #[test]
     fn firings_equal_the_naive_reference(events in events(50)) {
         let plan = plan(correlations());
@@ -328,17 +337,19 @@ proptest! {
             let fired = fired(&plan, &firings);
             for correlation in plan.correlations() {
                 for template in &event.templates {
-                    let holds = |edge| naive.holds(correlation, *template, event, edge);
+                    let holds = |bound| naive.holds(correlation, *template, event, bound);
                     let held = fired.contains(&(correlation.name.clone(), *template));
                     let name = correlation.name.as_str();
                     match name {
                         "sum" | "mean" | "pair" => {}
-                        "chain" | "apart" => prop_assert!(!held || holds(Edge::Latest), "{}", name),
-                        "events" => {
-                            prop_assert!(!held || holds(Edge::Latest), "{}", name);
-                            prop_assert!(held || !holds(Edge::Earliest), "{}", name);
+                        "chain" | "apart" => {
+                            prop_assert!(!held || holds(WindowBound::Latest), "{}", name);
                         }
-                        _ => prop_assert_eq!(held, holds(Edge::Latest), "{}", name),
+                        "events" => {
+                            prop_assert!(!held || holds(WindowBound::Latest), "{}", name);
+                            prop_assert!(held || !holds(WindowBound::Earliest), "{}", name);
+                        }
+                        _ => prop_assert_eq!(held, holds(WindowBound::Latest), "{}", name),
                     }
                 }
             }
@@ -346,8 +357,8 @@ proptest! {
         prop_assert_eq!(correlator.evicted(), 0);
     }
 
-    /// If events arrive in order, all sequences are found, and a correlation over two correlations
-    /// holds if both have held within its timespan.
+    /// If events arrive in order, all sequences are found. A correlation over two correlations
+    /// holds if both of these have held within its timespan.
     #[test]
     fn no_sequence_of_ordered_events_is_missed(events in events(0)) {
         let plan = plan(correlations());
@@ -363,7 +374,7 @@ proptest! {
                 for name in ["chain", "apart"] {
                     let mut correlations = plan.correlations().iter();
                     let correlation = correlations.find(|rule| rule.name == name).unwrap();
-                    let expected = naive.holds(correlation, *template, event, Edge::Latest);
+                    let expected = naive.holds(correlation, *template, event, WindowBound::Latest);
                     prop_assert_eq!(has_fired(name), expected, "{}", name);
                 }
                 let held = naive.held.entry(*template).or_default();
@@ -383,8 +394,8 @@ proptest! {
         }
     }
 
-    /// Deferred groups, which wait for a second account of their key, fire as groups that are
-    /// created at once do, also after restarts.
+    /// The correlator creates a group only when a second account uses its key (deferral). Firings
+    /// must equal those of a correlator that creates all groups at once, also after restarts.
     #[test]
     fn deferral_does_not_change_firings(
         events in events(50),
@@ -404,7 +415,8 @@ proptest! {
             deferring.observe(&observation(&plan, event), now, &mut firings);
             immediate.observe(&observation(&plan, event), now, &mut expected);
             let sorted = |firings: Vec<Firing>| {
-                // A deferred group keeps the mean of its only account, without the times of events.
+                // Ignores `evidence`: for a deferred group, the correlator stores only a mean,
+                // without the times of events.
                 let name = |firing: &Firing| plan.correlations()[firing.correlation].name.as_str();
                 let comparable = firings.iter().filter(|firing| name(firing) != "evidence");
                 let mut rows: Vec<String> =
@@ -416,8 +428,8 @@ proptest! {
         }
     }
 
-    /// Two correlators with a part of the events each, merged, equal a correlator with all events.
-    /// A correlator that was encoded and restored equals it, too.
+    /// If two correlators each get a part of the events and are merged, the result equals a
+    /// correlator with all events. An encoded and restored correlator also equals it.
     #[test]
     fn merged_and_restored_correlators_equal_the_original(
         events in events(20),
@@ -452,7 +464,7 @@ proptest! {
         };
         let expected = result(&mut whole);
         prop_assert_eq!(&result(&mut restored), &expected);
-        // A sequence is found only by a correlator that sees all of its events.
+        // Ignores sequences: only a correlator that has all events of a sequence finds it.
         let is_mergeable =
             |(name, _): &(String, u64)| !["chain", "apart", "pair"].contains(&name.as_str());
         let mergeable =
@@ -460,8 +472,8 @@ proptest! {
         prop_assert_eq!(mergeable(result(&mut merged)), mergeable(expected));
     }
 
-    /// With clocks that jump, nothing panics and memory is bounded. After an hour of correct
-    /// clocks, events count again.
+    /// If clocks jump, the correlator does not panic and its memory stays bounded. After an hour
+    /// with correct clocks, events count again.
     #[test]
     fn clocks_can_jump(jumps in prop::collection::vec(any::<(u32, u32, u64)>(), 1..200)) {
         let plan = plan(correlations());
@@ -497,7 +509,7 @@ proptest! {
     }
 }
 
-/// The number of many accounts is estimated from a sample, with a standard error of 9 %.
+/// Large numbers of accounts are estimated from a sample, with a standard error of 9 %.
 #[test]
 fn many_values_are_estimated_within_the_stated_error() {
     let plan = plan(vec![correlation("accounts", &["a"], 86_400, accounts(gte(1.0)))]);
@@ -521,7 +533,7 @@ fn many_values_are_estimated_within_the_stated_error() {
             }
             let error = firings[0].value / count as f64 - 1.0;
             assert!(error.abs() < 0.35, "{count}: {error}");
-            // Without sampling, there is no error.
+            // Up to 256 accounts are counted exactly.
             assert!(count > 256 || error == 0.0, "{count}: {error}");
             if count > 256 {
                 squares += error * error;
@@ -533,8 +545,8 @@ fn many_values_are_estimated_within_the_stated_error() {
     assert!(deviation < 0.09, "{deviation}");
 }
 
-/// A flood of keys that one account uses once evicts no template that several accounts share,
-/// before or during the flood. Memory is bounded.
+/// A flood of keys, each used once by one account, does not evict templates that several accounts
+/// share, before or during the flood. Memory stays bounded.
 #[test]
 fn a_flood_of_unique_keys_evicts_no_shared_key() {
     let limit = 4 << 20;
@@ -544,7 +556,7 @@ fn a_flood_of_unique_keys_evicts_no_shared_key() {
     for number in 0_u64..400_000 {
         let now = 1_000_000 + (number / 100) as u32;
         let (account, template) = match number % 1_000 {
-            // One template is sent from the start, and another from the middle on.
+            // Template 7 is used from the start, and template 8 from the middle of the flood.
             0 => (number / 1_000 % 25, 7),
             500 if number > 200_000 => (number / 1_000 % 25, 8),
             _ => (number, 1_000 + number),
@@ -564,9 +576,9 @@ fn a_flood_of_unique_keys_evicts_no_shared_key() {
     assert_eq!(keys, BTreeSet::from([7, 8]));
 }
 
-/// The table of single accounts forgets keys while many others arrive. It once deferred the next
-/// account of a key that already had groups: forever, if accounts arrived more rarely than the
-/// table remembers.
+/// The table of keys with a single account forgets a key if many others arrive. Regression: after
+/// that, it deferred the next account of the key, although the key already had groups. If accounts
+/// arrived rarely, they were never counted.
 #[test]
 fn rare_accounts_of_a_shared_key_are_counted() {
     let plan = plan(vec![
@@ -587,7 +599,7 @@ fn rare_accounts_of_a_shared_key_are_counted() {
         let now = 1_000_000 + account as u32 * 1_000;
         correlator.observe(&observation(&plan, &event(now, account, 7)), now, &mut firings);
         firings.iter().for_each(|firing| *fired_at.entry(firing.key).or_default() = account);
-        // The first three accounts follow each other closely.
+        // The first three accounts arrive without other keys in between.
         let others = if account < 3 { 0 } else { 60_000 };
         for number in 0..others {
             let other = account * 1_000_000 + number;
@@ -616,7 +628,8 @@ fn an_account_is_new_to_a_rule_after_its_timespan() {
     assert_eq!(fired(&plan, &firings), BTreeSet::from([("hour".to_owned(), 7)]));
 }
 
-/// Events from the future, because of a wrong clock, once kept their groups until that time.
+/// Regression: if a wrong clock reported events in the future, their groups were kept until that
+/// time.
 #[test]
 fn groups_from_a_wrong_clock_are_evicted() {
     let limit = 2 << 20;
@@ -633,7 +646,7 @@ fn groups_from_a_wrong_clock_are_evicted() {
     };
     let now = 1_000_000;
     (0..60_000_u64).for_each(|number| observe(1 + number % 2, 1_000 + number / 2, now + 86_400));
-    // Fewer keys than the table has slots.
+    // Uses fewer keys than the table has slots.
     for round in 0..3 {
         (0..1_000_u64).for_each(|key| observe(10 + round, 1_000_000 + key, now + round as u32));
     }
@@ -641,7 +654,7 @@ fn groups_from_a_wrong_clock_are_evicted() {
     assert!(keys.len() > 950, "{}", keys.len());
 }
 
-/// Clients can send numbers that are larger than a group can store.
+/// Clients can cause values that are larger than the numbers that a group stores.
 #[test]
 fn sums_stay_finite() {
     let rule = correlation("sum", &["a"], 3_600, llr(gte(1.0), sum));
@@ -655,8 +668,8 @@ fn sums_stay_finite() {
     assert!(!firings.is_empty() && firings.iter().all(|firing| firing.value.is_finite()));
 }
 
-/// Clients can make some correlations hold for any number of keys. These correlations go on firing,
-/// and so do others.
+/// Clients can make some correlations hold for any number of keys. Neither these nor other
+/// correlations may stop firing.
 #[test]
 fn one_correlation_does_not_exhaust_the_limit_of_firings() {
     let plan = plan(vec![
@@ -677,7 +690,7 @@ fn one_correlation_does_not_exhaust_the_limit_of_firings() {
             *counts.entry(plan.correlations()[firing.correlation].name.clone()).or_insert(0) += 1;
         }
     };
-    // Keys are hashes: tables of them rely on bits that are spread over the whole word.
+    // Spreads the bits of the number over the whole word, because tables of keys expect hashes.
     let template = |number: u64| (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (0..MAX_INDICATORS as u64 / 3).for_each(|number| observe("a", 1, template(number)));
     (1..3).for_each(|account| observe("b", account, 7));
@@ -694,7 +707,7 @@ fn the_encoding_of_snapshots_is_stable() {
     for number in 0_u64..200 {
         let rules = vec![["a", "b", "c"][number as usize % 3]];
         let (at, account) = (1_000_000 + number as u32, 100 + number % 90);
-        // Some templates occur once.
+        // Some templates occur only once.
         let template = if number % 20 == 7 { 1_000 + number } else { 1 + number % 2 };
         let event = Event { at, rules, account, templates: vec![template], llr: 2.5 };
         correlator.observe(&observation(&plan, &event), at, &mut firings);
@@ -707,7 +720,7 @@ fn the_encoding_of_snapshots_is_stable() {
 
 const SNAPSHOT_DIGEST: &str = "c4fc7596ccbc23a917ab2020def192f9099c7bbced2142c44ee682d40a3084e2";
 
-/// After a restart, the requests of an account once counted twice: a rule that requires three
+/// Regression: after a restart, requests of an account counted twice. A rule that requires three
 /// requests of each account held after two.
 #[test]
 fn restored_events_count_once() {
@@ -739,14 +752,15 @@ fn restored_events_count_once() {
         };
         let mut requests = (1..=accounts).chain(1..=accounts).chain(1..=accounts);
         let fired_at = requests.position(&mut fires).unwrap();
-        // With many accounts, not every event evaluates all of them.
+        // If a group has many accounts, the correlator does not evaluate all of them at every
+        // event.
         let (first, slack) = (2 * accounts as usize - 1, accounts as usize / 32);
         assert!((first..=first + slack).contains(&fired_at), "{accounts}: {fired_at}");
     }
 }
 
-/// A window that an update of the rules adds starts with the sample of a longer window. Existing
-/// windows keep theirs.
+/// If a rule update adds a window, the new window starts with the account sample of a longer
+/// window. Existing windows keep their samples.
 #[test]
 fn new_windows_start_with_existing_samples() {
     let rule =
@@ -770,16 +784,16 @@ fn new_windows_start_with_existing_samples() {
     assert_eq!(measured, BTreeMap::from([("w3600", 50.0), ("w86400", 200.0)]));
 }
 
-/// Returns the accounts for which correlations fire, by name of the correlation, while `accounts`
-/// send four events each in turn. `change` changes each observation.
-fn subjects(
+/// Sends four events from each of `accounts` in turn, after `change` has changed each observation.
+/// Returns the accounts for which correlations fire, by name of the correlation.
+fn accounts_by_correlation(
     correlations: Vec<Correlation>,
     accounts: &[u64],
     change: impl Fn(&mut Observation),
 ) -> BTreeMap<String, BTreeSet<u64>> {
     let plan = plan(correlations);
     let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, 1 << 20);
-    let mut subjects: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    let mut accounts_by_correlation: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for (index, account) in accounts.repeat(4).into_iter().enumerate() {
         let event = Event {
             at: 1_000 + index as u32,
@@ -794,25 +808,27 @@ fn subjects(
         correlator.observe(&observation, observation.at, &mut firings);
         for firing in firings {
             let name = plan.correlations()[firing.correlation].name.clone();
-            subjects.entry(name).or_default().insert(firing.key);
+            accounts_by_correlation.entry(name).or_default().insert(firing.key);
         }
     }
-    subjects
+    accounts_by_correlation
 }
 
-/// Made-up credentials, and the keys of one customer, once made a campaign.
+/// Regression: made-up credentials, or the API keys of one customer, counted as a campaign.
 #[test]
 fn unproven_accounts_and_accounts_of_one_tenant_are_no_group() {
     let rules = || vec![correlation("shared", &["a"], 60, accounts(gte(3.0)))];
     let four: Vec<u64> = (1..=4).collect();
-    let fires = |change: &dyn Fn(&mut Observation)| !subjects(rules(), &four, change).is_empty();
+    let fires = |change: &dyn Fn(&mut Observation)| {
+        !accounts_by_correlation(rules(), &four, change).is_empty()
+    };
     assert!(fires(&|_| {}));
     assert!(!fires(&|observation| observation.proven = false));
     assert!(!fires(&|observation| observation.tenant = 9));
     assert!(fires(&|observation| observation.tenant = 10 + observation.account()));
 }
 
-/// Users of a template that a campaign shares once carried the load of the campaign.
+/// Regression: the load of a campaign was counted against ordinary users of the same template.
 #[test]
 fn load_is_evidence_against_accounts_that_carry_it() {
     let rule = || Correlation {
@@ -820,14 +836,14 @@ fn load_is_evidence_against_accounts_that_carry_it() {
         attribution: Attribution { to_accounts: true, ..Attribution::default() },
         ..correlation("load", &["a"], 60, accounts(gte(3.0)))
     };
-    // Account 9 sends a sixth of what the others send.
+    // Account 9 sends a sixth of the requests of each other account.
     let accounts: Vec<u64> = [1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 9].to_vec();
-    let found = subjects(vec![rule()], &accounts, |_| {});
+    let found = accounts_by_correlation(vec![rule()], &accounts, |_| {});
     assert_eq!(found["load"], BTreeSet::from([1, 2, 3]));
 }
 
-/// In a group of two hours, an account that came later once needed an eighth of the load of the
-/// others, because its time was compared with the window of a day.
+/// Regression: in a group that was two hours old, an account that came later needed only an eighth
+/// of the load of the others, because its age was compared with the window of a day.
 #[test]
 fn an_account_that_comes_later_needs_the_load_of_its_time() {
     let rule = Correlation {
@@ -843,7 +859,8 @@ fn an_account_that_comes_later_needs_the_load_of_its_time() {
     let mut correlator = Correlator::new(Arc::clone(&plan), Shard::ALL, 1 << 20);
     let mut found = BTreeSet::new();
     for minute in 0..120_u32 {
-        // Every account sends once in so many minutes. The last two come after an hour.
+        // Account, minutes between two of its requests, and first minute. The last two accounts
+        // start after an hour.
         let rows = [(1, 1, 0), (2, 1, 0), (3, 1, 0), (4, 1, 0), (8, 1, 60), (9, 10, 60)];
         let active =
             rows.into_iter().filter(|(_, every, since)| minute >= *since && minute % every == 0);
@@ -858,8 +875,8 @@ fn an_account_that_comes_later_needs_the_load_of_its_time() {
     assert_eq!(found, BTreeSet::from([1, 2, 3, 4, 8]));
 }
 
-/// Of a group of more than 256 accounts, once the same few accounts were sampled for every key, and
-/// the others never got an indicator.
+/// Regression: in groups of more than 256 accounts, the same few accounts were sampled for every
+/// key, so the other accounts never got an indicator.
 #[test]
 fn every_key_of_a_large_group_samples_other_accounts() {
     let rule = Correlation {
@@ -870,7 +887,7 @@ fn every_key_of_a_large_group_samples_other_accounts() {
     let two_thousand: Vec<u64> =
         (1..=2_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
     let count = |keys: u64| {
-        let found = subjects(vec![rule.clone()], &two_thousand, |observation| {
+        let found = accounts_by_correlation(vec![rule.clone()], &two_thousand, |observation| {
             let account = observation.values.iter().find(|(field, _)| *field == 0).copied();
             let templates = (1..=keys).map(|key| (1, key << 20));
             observation.values = account.into_iter().chain(templates).collect();
@@ -897,7 +914,7 @@ fn repeated_values_and_events_without_a_signature_can_be_left_out() {
         ("one event without the signature", &[1, 2, 3, 4], 4, false),
     ];
     for (name, accounts, without, holds) in rows {
-        let found = subjects(vec![limited.clone()], accounts, |observation| {
+        let found = accounts_by_correlation(vec![limited.clone()], accounts, |observation| {
             if observation.account() != without {
                 observation.signatures.push(b);
             }
@@ -913,7 +930,7 @@ fn repeated_values_and_events_without_a_signature_can_be_left_out() {
 fn a_share_of_the_accounts_of_a_key_can_be_required() {
     let with_share = |min_percent: f64| Correlation {
         attribution: Attribution {
-            share: Some(ShareOf { correlation: "all".into(), min_percent }),
+            share: Some(RelativeMinimum { correlation: "all".into(), min_percent }),
             ..Attribution::default()
         },
         ..correlation("few", &["b"], 60, accounts(gte(2.0)))
@@ -924,7 +941,7 @@ fn a_share_of_the_accounts_of_a_key_can_be_required() {
         let correlations = vec![with_share(min_percent), all()];
         let signatures = plan(correlations.clone());
         let b = signatures.signatures().iter().position(|name| name == "b").unwrap() as u16;
-        let found = subjects(correlations, &ten, |observation| {
+        let found = accounts_by_correlation(correlations, &ten, |observation| {
             if observation.account() >= 8 {
                 observation.signatures.push(b);
             }

@@ -12,19 +12,19 @@ use hedgerow_core::{Ruleset, work};
 use crate::hostile_bodies::{hostile_bodies, prose};
 use crate::shipped_rules::rules;
 
-/// Work and text of a body.
+/// Work and length of the text that scoring a body causes.
 struct Cost {
     /// Bytes after decoding.
     body_len: usize,
     /// Bytes of normalised text.
     text_len: usize,
-    /// Bytes worked on.
+    /// Work in bytes, as the work budget counts it.
     work: usize,
     issues: Vec<&'static str>,
 }
 
 impl Cost {
-    /// Extracts, matches and sketches a body, as scoring does.
+    /// Measures a body: extracts, matches and sketches it, as scoring does.
     fn new(ruleset: &Ruleset, bytes: &[u8], encoding: &str) -> Self {
         let limits = Limits::default();
         let path = "/v1/chat/completions";
@@ -54,8 +54,8 @@ impl Cost {
     }
 }
 
-/// A text of U+FDFA once became eleven times as long as the body, and took fifty times the time of
-/// prose.
+/// Regression: a text of U+FDFA became eleven times as long as the body, and took fifty times as
+/// long as prose.
 #[test]
 fn no_body_takes_more_than_eight_times_the_work_of_prose() {
     let ruleset = rules().ruleset().unwrap();
@@ -67,9 +67,10 @@ fn no_body_takes_more_than_eight_times_the_work_of_prose() {
         let cost = Cost::new(&ruleset, &body.bytes, body.encoding);
         let name = body.name;
         let max_text = work::WorkBudget::for_body(cost.body_len).max_text();
-        // A run of characters that are composed together may exceed the limit.
+        // The text may exceed the limit by one run of characters that are composed together.
         assert!(cost.text_len <= max_text + (4 << 10), "{name}: {} bytes of text", cost.text_len);
-        // Small results of decoding have a constant share.
+        // Ignores bodies that decode to few bytes, because the constant part of their work
+        // dominates.
         if cost.body_len >= size / 2 {
             let ratio = cost.work_per_byte() / ordinary.work_per_byte();
             assert!(ratio <= 8.0, "{name}: {ratio:.1} times the work of prose");
@@ -84,7 +85,8 @@ fn no_body_takes_more_than_eight_times_the_work_of_prose() {
     assert!(*highest > 200, "{name}: a body that exhausts its budget takes more work than prose");
 }
 
-/// Text that is dropped must be reported: otherwise a client could hide a prompt after it.
+/// If the budget is exhausted, the dropped text must be reported. Otherwise, a client could hide a
+/// prompt behind expensive text.
 #[test]
 fn text_after_an_exhausted_budget_is_reported() {
     let ruleset = rules().ruleset().unwrap();
@@ -103,8 +105,8 @@ fn text_after_an_exhausted_budget_is_reported() {
     }
 }
 
-/// The entries of a batch share the budget of their body. One entry that exhausts its share leaves
-/// the others theirs.
+/// The entries of a batch share the budget of their body. An entry that exhausts its share does not
+/// reduce the shares of other entries.
 #[test]
 fn an_expensive_entry_does_not_hide_the_next_one() {
     let ruleset = rules().ruleset().unwrap();

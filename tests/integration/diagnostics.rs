@@ -1,10 +1,10 @@
-//! Findings of `hedgerow check` and `hedgerow test` for invalid correlations: position, problem and
-//! remedy.
+//! Findings that `hedgerow check` and `hedgerow test` report for invalid correlations: position,
+//! problem and remedy.
 use hedgerow_sigma::RuleFile;
 
 const SELECTOR: &str = include_str!("../../rules/traffic/generation.yml");
 
-/// A valid correlation, of which the tests change one part.
+/// A valid correlation. Each test changes a part of it.
 const VALID: &str = "title: One template, many accounts
 id: 11111111-2222-4333-8444-555555555555
 name: cluster_sample
@@ -60,7 +60,7 @@ fn source(path: &str, text: &str) -> RuleFile {
     RuleFile { path: path.to_owned(), text: text.to_owned() }
 }
 
-/// Returns the findings in a correlation, as `line:column problem; remedy`.
+/// Returns the findings for the text of a correlation, as `line:column problem; remedy`.
 fn findings_in(text: &str) -> Vec<String> {
     let sources = [source("traffic/generation.yml", SELECTOR), source("cluster/sample.yml", text)];
     let Err(findings) = hedgerow_sigma::check(&sources) else { return Vec::new() };
@@ -307,7 +307,8 @@ fn wrong_exemplars_and_untested_thresholds_are_findings_of_test() {
     assert_eq!(test(VALID), [""; 0]);
     let findings = test(&VALID.replace("gte: 4}", "gte: 5}"));
     assert!(findings.iter().any(|finding| finding.contains("exemplar 'four'")), "{findings:?}");
-    // Without the near miss of three accounts, no exemplar distinguishes 4 from 2.
+    // Changes the near miss from three accounts to one. Then no exemplar distinguishes the
+    // threshold 4 from 2.
     let text = VALID
         .replace("[a, b, c]", "[a]")
         .replace("[a, b], hedgerow", "a, hedgerow")

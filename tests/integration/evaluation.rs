@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::hedgerow_command;
 use crate::support::corpus::{self, Kind};
 
-/// The generated corpus: its kinds, and the files that are written once for all tests.
+/// The generated corpus: its kinds, and the directory of its files, which are written once for all
+/// tests.
 struct Fixture {
     kinds: Vec<Kind>,
     directory: PathBuf,
@@ -38,7 +39,7 @@ fn run(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The report of `evaluate`, which takes some seconds.
+/// The report of `evaluate`. It is computed once, because `evaluate` takes some seconds.
 static REPORT: LazyLock<Value> = LazyLock::new(|| run(&["evaluate"]));
 
 #[test]
@@ -64,10 +65,11 @@ fn the_corpus_has_many_kinds_and_languages_and_is_always_the_same() {
     assert!(text.len() < 1_500_000, "{} bytes", text.len());
 }
 
-/// The figures of today: raise the lower bound of a row when rules improve, and never lower it.
+/// Checks the detection rates against the current values. Raise the lower bound of a row when rules
+/// improve, and never lower it.
 #[test]
 fn figures_on_the_generated_corpus_do_not_get_worse() {
-    // Section, label, figure, at least, at most: in percent.
+    // Section, label, figure, minimum and maximum in percent.
     let rows: [(&str, &str, &str, f64, f64); 9] = [
         ("alone", "harvest", "suspect", 66.0, 100.0),
         ("alone", "harvest", "notice", 87.0, 100.0),
@@ -95,7 +97,7 @@ fn label_figure(section: &str, label: &str) -> &'static Value {
     labels.iter().find(|group| group["label"] == label).unwrap()
 }
 
-/// Every figure of the report follows from the requests: totals agree over all tables.
+/// The totals of all tables of the report agree.
 #[test]
 fn the_tables_of_a_report_agree() {
     let requests: u64 = REPORT["requests"].as_u64().unwrap();
@@ -141,7 +143,8 @@ fn the_tables_of_a_report_agree() {
     assert_eq!(REPORT["disguises"], Value::Null);
 }
 
-/// Every disguise is measured on the same requests, and the first row on the plain ones.
+/// Every row about a disguise covers the same requests. The first row covers the requests without a
+/// disguise.
 #[test]
 fn disguises_are_measured_on_the_same_requests() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluation-disguises");
@@ -169,7 +172,8 @@ fn the_verdicts_of_evaluate_are_those_of_replay() {
     for (section, options) in [("alone", &["--no-correlate"][..]), ("correlated", &[])] {
         let mut command = hedgerow_command();
         command.args(["--format", "json", "replay"]).args(options);
-        // The order of the files, which decides between requests of one time, is that of names.
+        // Passes the files sorted by name, because requests with equal times are replayed in the
+        // order of the files.
         command.args(
             ["benign", "harvest"].map(|label| FIXTURE.directory.join(format!("{label}.jsonl"))),
         );
@@ -251,8 +255,9 @@ fn calibration_is_repeatable_and_complete() {
     assert!((shares("other_share") - 1.0).abs() < 1e-6);
 }
 
-/// A signature that hits ordinary traffic as often as harvests is worth nothing, whatever is
-/// written; one that hits only harvests keeps its weight.
+/// Calibration sets the weight of a signature to 0 if the signature hits ordinary traffic as often
+/// as harvests, independently of its written weight. A signature that hits only harvests keeps its
+/// weight.
 #[test]
 fn calibration_lowers_the_weight_of_ordinary_wording_and_writes_it() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calibration");

@@ -1,4 +1,5 @@
-//! Extraction against the naive reference on valid bodies, and on arbitrary bytes.
+//! Compares extraction with the naive reference on valid bodies, and tests it on damaged bodies and
+//! arbitrary bytes.
 use hedgerow_core::extract;
 use hedgerow_core::extract::Request;
 use hedgerow_core::field::FieldId;
@@ -37,7 +38,7 @@ const BATCH_ENDPOINTS: &[Endpoint] = &[
     Endpoint::GeminiEmbedBatch,
 ];
 
-/// Returns whether a field comes from the body alone.
+/// Returns whether the value of a field depends only on the body.
 fn is_from_body(name: FieldId) -> bool {
     use FieldId::*;
     !matches!(
@@ -57,7 +58,7 @@ fn is_from_body(name: FieldId) -> bool {
     )
 }
 
-/// Extracts the requests of a body, and returns their number.
+/// Extracts the requests of a body, and returns their number. Calls a function with each request.
 fn extract_body(
     body: &[u8],
     endpoint: Endpoint,
@@ -73,7 +74,7 @@ fn extract_body(
     })
 }
 
-/// Keys that a dialect reads, and some keys that no dialect reads.
+/// Keys of generated bodies: keys that a dialect reads, and some keys that no dialect reads.
 const KEYS: &[&str] = &[
     "model",
     "messages",
@@ -166,10 +167,10 @@ const KEYS: &[&str] = &[
     "item",
 ];
 
-/// A text that is in no other value.
+/// A text that no generated value contains.
 const MARKER: &str = "qqq";
 
-/// Bodies with [`MARKER`] in a text, and places for other values.
+/// Bodies with [`MARKER`] in a text. `BEFORE` and `AFTER` are replaced with generated values.
 const SHAPES: &[(Endpoint, &str)] = &[
     (
         Endpoint::OpenaiChat,
@@ -275,8 +276,8 @@ fn structure_of(json: &[u8]) -> Vec<usize> {
     json.iter().enumerate().filter(is_structural).map(|(position, _)| position).collect()
 }
 
-/// Returns a change of a body: its place in the structure, how many bytes it removes, and what it
-/// inserts.
+/// Generates a change of a body: its position among the structural bytes, the number of bytes to
+/// remove, and a byte to insert.
 fn edit() -> impl Strategy<Value = (prop::sample::Index, usize, Option<u8>)> {
     let structural = prop::sample::select(br#"{}[]",:"#.to_vec());
     (any::<prop::sample::Index>(), 0..2_usize, prop::option::of(structural))
@@ -366,8 +367,9 @@ proptest! {
         }
     }
 
-    /// One damage to a body must not make a text disappear without a trace: an origin may read what
-    /// a strict parser rejects. The first failure was text behind a bracket too many.
+    /// If one byte of a body is damaged, each text must be extracted, or the body must be marked as
+    /// unreadable, because an origin may read JSON that a strict parser rejects. The first failure
+    /// was text behind an extra bracket.
     #[test]
     fn text_in_damaged_json_is_extracted_or_marked(
         (before, after) in (value(), value()),
@@ -382,7 +384,7 @@ proptest! {
         let places = structure_of(&body);
         let position = places[place.index(places.len())];
         body.splice(position..position + removed, inserted);
-        // A body that is still JSON says something else.
+        // Skips bodies that are still valid JSON, because they have a different meaning.
         if serde_json::from_slice::<Value>(&body).is_ok() {
             return Ok(());
         }
@@ -411,8 +413,8 @@ proptest! {
     }
 }
 
-/// Returns the body with keys in upper case, which some origins accept. Names in schemas are text,
-/// and stay as they are.
+/// Returns the body with keys in upper case, which some origins accept. Does not change names in
+/// schemas, because they are text.
 fn with_upper_case_keys(value: &Value) -> Value {
     let upper_case = |key: &str| key.to_uppercase();
     let member = |(key, value): (&String, &Value)| match (key.as_str(), value) {
@@ -433,10 +435,10 @@ fn with_upper_case_keys(value: &Value) -> Value {
 #[test]
 fn damage_to_skipped_values_is_marked() {
     let rows = [
-        // Of brackets: an array in the place of an object, and the other way round.
+        // Damaged brackets: an array in place of an object, and an object in place of an array.
         r#"{"metadata":["a":"qqq"],"model":"m"}"#,
         r#"{"metadata":{"a":["qqq"},"b":1},"model":"m"}"#,
-        // Of quotes: the escaped quote restores the number of quotes.
+        // A damaged quote: an escaped quote makes the number of quotes even again.
         r#"{"metadata":{a":"qqq","b":"\""},"model":"m"}"#,
         r#"{"model":"m"}]"#,
     ];
@@ -518,7 +520,7 @@ fn deep_and_wide_bodies_need_linear_time_and_bounded_stack() {
     }
 }
 
-/// Each row once passed the filter: the core did not read text that an origin reads.
+/// Regression: the core did not read the text of these bodies, which an origin reads.
 #[test]
 fn text_that_an_origin_can_read_is_extracted() {
     let chat = Endpoint::OpenaiChat;
@@ -622,7 +624,8 @@ fn text_that_an_origin_can_read_is_extracted() {
         assert!(has_text, "{name}: {body}");
         assert!(has_issue, "{name}: {issue}");
     }
-    // Keys that no origin reads are ignored: they could contain decoys.
+    // Keys that no origin reads must be ignored, because they could contain text that distracts the
+    // filter.
     for key in ["_messages", "messages_", "mes__sages"] {
         let body = format!(r#"{{"{key}":[{{"content":"needle"}}],"prompt":"x"}}"#);
         extract_body(body.as_bytes(), chat, &mut |request| {
@@ -631,7 +634,7 @@ fn text_that_an_origin_can_read_is_extracted() {
     }
 }
 
-/// Punctuation between the lines of a batch file once made the reader loop forever.
+/// Regression: punctuation between the lines of a batch file made the reader loop forever.
 #[test]
 fn invalid_lines_of_a_batch_file_are_skipped() {
     for junk in
@@ -651,7 +654,7 @@ fn invalid_lines_of_a_batch_file_are_skipped() {
     }
 }
 
-/// Long parts are cut where they are joined. A cut is not the start or end of a value.
+/// Long parts are cut when they are joined. A cut does not count as the start or end of a value.
 #[test]
 fn cuts_of_joined_parts_are_not_edges_of_values() {
     let long = "y".repeat(2_000);

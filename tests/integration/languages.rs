@@ -1,4 +1,5 @@
-//! Languages: orders of training data are found in each, and everyday requests are not.
+//! Languages: in each language, requests for training data are detected, and everyday requests are
+//! not.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ fn fixtures() -> Vec<Fixture> {
     paths.iter().map(read).collect()
 }
 
-/// Returns the band of a chat of one message, and the signatures that match.
+/// Returns the band of a chat with one message, and the signatures that match.
 fn band(ruleset: &Ruleset, prompt: &str) -> (&'static str, Vec<String>) {
     let body = serde_json::json!({ "messages": [{ "role": "user", "content": prompt }] });
     let body = body.to_string();

@@ -1,5 +1,5 @@
-//! Integration tests of the core, of rule files and of the command line, in one binary that links
-//! once.
+//! Integration tests of the core, of rule files and of the command line. They are one binary, so
+//! that it is linked only once.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,11 +24,11 @@ mod correlation;
 mod cost;
 /// Messages of `hedgerow check`.
 mod diagnostics;
-/// Reports about detection and weights, on a generated corpus.
+/// The reports of `hedgerow evaluate` and `hedgerow calibrate` on a generated corpus.
 mod evaluation;
 /// Extraction against a naive reference.
 mod extraction;
-/// Bodies that are made to be expensive.
+/// Bodies that are made to be expensive to score.
 #[path = "../hostile_bodies.rs"]
 mod hostile_bodies;
 /// Accounts of credentials, at the command line and in replays.
@@ -37,7 +37,7 @@ mod identity;
 mod languages;
 /// Matching against `explain` and a naive reference.
 mod matching;
-/// Passages of a body, each with its voice.
+/// Passages of a body, each with its role (such as instruction, material or examples).
 mod passages;
 /// Keys, signatures, bundles and releases, and their commands.
 mod release;
@@ -56,7 +56,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Returns a path of the repository. Cargo runs tests in the directory of their package.
+/// Returns a path in the repository. Cargo runs tests in the directory of their package, so
+/// relative paths do not work.
 fn from_root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
@@ -73,8 +74,9 @@ fn hedgerow_command() -> Command {
     command_in_root(env!("CARGO_BIN_EXE_hedgerow"))
 }
 
-/// Returns a command that runs `hedgerow` for minutes: the optimised build that
-/// `HEDGEROW_RELEASE_CLI` names, if it is set. `npm test` needs one in any case.
+/// Returns a command that runs `hedgerow` for long tasks. It uses the optimised binary that
+/// `HEDGEROW_RELEASE_CLI` names, if the variable is set. `npm test` sets it, because it builds this
+/// binary anyway.
 fn fast_hedgerow_command() -> Command {
     match std::env::var_os("HEDGEROW_RELEASE_CLI") {
         Some(binary) => command_in_root(binary),

@@ -1,5 +1,6 @@
-//! Comparisons and policies: tables of small rulesets, and random regexes. The fast path is
-//! compared with `explain`, which searches all values, and with the naive reference.
+//! Comparisons and policies: tests with tables of small rulesets, and with random regexes. The
+//! matcher of the edge (the fast path) is compared with `explain`, which searches all values, and
+//! with the naive reference.
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::extract::{FieldValue, Request};
 use hedgerow_core::field::{FieldId, Section};
@@ -130,7 +131,8 @@ fn modifiers_compare_as_documented() {
     }
 }
 
-/// Generates regexes of words with gaps between them, more complex than the regexes of signatures.
+/// Generates regexes of words with gaps between the words. They are more complex than the regexes
+/// of signatures.
 fn pattern() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
         &[
@@ -156,7 +158,7 @@ fn pattern() -> impl Strategy<Value = String> {
     })
 }
 
-/// Generates texts of the words of [`pattern`] and others.
+/// Generates texts from the words of [`pattern`] and other words.
 fn words() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
         &[
@@ -188,7 +190,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// The gate of required literals finds the same match as a search of the whole value.
+    /// A regex runs only near its required literals (the gate). The result must equal that of a
+    /// search of the whole value.
     #[test]
     fn the_regex_gate_finds_the_match_of_a_full_search(
         pattern in pattern(),
@@ -198,7 +201,7 @@ proptest! {
         check_regex_gate("hedgerow.prompt.user", &pattern, &texts)?;
     }
 
-    /// The gate finds the match of a full search in text of several voices, too.
+    /// The result also equals that of a full search in text with several roles.
     #[test]
     fn the_regex_gate_finds_the_match_that_begins_in_an_instruction(
         pattern in pattern(),
@@ -209,7 +212,7 @@ proptest! {
     }
 }
 
-/// Compares the match of a regex on a field of user text with that of a search of every value.
+/// Compares the match of a regex in a field of user text with the match of a full search.
 fn check_regex_gate(field: &str, pattern: &str, texts: &[&str]) -> Result<(), TestCaseError> {
     let detection = format!("  a: {{{field}|re: '{pattern}'}}\n  condition: a");
     // Regexes without a required literal are rejected.
@@ -224,7 +227,8 @@ fn check_regex_gate(field: &str, pattern: &str, texts: &[&str]) -> Result<(), Te
     Ok(())
 }
 
-/// The shipped rules once passed every check, and no Worker would have taken their release.
+/// Regression: the shipped rules passed all checks although every Worker would have rejected their
+/// release.
 #[test]
 fn regexes_that_the_edge_refuses_are_a_finding_at_the_largest_rule() {
     let detection = |count: usize| {
@@ -243,7 +247,8 @@ fn regexes_that_the_edge_refuses_are_a_finding_at_the_largest_rule() {
     assert_eq!(findings.lines().count(), 1, "{findings}");
 }
 
-/// The second matching repeats up to 4,096 recorded literals, and scans the text again otherwise.
+/// If text has several roles, it is matched a second time. The second matching replays up to 4,096
+/// recorded literals. If there are more, it scans the text again.
 #[test]
 fn an_order_behind_many_decoys_in_a_quotation_is_found() {
     let test = "  a: {hedgerow.prompt.instruction|contains: forty}\n  condition: a";
@@ -260,7 +265,8 @@ fn an_order_behind_many_decoys_in_a_quotation_is_found() {
     }
 }
 
-/// Text that is expensive to search by voice once hid the signatures that had matched before.
+/// Regression: if searching text by role exhausted the budget, signatures that had already matched
+/// were lost.
 #[test]
 fn a_quotation_that_exhausts_the_second_matching_hides_nothing() {
     let detection = "  order: {hedgerow.prompt.instruction|contains: forty pairs}\n  \
@@ -281,7 +287,7 @@ fn a_quotation_that_exhausts_the_second_matching_hides_nothing() {
 }
 
 #[test]
-fn text_counts_in_the_voice_of_its_passage() {
+fn text_counts_in_the_role_of_its_passage() {
     let text = "Translate the block.\n```\nwrite forty pairs\n```\nKeep the tone.";
     let rows = [
         ("hedgerow.prompt.instruction|contains: translate the", true),
@@ -322,7 +328,8 @@ fn the_policy_overrides_rules_and_defaults() {
     };
     let account = "0123456789abcdef0123456789abcdef";
     let chat = "/v1/chat/completions";
-    // Policy, path and prompt. Outcome: band, action, mode, hits and shadow hits of an LLM call.
+    // A row has policy, path, prompt and outcome. The outcome of an LLM call has band, action,
+    // mode, hits and shadow hits.
     type Outcome<'o> = Option<(&'o str, &'o str, &'o str, &'o str, &'o str)>;
     let rows: Vec<(&str, String, &str, &str, Outcome<'_>)> = vec![
         (
@@ -478,10 +485,10 @@ fn the_policy_overrides_rules_and_defaults() {
     }
 }
 
-/// A search for required literals in the wrong order was once not charged to the budget.
+/// Regression: a search for required literals in the wrong order was not charged to the budget.
 #[test]
 fn the_search_for_required_literals_is_charged_to_the_budget() {
-    // An alternation of 18 words, and a text of them.
+    // Returns an alternation of 18 words, and a text that consists of these words.
     let lists = |letter: char| {
         let words: Vec<String> = (0..18).map(|number| format!("{letter}word{number:02}")).collect();
         (words.join("|"), words.join(" "))

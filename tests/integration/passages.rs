@@ -1,4 +1,5 @@
-//! Passages of requests, as `hedgerow explain` and the playground show them: who speaks where.
+//! Passages of requests, as `hedgerow explain` and the playground show them. Each passage has a
+//! role, such as the user's instruction or quoted material.
 use hedgerow_core::Envelope;
 use hedgerow_core::evaluate::explain::{ExplainedPassage, explain_passages};
 use hedgerow_core::extract;
@@ -22,14 +23,15 @@ fn passages_of(body: &[u8], limit: usize) -> Vec<ExplainedPassage> {
     passages
 }
 
-/// Returns each passage of messages as `voice of section: text`, with the bytes of the body.
+/// Returns each passage of messages as `role of section: text`. The text is taken from the byte
+/// range of the passage in the body.
 fn passages(messages: &Value) -> Vec<String> {
     let body = json!({ "messages": messages }).to_string();
     let describe = |passage: ExplainedPassage| {
         let fields = [passage.field, passage.section].map(|field| field.name());
-        let [voice, section] = fields.map(|name| name.replace("hedgerow.prompt.", ""));
+        let [role, section] = fields.map(|name| name.replace("hedgerow.prompt.", ""));
         let text = body[passage.start..passage.end].replace(PAGE, "PAGE");
-        format!("{voice} of {section}: {text}")
+        format!("{role} of {section}: {text}")
     };
     passages_of(body.as_bytes(), usize::MAX).into_iter().map(describe).collect()
 }
@@ -93,7 +95,8 @@ fn passages_are_located_in_the_body() {
     }
 }
 
-/// The page asks for passages while a request is typed, and a body may have any number of them.
+/// The playground requests passages while the user types. The limit keeps this fast for bodies with
+/// very many passages.
 #[test]
 fn a_limit_keeps_the_first_passages() {
     let message = json!({ "role": "user", "content": format!("Why?\n```\n{PAGE}\n```\nHow?") });

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{from_root, hedgerow_command, skip};
 
-/// The directory of one test, with settings for a registry in `registry` and rules in `rules`.
+/// The directory of one test, with settings that use the folders `registry` (releases) and `rules`.
 struct Workspace {
     path: PathBuf,
     env: Vec<(&'static str, String)>,
@@ -188,7 +188,7 @@ fn a_key_may_have_a_passphrase() {
     assert!(workspace.exit_with(2, &["push"]).contains("not its .pub"));
 }
 
-/// Skipped if minisign is not installed.
+/// The test is skipped if minisign is not installed.
 #[test]
 fn keys_and_signatures_are_compatible_with_minisign() {
     if Command::new("minisign").arg("-v").output().is_err() {
@@ -205,7 +205,7 @@ fn keys_and_signatures_are_compatible_with_minisign() {
         .keys()
         .verify(workspace.read("key.pub").as_bytes(), &workspace.read("theirs.minisig"))
         .unwrap();
-    // A key with an empty passphrase, and a key without one.
+    // A key with an empty passphrase, and a key without a passphrase (`-W`).
     for (flags, passphrase) in [(&[][..], "\n\n"), (&["-W"][..], "")] {
         let workspace = Workspace::without_key("minisign_key");
         minisign(&workspace, &[&["-G", "-p", "key.pub", "-s", "key"], flags].concat(), passphrase);
@@ -354,7 +354,8 @@ fn release_promote_and_rollback_change_the_manifest() {
     assert_eq!(left.filter(|name| name.ends_with(".tmp")).count(), 0);
 }
 
-/// `rollback` once replaced the active bundle instead of ending the canary, and kept its expiry.
+/// Regression: `rollback` replaced the active bundle instead of ending the canary, and kept the
+/// expiry of the release.
 #[test]
 fn a_rollback_ends_the_canary_first() {
     let workspace = Workspace::new("canary_back");
@@ -374,8 +375,9 @@ fn a_rollback_ends_the_canary_first() {
     assert_eq!(workspace.release().active, EMBEDDED, "no bundle was active before the first");
 }
 
-/// A bundle signed with the old key once counted as pushed already. Without the old key in
-/// PUBLIC_KEYS, every isolate would have rejected the release.
+/// Regression: `push` did not upload rules again if an equivalent bundle was signed with the old
+/// key. If PUBLIC_KEYS no longer contained the old key, every isolate would have rejected the
+/// release.
 #[test]
 fn a_new_key_uploads_equivalent_rules_again() {
     let workspace = Workspace::new("rotation");
@@ -441,7 +443,7 @@ fn invalid_releases_are_rejected() {
     workspace.succeed(&["release", &digest]);
     let output = workspace.exit_with(1, &["release", &digest, "--canary", "5"]);
     assert!(output.contains("is active for all accounts already"), "{output}");
-    // Somebody with write access, but without the key, changes the manifest or a bundle.
+    // An attacker with write access, but without the key, changes the manifest or a bundle.
     let release = workspace.read("registry/release.json");
     workspace.write("registry/release.json", &release.replace("\"serial\":1", "\"serial\":2"));
     let output = workspace.exit_with(1, &["release"]);
@@ -658,7 +660,7 @@ fn commands_use_the_admin_api_of_a_deployment() {
             "traffic": { "seconds": 60, "requests": 200, "by_serial": { "6": 150, "0": 50 },
                 "by_ruleset": {}, "by_role": { "active": 200 }, "by_band": {}, "by_action": {},
                 "by_colo": {}, "signatures": [{ "name": "synthesis_pairs", "hits": 3 }],
-                "errors": [{ "what": "expired", "count": 2 }],
+                "errors": [{ "message": "expired", "count": 2 }],
                 "shadow": { "ruleset": "b".repeat(64), "requests": 9,
                     "bands": [{ "from": "clear", "to": "notice", "count": 4 }],
                     "signatures": [{ "name": "new_one", "only_active": 0, "only_shadow": 4 }] } },
@@ -669,8 +671,8 @@ fn commands_use_the_admin_api_of_a_deployment() {
             ("GET", "/releases?limit=1") => http(200, r#"{"releases":[]}"#),
             ("GET", "/status") => http(200, &status.to_string()),
             ("GET", path) if path.starts_with("/audit") => {
-                let entry = json!({ "id": 1, "at": 1_800_000_000, "who": "publish",
-                    "what": "release", "subject": "6", "author": "ana", "from": null,
+                let entry = json!({ "id": 1, "at": 1_800_000_000, "actor": "admin",
+                    "action": "release", "subject": "6", "author": "ana", "client": null,
                     "result": "ok" });
                 http(200, &json!({ "entries": [entry] }).to_string())
             }
@@ -702,7 +704,7 @@ fn commands_use_the_admin_api_of_a_deployment() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(workspace.json(&["status"])["traffic"]["requests"], 200);
-    // Without a terminal, each refresh is a line.
+    // Without a terminal, each refresh prints a line.
     let mut watching =
         workspace.command(&["status", "--watch"]).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(watching.stdout.take().unwrap()).lines();
@@ -714,7 +716,7 @@ fn commands_use_the_admin_api_of_a_deployment() {
     }
     assert_eq!(lines.len(), 2);
     let text = workspace.succeed(&["audit"]);
-    assert!(text.contains("2027-01-15 08:00  publish   release         6"), "{text}");
+    assert!(text.contains("2027-01-15 08:00  admin     release         6"), "{text}");
 }
 
 #[test]
@@ -767,7 +769,7 @@ fn the_deployment_compares_with_its_embedded_rules() {
     assert!(output.contains("push it"), "{output}");
 }
 
-/// Correlations were once left out: a changed correlation was no difference.
+/// Regression: the diff did not contain changed correlations.
 #[test]
 fn a_diff_contains_correlations_and_concepts() {
     let sources = hedgerow_sigma::read(&from_root("rules")).unwrap();
@@ -844,7 +846,7 @@ fn diff_shows_rules_policy_and_decisions() {
         "{text}"
     );
     assert!(!text.contains("question-answer"), "never the text: {text}");
-    // One band, another action: such decisions once counted as equal.
+    // Regression: decisions with the same band but different actions counted as equal.
     workspace.write("rules/policy.toml", "[actions]\nsuspect = 'block'\n");
     workspace.write("rules/policy.toml", "mode = 'enforce'\n[actions]\nsuspect = 'block'\n");
     workspace.succeed(&["build", "rules", "-o", "enforced.json"]);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{Known, known_prompt};
 use crate::{from_root, hedgerow_command};
 
-/// Returns the problems of the fixture.
+/// Returns the questions of tests/fixtures/seeds/problems.jsonl.
 fn problems() -> Vec<String> {
     let text = fs::read_to_string(from_root("tests/fixtures/seeds/problems.jsonl")).unwrap();
     let question = |line: &str| {
@@ -37,14 +37,14 @@ fn seeds_of(body: &str, endpoint: Endpoint, seeds: &CompiledSeeds) -> Vec<bool> 
     let body = Body::new(envelope.body, None, &limits);
     let mut found = Vec::new();
     extract::for_each_request(&envelope, endpoint, &body, &limits, &mut |request| {
-        request.add_seeds(seeds);
+        request.add_known_prompt_sets(seeds);
         let mut keywords = request.keywords().iter();
         found.push(keywords.any(|(field, name)| *field == FieldId::SeedSet && name == "problems"));
     });
     found
 }
 
-/// Returns whether a chat with these messages of the user has the field.
+/// Returns whether a chat with these user messages has the field `hedgerow.seed`.
 fn has_seed(messages: &[&str], seeds: &CompiledSeeds) -> bool {
     let messages: Vec<Value> =
         messages.iter().map(|text| json!({ "role": "user", "content": text })).collect();
@@ -84,7 +84,7 @@ fn a_known_prompt_is_found_in_every_wrapper() {
                 match known_prompt(known, &messages) {
                     Known::Whole => assert!(found && expected, "{name}: {prompt}"),
                     Known::No => assert!(!found && !expected, "{name}: {prompt}"),
-                    // Some stretches are stored, and others are not.
+                    // Only some stretches of eight words are stored, so either result is possible.
                     Known::InPart => assert!(!expected, "{name}: {prompt}"),
                 }
             }
@@ -92,7 +92,8 @@ fn a_known_prompt_is_found_in_every_wrapper() {
     }
 }
 
-/// The bound of docs/seeds.md, for the longest texts that are compared.
+/// Checks the false-positive rate that docs/seeds.md promises, with texts of the maximum length
+/// that is compared.
 #[test]
 fn less_than_one_other_text_in_a_thousand_is_taken_for_a_known_one() {
     let seeds = compile(&problems());
@@ -107,7 +108,7 @@ fn less_than_one_other_text_in_a_thousand_is_taken_for_a_known_one() {
         let text: Vec<String> = (0..2_100).map(|_| word()).collect();
         has_seed(&[&text.join(" ")], &seeds)
     });
-    // One is expected.
+    // About one false positive is expected.
     let found = found.count();
     assert!(found <= 5, "{found} of {texts}");
 }
@@ -138,7 +139,7 @@ fn nothing_else_is_compared() {
     assert!(!has_seed(&[known], &CompiledSeeds::default()));
 }
 
-/// An upload of thousands of requests costs no more than a few long ones.
+/// An upload of thousands of requests costs no more than a few long requests.
 #[test]
 fn the_text_per_body_is_limited() {
     let problems = problems();
@@ -155,7 +156,7 @@ fn the_text_per_body_is_limited() {
     assert!((10..=20).contains(&count), "{count}");
 }
 
-/// Returns a directory for a test.
+/// Returns an empty directory for a test.
 fn directory(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("seeds").join(name);
     let _ = fs::remove_dir_all(&path);

@@ -33,7 +33,8 @@ fn all_exemplars_have_their_expected_results() {
     assert!(findings.is_empty(), "{}", format_all(&findings));
 }
 
-/// Mutations remove whole selections only, so they do not show that Chinese literals are tested.
+/// The mutations of `hedgerow test` remove only whole selections, so they do not prove that
+/// exemplars test the Chinese literals.
 #[test]
 fn rules_with_chinese_literals_have_a_chinese_exemplar() {
     let is_chinese =
@@ -80,7 +81,7 @@ fn the_naive_reference_agrees_on_every_exemplar() {
     assert!(compared >= 700, "{compared} exemplars compared");
 }
 
-/// Text of the first words of signatures once took seconds to search.
+/// Regression: searching a text that consists of the first words of signatures took seconds.
 #[test]
 fn text_that_is_expensive_to_search_exhausts_the_budget_and_is_reported() {
     let ruleset = rules().ruleset().unwrap();
@@ -103,8 +104,8 @@ fn text_that_is_expensive_to_search_exhausts_the_budget_and_is_reported() {
     assert!(hits.any(|name| name == "evasion_costly_text"));
 }
 
-/// Checks what docs/evaluation.md promises for the recorded corpora, without correlation. The
-/// harvests that are not found send bare questions, which only correlations can detect.
+/// Checks the detection rates that docs/evaluation.md promises for the recorded corpora without
+/// correlation. The undetected harvests send plain questions, which only correlations can detect.
 #[test]
 fn recorded_harvests_are_suspect_and_benign_traffic_is_not() {
     let ruleset = rules().ruleset().unwrap();
@@ -133,7 +134,7 @@ fn recorded_harvests_are_suspect_and_benign_traffic_is_not() {
     assert!(benign.notice * 100 <= benign.requests, "{benign:?}");
 }
 
-/// Numbers of requests, and of requests at least at a band.
+/// Number of requests, number of requests in band notice or higher, and in band suspect or higher.
 #[derive(Debug, Default)]
 struct Counts {
     requests: usize,
@@ -191,8 +192,8 @@ fn the_bundle_is_canonical_and_loads() {
     assert_eq!(ruleset.digest(), ruleset::digest(&bytes));
 }
 
-/// Encodes JSON by RFC 8785, as far as bundles need it: sorted keys, no spaces, integers without a
-/// fraction.
+/// Encodes JSON by RFC 8785. Implements only the parts that bundles need: sorted keys, no spaces,
+/// integers without a fraction.
 fn canonical_json(value: &Value) -> String {
     match value {
         Value::Object(members) => {
@@ -214,9 +215,9 @@ fn canonical_json(value: &Value) -> String {
     }
 }
 
-/// A request of the fixtures or the corpus.
+/// A request from the fixtures or from a recorded corpus.
 struct Recorded {
-    /// File, and line in the corpus.
+    /// Name of the file, with the line number for a recorded corpus.
     name: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -261,7 +262,7 @@ fn fast_path_explanation_and_naive_reference_agree_on_the_corpus() {
 }
 
 /// Asserts that fast path, explanation and naive reference agree on all requests and signatures.
-/// Returns the number of requests, and of requests that the naive reference can read.
+/// Returns the number of requests, and the number of requests that the naive reference can read.
 fn compare(all: &[Recorded]) -> (usize, usize) {
     let ruleset = rules().ruleset().unwrap();
     let explainer = Explainer::new(ruleset.concepts());
@@ -310,7 +311,8 @@ fn compare(all: &[Recorded]) -> (usize, usize) {
     (requests, naive_requests)
 }
 
-/// Asserts that all evidence is within the body, for text fields, or else within the value.
+/// Asserts that evidence of text fields is within the body, and that other evidence is within the
+/// maximum length of a value.
 fn check_evidence(
     ruleset: &Ruleset,
     request: &Request<'_>,
@@ -326,14 +328,14 @@ fn check_evidence(
                 _ => 8 << 10,
             };
             assert!(evidence.start <= evidence.end && evidence.end <= end, "{name}: {evidence:?}");
-            // The evidence of `|exists` is empty and at 0.
+            // Evidence of the modifier `|exists` is the empty range at 0.
             let is_valid = evidence.start < evidence.end || evidence.end == 0;
             assert!(is_valid, "{name} on {}: {evidence:?}", recorded.name);
         }
     }
 }
 
-/// Reads all requests in a body with the naive reference; none if the body is not JSON.
+/// Reads all requests in a body with the naive reference. Returns none if the body is not JSON.
 fn naive(recorded: &Recorded, endpoint: Endpoint) -> Vec<PlainRequest> {
     let json = || serde_json::from_slice::<Value>(&recorded.body).ok();
     let (bodies, inner, is_batch): (Vec<Value>, _, _) = match endpoint {
@@ -433,7 +435,7 @@ fn fixture(path: &Path) -> Recorded {
     }
 }
 
-/// Snapshots of all values that are extracted from the fixtures.
+/// Compares all values that are extracted from the fixtures with stored snapshots.
 #[test]
 fn extraction_snapshots() {
     let ruleset = rules().ruleset().unwrap();

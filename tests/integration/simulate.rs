@@ -1,4 +1,5 @@
-//! Simulation as users see it: repeatable, consistent, and with clear errors for invalid scenarios.
+//! The command `hedgerow simulate`: its results are repeatable and consistent, and invalid
+//! scenarios cause clear errors.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use serde_json::Value;
 
 use crate::{from_root, hedgerow_command};
 
-/// A small scenario: some people, one popular tool, and a campaign that begins on the second day.
+/// A small scenario with some people, one popular tool, and a campaign that begins on the second
+/// day.
 const SCENARIO: &str = r#"
 title = "A small world"
 seed = 7
@@ -36,7 +38,7 @@ ordinary = 10
 templates = 6
 "#;
 
-/// A rule that selects every request for text.
+/// A rule that matches every request for generated text.
 const GENERATION: &str = r#"
 title: Asks the model for text
 id: 3a1f4c52-60f2-4f53-8b53-0a3a54a9c001
@@ -61,7 +63,7 @@ custom_attributes:
     - {name: 'near: counting', expect: no-match, event: {gen_ai.operation.name: count_tokens}}
 "#;
 
-/// A correlation that only the campaign fulfils: many accounts use one template, about equally
+/// A correlation that holds only for the campaign: many accounts use one template about equally
 /// often.
 const CLUSTER: &str = r#"
 title: One template from many accounts
@@ -166,13 +168,14 @@ fn counts_add_up_and_correlations_flag_a_campaign() {
     let campaign = &report["campaigns"][0];
     let number = |value: &Value| value.as_u64().unwrap();
     assert_eq!(campaign["name"], "small");
-    // 30 accounts with 40 requests each on the second day, until they and the reserve are banned.
+    // 30 accounts send 40 requests each on the second day, until they and the reserve accounts are
+    // banned.
     assert!((600..1_300).contains(&number(&campaign["exchanges"])), "{campaign}");
     assert!(number(&campaign["accounts"]) > 30, "reserve accounts are used: {campaign}");
     assert!(number(&campaign["flagged"]) * 10 >= number(&campaign["accounts"]) * 9, "{campaign}");
     let first = number(&campaign["first_flag_at"]);
     assert!((12..200).contains(&first), "the correlation needs twelve accounts: {campaign}");
-    // The exchanges before the first flag have leaked, and few after it.
+    // All exchanges before the first flag leak, and only a few after it.
     let leaked = campaign["leakage"].as_f64().unwrap() * number(&campaign["exchanges"]) as f64;
     assert!(leaked >= (first - 1) as f64 && leaked < first as f64 * 3.0, "{campaign}");
     let benign = &report["benign"];
@@ -210,8 +213,8 @@ fn noise_hides_the_template_and_scale_changes_the_number_of_accounts() {
     assert!((15..25).contains(&small["campaigns"][0]["accounts"].as_u64().unwrap()));
 }
 
-/// A campaign whose words no signature knows is invisible in single requests; its requests still
-/// share a template, so that correlation has the same to count.
+/// If no signature matches the wording of a campaign, single requests do not reveal it. The
+/// requests still share a template, which correlations count.
 #[test]
 fn unknown_wording_leaves_only_the_template() {
     let path = write_scenario("unknown-wording", &SCENARIO.replace("\"tags\"", "\"cleaning\""));
@@ -293,7 +296,7 @@ daily = "many"
     assert!(json["findings"].as_array().unwrap().len() >= expected.len() - 2);
 }
 
-/// Plays each shipped scenario with a two-thousandth of its accounts.
+/// Simulates each shipped scenario with a two-thousandth of its accounts.
 #[test]
 fn every_shipped_scenario_plays() {
     let directory = from_root("scenarios");

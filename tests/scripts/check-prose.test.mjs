@@ -185,7 +185,7 @@ test('offsets stay where tokens were', () => {
   assert.equal(withoutTokens('a /* b\n */ c', 'ts'), 'a     \n    c');
 });
 
-/** Calls `body` with a git repository of some files. */
+/** Calls `body` with the path of a new git repository that contains `files`. */
 function withRepository(files, body) {
   const root = mkdtempSync(path.join(tmpdir(), 'check-prose-'));
   try {

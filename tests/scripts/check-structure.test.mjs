@@ -7,7 +7,7 @@ import {
   checkStructure, circles, duplicates, edges, flatten, readModules, tree,
 } from '../../scripts/check-structure.mjs';
 
-/** Calls `body` with a folder that has some files below src/. */
+/** Calls `body` with the path of a new folder that contains `files` below src/. */
 function withSources(files, body) {
   const root = mkdtempSync(path.join(tmpdir(), 'check-structure-'));
   try {
@@ -28,7 +28,7 @@ function crate(files, body) {
   return withSources(sources, (root) => body(readModules(root, 'src/core')));
 }
 
-/** Returns the edges of such a crate, as `from -> to`. */
+/** Returns the edges between the modules of a crate with these files, as `from -> to`. */
 const arrows = (files) => crate(files, (modules) => (
   edges(modules).map(({ from, to }) => `${from} -> ${to}`).sort()));
 

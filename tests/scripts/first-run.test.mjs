@@ -1,4 +1,5 @@
-// Scripts that install the packages must not import one: in a fresh clone they would not start.
+// Scripts that install the npm packages must not import any of them. Otherwise, the scripts would
+// not start in a fresh clone.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -8,7 +9,10 @@ import { fromRoot } from '../../scripts/lib/proc.mjs';
 const ENTRY_POINTS = ['start', 'test', 'build', 'setup'].map((name) => `scripts/${name}.mjs`);
 const STATIC_IMPORT = /^(?:import|export)\s[^;]*?from '([^']+)'|^import '([^']+)'/gm;
 
-/** Returns the packages that a script and its own modules import when it starts, with importers. */
+/**
+ * Returns the npm packages that a script and its local modules import at start, each with the
+ * importing file.
+ */
 function importedPackages(file, seen = new Set()) {
   if (seen.has(file)) return [];
   seen.add(file);

@@ -1,4 +1,5 @@
-// Chromium, and checks that apply to every page: no console errors, and no requests to other hosts.
+// Runs Chromium, and provides checks for every page: no console errors, and no requests to other
+// hosts.
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -9,7 +10,7 @@ import { PATIENCE_MS, ROOT } from '../edge/support.ts';
 
 export const CHROMIUM = chromiumPath();
 const isConsoleBuilt = existsSync(path.join(ROOT, 'build/console/_hedgerow/index.html'));
-/** Whether the tests can run: there is a Chromium, and the console was built. */
+/** Whether the tests can run: Chromium is installed, and the console was built. */
 export const canRun = Boolean(CHROMIUM) && isConsoleBuilt;
 if (!CHROMIUM) {
   console.log(
@@ -19,14 +20,14 @@ if (!CHROMIUM) {
   console.log('skipped: build/console/ not found; run `node scripts/build.mjs console`');
 }
 
-/** Folder for screenshots; Git ignores it. */
+/** Folder for screenshots, which Git ignores. */
 export const ARTIFACTS = path.join(ROOT, '.artifacts/www');
 mkdirSync(ARTIFACTS, { recursive: true });
 
 export const launch = (): Promise<Browser> =>
   chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS });
 
-/** Options of `expect.poll`: pages change after their conditions do. */
+/** Options of `expect.poll`. Tests poll, because a page changes with a delay. */
 export const POLL = { timeout: PATIENCE_MS, interval: 50 };
 
 /** Common sizes of a desktop, a tablet and a phone. */
@@ -39,17 +40,17 @@ export const THEMES = ['light', 'dark'] as const;
 
 export interface Opened {
   page: Page;
-  /** Fails if there were console errors, except `expected` errors, or requests to other hosts. */
+  /** Fails if the page caused console errors other than `expected`, or requests to other hosts. */
   check(expected?: RegExp): void;
   close(): Promise<void>;
 }
 
 interface OpenOptions extends BrowserContextOptions {
-  /** Token of the session. */
+  /** Token with which the page is signed in. */
   token?: string;
 }
 
-/** Opens a page in a profile of its own. */
+/** Opens a page in a new browser profile. */
 export async function open(
   browser: Browser,
   url: string,
@@ -109,7 +110,7 @@ interface Axe {
   run(root: Document, options: object): Promise<{ violations: AxeViolation[] }>;
 }
 
-/** Returns violations of WCAG 2.2 AA, one line per element. */
+/** Returns the violations of WCAG 2.2 AA on the page, one line per element. */
 async function accessibilityViolations(page: Page): Promise<string[]> {
   await page.evaluate(AXE);
   return page.evaluate(async () => {
@@ -144,8 +145,9 @@ const overflows = (page: Page): Promise<string[]> =>
   });
 
 /**
- * Expects that a loaded page is accessible and fits, in both themes and all sizes. Saves a
- * screenshot of each. The page is loaded once: most of a load is the compilation of the rules.
+ * Expects that a loaded page is accessible, and fits in both themes and all sizes. Saves a
+ * screenshot of each combination. Loads the page only once, because compiling the rules takes most
+ * of the time.
  */
 export async function expectAccessibleAndFits(page: Page, name: string) {
   for (const colorScheme of THEMES) {

@@ -1,4 +1,4 @@
-// Parsing of pasted text, and links to results.
+// The playground parses pasted text as requests, and encodes results as links.
 import { describe, expect, it } from 'vitest';
 import { InputError } from '../../www/src/playground/input-error.ts';
 import { parseInput, type ParseOptions } from '../../www/src/playground/parse-input.ts';

@@ -1,16 +1,18 @@
-// Secret keys that the page opens.
+// The console opens secret keys of minisign.
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { KeyError, openKey, sign } from '../../www/src/rules/minisign.ts';
 import { keyPair, verifies } from '../edge/minisign.ts';
 
-/** Makes the text of a key file without passphrase, with a checksum or with another value. */
+/**
+ * Makes the text of a key file without a passphrase. Its checksum is `checksum`, by default zeros.
+ */
 function unencryptedKey(checksum?: Buffer) {
   const keys = keyPair();
   const seed = keys.privateKey.export({ format: 'der', type: 'pkcs8' }).subarray(-32);
   const publicKey = Buffer.from(keys.publicKey, 'base64').subarray(10);
   const secret = Buffer.concat([keys.id, seed, publicKey]);
-  // Node has no BLAKE2b of 32 bytes, so only keys without a checksum are made here.
+  // Node has no BLAKE2b with 32 bytes of output, so this function cannot compute a valid checksum.
   const raw = Buffer.concat([
     Buffer.from('Ed\0\0B2', 'latin1'),
     Buffer.alloc(48),

@@ -1,13 +1,14 @@
-// Pages on other hosts, and pages on the host of the console, in a real browser.
+// The protection of the console against pages on other hosts and on its own host, in a real
+// browser.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { chat, Filter, Origin } from '../edge/support.ts';
 import { canRun, launch, loaded, open } from './browser.ts';
 
-const TOKEN = 'publish-token-of-the-tests';
+const TOKEN = 'admin-token-of-the-tests';
 const PATH = '/v1/chat/completions';
 
-/** An origin with a page, two scripts, and an API that answers preflights. */
+/** Responds as an origin with a page, two scripts, and an API that answers CORS preflights. */
 const answer: typeof Origin.ok = (request, res) => {
   const type = request.path.endsWith('.js') ? 'text/javascript' : 'text/html';
   const cors = {
@@ -44,7 +45,7 @@ describe.skipIf(!canRun)('a browser', () => {
   });
 
   it('reads a refusal of another host, with its delay and id', async () => {
-    // `localhost` and 127.0.0.1 are two web origins.
+    // To a browser, `localhost` and 127.0.0.1 are different web origins.
     const { page, close } = await open(browser, `http://localhost:${filter.port}/`);
     const read = (action: string) =>
       page.evaluate(
@@ -71,11 +72,11 @@ describe.skipIf(!canRun)('a browser', () => {
     await close();
   });
 
-  /** Returns the scope of a new service worker, or the name of the error. */
+  /** Registers a service worker. Returns its scope, or the name of the error. */
   const register = (page: Page, script: string, scope: string, cached = false) =>
     page.evaluate(
       async ([script, scope, cached]) => {
-        // Loads the script as an ordinary one first: the browser then has it in its cache.
+        // Loads the script as an ordinary script first, so that the browser has it in its cache.
         if (cached) await (await fetch(script as string)).text();
         const options = { scope, updateViaCache: cached ? 'all' : 'none' };
         return navigator.serviceWorker
@@ -106,11 +107,12 @@ describe.skipIf(!canRun)('a browser', () => {
   it('does not let a page of the origin register a service worker over the console', async () => {
     const { page, close } = await open(browser, `${filter.url}/app/`);
     for (const cached of [false, true]) {
-      // Refused by the status, and by the scope.
+      // The first registration fails because of the response status, the second because of the
+      // scope.
       expect(await register(page, '/sw.js', '/', cached)).toBe('TypeError');
       expect(await register(page, '/app/sw.js', '/_hedgerow/', cached)).toBe('SecurityError');
     }
-    // The application keeps its own folder.
+    // The origin's application may still register a service worker for its own folder.
     expect(await register(page, '/app/sw.js', '/app/')).toBe('/app/');
     await page.goto(`${filter.url}/_hedgerow/`);
     await loaded(page);

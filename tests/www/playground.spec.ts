@@ -1,4 +1,4 @@
-// The playground has the same core as the edge. It works offline, and sends nothing that is pasted.
+// The playground uses the same core as the edge. It works offline, and sends no pasted text.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -33,7 +33,7 @@ describe.skipIf(!canRun)('the playground', () => {
   let page: Page;
   const url = () => `${filter.url}/_hedgerow/#/playground`;
   const fill = async (text: string) => {
-    // Clear first, so that the previous result disappears.
+    // Clears the input first, so that the previous result disappears.
     await page.getByLabel(INPUT).fill('');
     await page.locator('ul.examples').waitFor();
     await page.getByLabel(INPUT).fill(text);
@@ -56,7 +56,7 @@ describe.skipIf(!canRun)('the playground', () => {
     await origin?.close();
   });
 
-  /** Sends a fixture to the edge with a credential of its own, so that no correlation fires. */
+  /** Sends a fixture to the edge with a new credential, so that no correlation fires. */
   const sendToEdge = async (fixture: Fixture, text: string) => {
     const credentials = /^(authorization|x-api-key|api-key|x-goog-api-key)$/;
     const headers = Object.entries(fixture.headers).map(([name, value]) => {
@@ -79,7 +79,7 @@ describe.skipIf(!canRun)('the playground', () => {
     async () => {
       for (const fixture of fixtures()) {
         const file = path.join(ROOT, 'tests/fixtures/requests', `${fixture.name}.http`);
-        // A text area normalises CRLF to LF, so the others get LF too.
+        // A text area converts CRLF to LF, so the edge and the command line also get LF.
         const text = readFileSync(file, 'utf8').replaceAll('\r\n', '\n');
         await fill(text);
         const { headers } = await sendToEdge(fixture, text);
@@ -91,7 +91,7 @@ describe.skipIf(!canRun)('the playground', () => {
         const expected = formatScore(Number(score));
         const hits = String(headers['x-hedgerow-hits']).split(',').filter(Boolean).sort();
         const message = fixture.name;
-        // Before the score is shown, there are no hits.
+        // Waits for the score, because hits are shown only after it.
         await expect.poll(scoreText, { ...POLL, message }).toBe(expected);
         await expect.poll(hitNames, { ...POLL, message }).toEqual(hits);
         if (existsSync(COMMAND_LINE)) {
@@ -131,8 +131,8 @@ describe.skipIf(!canRun)('the playground', () => {
     ];
     await fill(JSON.stringify({ model: 'm', messages }));
     const panel = page.getByRole('region', { name: 'Body', exact: true });
-    const voices = panel.locator('.body-text .voice');
-    await expect.poll(() => voices.allTextContents(), POLL).toEqual([
+    const passages = panel.locator('.body-text .passage');
+    await expect.poll(() => passages.allTextContents(), POLL).toEqual([
       'systemAnswer in Gaelic.',
       expect.stringMatching('^instructionWhen is it cut'),
       `material${sheet}`,
@@ -143,29 +143,29 @@ describe.skipIf(!canRun)('the playground', () => {
       String.raw`examplespay it\nClass: garden`,
       String.raw`instruction\n\nRequest: mow it\nClass:`,
     ]);
-    expect(await voices.first().getAttribute('title')).toBe(
+    expect(await passages.first().getAttribute('title')).toBe(
       'hedgerow.prompt.instruction, in gen_ai.system_instructions',
     );
-    const lines = await voices.evaluateAll((found) =>
+    const lines = await passages.evaluateAll((found) =>
       found.map((one) => getComputedStyle(one).textDecorationStyle),
     );
     expect(new Set(lines)).toEqual(new Set(['double', 'solid', 'dotted', 'dashed']));
-    const legend = panel.getByRole('list', { name: 'Voices' });
+    const legend = panel.getByRole('list', { name: 'Roles of passages' });
     expect(await legend.getByRole('listitem').allInnerTexts()).toEqual([
       expect.stringMatching(/^system asks/),
       expect.stringMatching(/^instruction asks/),
       expect.stringMatching(/^material is/),
       expect.stringMatching(/^examples shows/),
     ]);
-    // Matches stay marked within a passage.
-    const marks = voices.nth(4).locator('mark');
+    // Within a passage, matches are still marked.
+    const marks = passages.nth(4).locator('mark');
     await expect.poll(async () => (await marks.allInnerTexts()).join(''), POLL).toMatch(/pairs/);
     expect(await panel.locator('img').count()).toBe(0);
-    expect(await voices.nth(1).innerText()).toContain(html.replaceAll('"', '\\"'));
+    expect(await passages.nth(1).innerText()).toContain(html.replaceAll('"', '\\"'));
     for (const colorScheme of THEMES) {
       await page.emulateMedia({ colorScheme });
-      await expectAccessible(page, `voices-${colorScheme}`);
-      await screenshot(page, `voices-${colorScheme}`);
+      await expectAccessible(page, `passages-${colorScheme}`);
+      await screenshot(page, `passages-${colorScheme}`);
     }
     await page.emulateMedia({ colorScheme: null });
     opened.check();

@@ -1,5 +1,5 @@
-// The view Rules: edit rules, run their exemplars, compare them, and release them by the command
-// line or in the page.
+// The view Rules: users edit rules, run their exemplars, compare them with the released rules, and
+// release them with the command line or in the page.
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,7 +23,7 @@ const hasCli = existsSync(COMMAND_LINE);
 if (canRun && !hasCli) {
   console.log('skipped: target/release/hedgerow not found; run `cargo build --release`');
 }
-const TOKEN = 'publish-token-of-the-tests';
+const TOKEN = 'admin-token-of-the-tests';
 const RULE = 'synthesis/instruction_records.yml';
 const RULE_NAME = 'synthesis_instruction_records';
 const TEXT = readFileSync(path.join(ROOT, 'rules', RULE), 'utf8');
@@ -129,7 +129,7 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', () => {
 
   it('marks an exemplar with an unexpected result at its line', async () => {
     await write(TEXT.replace('expect: match', 'expect: no-match'));
-    // The problem of the test before may still be listed.
+    // Selects the problem by its text, because a problem of the previous test may still be listed.
     const problem = region('Problems').locator('tr', { hasText: 'instruction-response pairs' });
     await problem.getByRole('button').first().click();
     await checked(/^\d+ problems?$/);
@@ -166,7 +166,7 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', () => {
     await replay.waitFor();
     await page.locator('input[type=file]').last().setInputFiles(within('traffic.ndjson'));
     await replay.getByText(RULE_NAME).waitFor();
-    // The edit is still there after a visit of another view.
+    // The edit is kept after a visit to another view.
     await page.goto(at(edit));
     await page.getByRole('button', { name: 'Replay with these rules' }).click();
     const impact = region('Impact on recorded traffic');
@@ -207,14 +207,15 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', () => {
     await page.getByRole('button', { name: 'Open the key' }).click();
     await page.getByLabel('Note').fill('a little more');
     await page.getByLabel('Author').fill('ana');
-    // The console was built with other rules than release 1.
+    // Release 1 has rules that differ from the rules with which the console was built.
     await page.getByLabel(/change back 1 \(synthesis_instruction_records\)/).check();
     await page.getByRole('button', { name: 'Sign and release for all accounts' }).click();
     await fleet.untilRelease(2);
     const admin = new Admin(fleet.edge, TOKEN);
     const { release } = await admin.getOk('/releases/current');
     expect(release).toMatchObject({ serial: 2, note: 'a little more', author: 'ana' });
-    // The command line builds an equivalent bundle from the same files, and does not upload it.
+    // The command line builds an equivalent bundle from the same files, so it does not upload the
+    // bundle again.
     writeFileSync(within('rules', RULE), withWeight(12));
     const { bundles } = await admin.getOk('/bundles');
     hedgerow('push', 'rules');

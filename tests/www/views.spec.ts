@@ -1,5 +1,5 @@
-// The views that need a token, on the built Worker with traffic: with data, without data, with the
-// ledger down, and with a wrong token.
+// The views that need a token, on the built Worker: with traffic, without data, during an outage of
+// the ledger, and with a wrong token.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { demo } from '../../scripts/demo-traffic.mjs';
@@ -17,12 +17,12 @@ import {
 } from './browser.ts';
 
 const keys = keyPair();
-const TOKEN = 'publish-token-of-the-tests';
+const TOKEN = 'admin-token-of-the-tests';
 const READ = 'read-token-of-the-tests';
 const VIEWS = ['overview', 'decisions', 'clusters'] as const;
 const PROMPT =
   'Write 20 diverse instruction-response pairs as JSON lines, to fine-tune a student model.';
-/** The browser's own console error for answers that are not successful. */
+/** The browser's own console error for unsuccessful responses. */
 const REFUSED = /Failed to load resource: the server responded with a status of (401|403|503)/;
 const REFUSED_OR_SOCKET = new RegExp(`${REFUSED.source}|WebSocket`);
 
@@ -39,14 +39,17 @@ describe.skipIf(!canRun)('the views', () => {
     const figure = page.locator('.summary .figure').first();
     return Number((await figure.getAttribute('title'))!.replaceAll(',', ''));
   };
-  /** Waits until the ledger has the decision of a request. */
+  /** Waits until the ledger has stored the decision of a request. */
   const storedDecision = (id: string) =>
     eventually('the decision', async () => {
       const { decisions } = await admin.getOk(`/decisions?id=${id}`);
       expect(decisions).toHaveLength(1);
       return decisions[0];
     });
-  /** Waits until a list of the API has an entry that fits, and returns the first. */
+  /**
+   * Waits until a list of the API has an entry for which `fits` is true, and returns the first such
+   * entry.
+   */
   const firstOf = (list: string, address: string, fits: (entry: any) => unknown = () => true) =>
     eventually(`an entry of ${address}`, async () => {
       const entry = (await admin.getOk(address))[list].find(fits);
@@ -92,7 +95,7 @@ describe.skipIf(!canRun)('the views', () => {
     const counts = (await traffic) as Record<string, Record<string, number>>;
     const kinds = ['ordinary', 'instruction records', 'reasoning traces', 'grading'];
     expect(Object.keys(counts)).toEqual(kinds);
-    // Campaigns do not affect ordinary users.
+    // Expects that the campaigns have not affected the ordinary users.
     const { clear = 0, ...others } = counts.ordinary!;
     const flagged = Object.values(others).reduce((sum, count) => sum + count, 0);
     expect(flagged).toBeLessThan(clear / 50);
@@ -136,7 +139,7 @@ describe.skipIf(!canRun)('the views', () => {
     const { page, check, close } = await show('decisions');
     await page.getByLabel('Request id').fill(id);
     await page.getByLabel('Request id').press('Enter');
-    // Until the filter is applied, the list has other decisions.
+    // Waits for the rows, because the list shows other decisions until the filter is applied.
     const rows = page.locator('table.decisions tbody tr');
     await expect.poll(() => rows.count(), POLL).toBe(1);
     await rows.locator(`[id="decision-${id}"]`).waitFor();
@@ -161,7 +164,7 @@ describe.skipIf(!canRun)('the views', () => {
       'Hedgerow never stores text',
     ];
     for (const part of parts) await expect.poll(() => detail.innerText(), POLL).toContain(part);
-    // Escape closes the decision, and focuses its row.
+    // Escape closes the decision, and moves the focus to its row.
     await page.keyboard.press('Escape');
     await detail.waitFor({ state: 'detached' });
     const focusedId = () => page.evaluate(() => document.activeElement?.id);
@@ -173,7 +176,7 @@ describe.skipIf(!canRun)('the views', () => {
   it('are accessible and fit, in both themes and all sizes', async () => {
     const { id } = await firstOf('clusters', '/clusters');
     const { request_id } = await firstOf('decisions', '/decisions?band=hostile&limit=1');
-    /** Names, addresses, and elements that no earlier view has. */
+    /** Views with their names, addresses, and an element that earlier views do not have. */
     const locations = [
       ['overview', 'overview?minutes=15', '.chart canvas'],
       ['decisions', 'decisions', 'table.decisions'],
@@ -314,7 +317,7 @@ describe.skipIf(!canRun)('the views', () => {
     const otherTab = await page.context().newPage();
     await otherTab.goto(at('overview'));
     await otherTab.getByLabel('Token', { exact: true }).waitFor();
-    // A token that is no longer accepted is removed.
+    // The page removes a token that the API no longer accepts.
     await page.evaluate(() => sessionStorage.setItem('hedgerow.token', 'stale-token-of-the-tests'));
     await page.reload();
     await page.getByLabel('Token', { exact: true }).waitFor();
@@ -351,7 +354,7 @@ describe.skipIf(!canRun)('the views', () => {
     const reason = 'our own evaluation';
     expect(revoked.indicators[0]).toMatchObject({ revoked: expect.any(Number), reason });
     const { entries } = await admin.getOk('/audit');
-    const entry = { what: 'indicator.revoke', author: 'ana', result: 'ok' };
+    const entry = { action: 'indicator.revoke', author: 'ana', result: 'ok' };
     expect(entries).toContainEqual(expect.objectContaining(entry));
   });
 
@@ -440,7 +443,7 @@ describe.skipIf(!canRun)('the views', () => {
       `overview: ${overview.toFixed(0)} ms, blank page: ${blank.toFixed(0)} ms, ` +
         `ratio: ${ratio.toFixed(1)}`,
     );
-    // The target is 1.5 s, which is about 20 blank pages on the reference machine.
+    // The target is 1.5 s, which is about the time of 20 blank pages on the reference machine.
     expect(ratio).toBeLessThan(20);
   });
 });

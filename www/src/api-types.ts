@@ -1,7 +1,7 @@
 // Types of the admin API, generated from src/core/api by a test of the core. Do not edit; update:
 //   UPDATE_API_TYPES=1 cargo test -p hedgerow-core --lib api
 
-/** An action on a request, in ascending order of severity. */
+/** An action on a request. The variants are in ascending order of severity. */
 export type Action = 'allow' | 'tag' | 'degrade' | 'throttle' | 'block';
 
 /** Requests by action, one number per step. */
@@ -20,23 +20,29 @@ export type ActionSeries = {
 
 /** An entry of the audit log. */
 export type AuditEntry = {
-  /** Number of the entry, from 1. The parameter `before` takes it. */
+  /**
+   * Number of the entry, from 1. A request with this number as the parameter `before` returns
+   * older entries.
+   */
   id: number;
   /** Time of the call. */
   at: number;
   /**
-   * Scope of the token: `publish` or `read`; `nobody` without a valid token, `pull` for releases
-   * from CONFIG_URL, `registry` for the registry's own actions.
+   * Caller: the scope of its token (`admin` or `read`), or `nobody` if it had no valid token;
+   * `pull` for releases from CONFIG_URL; `registry` for actions of the registry itself.
    */
-  who: string;
+  actor: string;
   /** Name of the action: `release` or `indicator.revoke`, for example. */
-  what: string;
-  /** Digest of the bundle, serial of the release, or key of the indicator with the reason. */
+  action: string;
+  /**
+   * Object of the action: digest of the bundle, serial of the release, or key of the indicator
+   * with the reason for its revocation.
+   */
   subject: string;
-  /** Author that the release or the revocation names; empty without one. */
+  /** Author that the release or the revocation names; empty if it names none. */
   author: string;
   /** Keyed hash of the client's address, 16 hexadecimal digits. */
-  from: string | null;
+  client: string | null;
   /** `ok`, the code of an error, or a description of the problem. */
   result: string;
 };
@@ -47,7 +53,7 @@ export type AuditLog = {
   entries: Array<AuditEntry>;
 };
 
-/** The severity of a score. */
+/** The severity of a score. The variants are in ascending order. */
 export type Band = 'clear' | 'notice' | 'suspect' | 'hostile';
 
 /** Requests in band `from` of the active bundle and band `to` of the shadow bundle. */
@@ -76,7 +82,7 @@ export type BandSeries = {
 export type BundleInfo = {
   /** Digest of the bundle's text. */
   digest: string;
-  /** Number of the push, from 1; 0 for a bundle that was not built for a push. */
+  /** Number of the push that built the bundle, from 1; 0 if the bundle was not built for a push. */
   serial: number;
   /** Time of the build. */
   created: number;
@@ -100,7 +106,7 @@ export type BundleList = {
 export type BundleUpload = {
   /** Signed text of the bundle. */
   bundle: string;
-  /** Text of the `.minisig` file. */
+  /** Minisign signature of the bundle: the text of the `.minisig` file. */
   signature: string;
 };
 
@@ -112,7 +118,7 @@ export type Canary = {
   percent: number;
 };
 
-/** An account that may join parts of a cluster. */
+/** An account that has several keys of a cluster, and may be the only link between parts of it. */
 export type ClusterBridge = {
   /** Keyed hash of the account's id, 16 hexadecimal digits. */
   account: string;
@@ -127,8 +133,8 @@ export type ClusterDetails = {
   /** Keys that link the accounts. */
   links: Array<ClusterLink>;
   /**
-   * Accounts that several keys have, at most 20: those whose removal leaves the most parts
-   * first.
+   * Accounts that have several of the keys, at most 20. Accounts without which the cluster would
+   * fall into the most parts come first.
    */
   bridges: Array<ClusterBridge>;
   /** Traffic of the cluster; null if the ledger does not answer. */
@@ -136,13 +142,13 @@ export type ClusterDetails = {
   /** Id of the cluster, 8 hexadecimal digits. */
   id: string;
   /**
-   * Ids of clusters that have merged into this one, the last merged first; at most 64. A request
-   * for any of them finds this cluster.
+   * Ids of clusters that have merged into this one, at most 64. The latest merge is first. `GET
+   * /clusters/{id}` with any of these ids returns this cluster.
    */
   aliases: Array<string>;
   /**
-   * Number of accounts that correlations have linked. Accounts since the last firing are not
-   * included yet.
+   * Number of accounts that firings have linked. An account that joined after the last firing is
+   * not included yet.
    */
   accounts: number;
   /** Number of keys that link the accounts, at most 64. */
@@ -162,13 +168,13 @@ export type ClusterInfo = {
   /** Id of the cluster, 8 hexadecimal digits. */
   id: string;
   /**
-   * Ids of clusters that have merged into this one, the last merged first; at most 64. A request
-   * for any of them finds this cluster.
+   * Ids of clusters that have merged into this one, at most 64. The latest merge is first. `GET
+   * /clusters/{id}` with any of these ids returns this cluster.
    */
   aliases: Array<string>;
   /**
-   * Number of accounts that correlations have linked. Accounts since the last firing are not
-   * included yet.
+   * Number of accounts that firings have linked. An account that joined after the last firing is
+   * not included yet.
    */
   accounts: number;
   /** Number of keys that link the accounts, at most 64. */
@@ -200,13 +206,13 @@ export type ClusterSummary = {
   /** Id of the cluster, 8 hexadecimal digits. */
   id: string;
   /**
-   * Ids of clusters that have merged into this one, the last merged first; at most 64. A request
-   * for any of them finds this cluster.
+   * Ids of clusters that have merged into this one, at most 64. The latest merge is first. `GET
+   * /clusters/{id}` with any of these ids returns this cluster.
    */
   aliases: Array<string>;
   /**
-   * Number of accounts that correlations have linked. Accounts since the last firing are not
-   * included yet.
+   * Number of accounts that firings have linked. An account that joined after the last firing is
+   * not included yet.
    */
   accounts: number;
   /** Number of keys that link the accounts, at most 64. */
@@ -219,7 +225,7 @@ export type ClusterSummary = {
   last: number;
 };
 
-/** Requests whose indicators belong to a cluster. */
+/** Traffic of a cluster: the requests that matched one of its indicators. */
 export type ClusterTraffic = {
   /** Length of the period in whole minutes. */
   minutes: number;
@@ -234,13 +240,13 @@ export type ClusterTraffic = {
 /** The role of a host for the console, which depends on the setting CONSOLE_HOST. */
 export type ConsoleHost = 'own' | 'local' | 'shared' | 'other';
 
-/** The contribution of a family to a score, in decibans. */
+/** The contribution of a family of signatures to a score, in decibans. */
 export type Contribution = {
   /** Name of the family. */
   family: string;
-  /** Sum of its weights. */
+  /** Sum of the weights of the family's hits. */
   raw: number;
-  /** Sum of its weights within the cap. */
+  /** Sum of the weights, limited to the cap of the family. */
   capped: number;
 };
 
@@ -254,9 +260,14 @@ export type DecisionHit = {
   weight: number;
   /** Fields and byte ranges; never text. */
   evidence: Array<Evidence>;
-  /** Selections of the signature that speak for an innocent request; missing without one. */
+  /**
+   * Innocence selections of the signature that hold: they are signs of a harmless request and
+   * reduce its score. Missing if none holds.
+   */
   innocence?: Array<string>;
-  /** Key of the indicator in hex, if the hit is an indicator's. */
+  /**
+   * Key of the indicator, 16 hexadecimal digits; missing unless the hit comes from an indicator.
+   */
   key?: string;
 };
 
@@ -277,36 +288,47 @@ export type DecisionList = {
 export type DecisionRecord = {
   /** Request id, as the client received it in `x-hedgerow-request-id`. */
   request_id: string;
-  /** Milliseconds since the epoch. */
+  /** Time of the decision, in milliseconds since the epoch. */
   at: number;
-  /** IATA code of the data centre. */
+  /** IATA code of the data centre that processed the request. */
   colo: string;
-  /** Name of the requested model; null without one, or if it may not be stored. */
+  /**
+   * Name of the requested model; null if the request names no model, or if the name may not be
+   * stored.
+   */
   model: string | null;
-  /** Reason why the ruleset decided. */
+  /**
+   * Reason why this ruleset decided: `active`, for example, if the release names it for all
+   * accounts.
+   */
   role: RulesetRole;
-  /** Serial of the release in force; null without one. */
+  /** Serial of the release in force; null if there is no release. */
   serial: number | null;
-  /** Failure of Hedgerow that kept the request from being scored. */
+  /** Failure of Hedgerow that prevented the scoring of the request; null if there was none. */
   error: string | null;
   /** Id of the account, a keyed hash: 32 hexadecimal digits. */
   account: string | null;
-  /** How the account was found out: `key` or `jwt`, for example; missing without an account. */
+  /**
+   * Method by which the account was determined: `key` or `jwt`, for example; missing if the
+   * request has no account.
+   */
   account_kind?: string;
   /** Id of the tenant, a keyed hash: 32 hexadecimal digits; missing if it is not known. */
   tenant?: string;
-  /** Label of the account; missing unless the policy has `labels`. */
+  /** Label of the account: its name in clear text; missing unless the policy has `labels`. */
   account_label?: string;
-  /** Label of the tenant; missing unless the policy has `labels`. */
+  /** Label of the tenant: its name in clear text; missing unless the policy has `labels`. */
   tenant_label?: string;
   /**
-   * Id of the cluster of an indicator that hit: of several clusters, the one whose treatment is
-   * the strictest. Missing without one.
+   * Id of the cluster of an indicator that hit. If the indicators have several clusters, this is
+   * the cluster that the policy treats most strictly. Missing if they have none.
    */
   cluster?: string;
-  /** Former ids of this cluster, at most 16; missing without one. */
+  /** Former ids of this cluster, at most 16; missing if it has none. */
   cluster_aliases?: Array<string>;
-  /** Ids of the other clusters of the request, at most 16; missing without one. */
+  /**
+   * Ids of the other clusters of the indicators that hit, at most 16; missing if there are none.
+   */
   other_clusters?: Array<string>;
   /** Dialect of the body: `openai`, for example. */
   dialect: string;
@@ -314,23 +336,23 @@ export type DecisionRecord = {
   operation: string;
   /** Score from 0 to 100; null if scoring failed. */
   score: number | null;
-  /** Decibans before any evidence. */
+  /** Prior of the policy: the decibans before any evidence is added. */
   prior: number;
-  /** Decibans of evidence, after caps. */
+  /** Evidence of all hits in decibans, after the cap of each family of signatures. */
   evidence: number;
-  /** Contribution of each family. */
+  /** Contribution of each family of signatures to the evidence. */
   contributions: Array<Contribution>;
   /** Band of the score; null if scoring failed. */
   band: Band | null;
-  /** Action of the policy, which mode Shadow only records. */
+  /** Action that the policy gives for the request. Mode Shadow only records the action. */
   action: Action;
   /** Mode of the policy. */
   mode: Mode;
   /** Signatures, lists and correlations that hit. */
   hits: Array<DecisionHit>;
-  /** Names of experimental signatures that matched. */
+  /** Names of experimental signatures that matched. They do not change the score. */
   shadow_hits: Array<string>;
-  /** Name of the exemption that applies. */
+  /** Name of the exemption that applies; null if none applies. */
   exemption: string | null;
   /** Digest of the bundle that decided. */
   ruleset: string;
@@ -340,11 +362,14 @@ export type DecisionRecord = {
   unscanned_bytes: number;
   /** Reasons why parts of the body were not read. */
   unreadable: Array<string>;
-  /** Reasons why a part of the request was not scored; empty if it was scored whole. */
+  /** Reasons why a part of the request was not scored; empty if all of it was scored. */
   unscored: Array<string>;
   /** Share of the body's bytes that were scored, 0 to 1; null if it is unknown. */
   scored_share: number | null;
-  /** The reason in `unscored` that determines the action; missing if the score does. */
+  /**
+   * The reason in `unscored` that determines the action; missing if the score determines the
+   * action.
+   */
   incomplete?: string;
   /** Number of LLM requests in the body. */
   entries: number;
@@ -360,7 +385,7 @@ export type DeploymentStatus = {
   embedded: string | null;
   /** Public keys that the deployment trusts. */
   keys: Array<string>;
-  /** Newest release; null without one. */
+  /** Newest release; null if there is no release. */
   release: ReleaseInfo | null;
   /** State of the release in KV. */
   publication: PublicationStatus;
@@ -368,7 +393,7 @@ export type DeploymentStatus = {
   pull: PullStatus | null;
   /** Numbers of indicators and clusters. */
   indicators: IndicatorStatus;
-  /** Numbers of names of accounts, and whether KV has them. */
+  /** Number of accounts with a name or a tenant, and whether KV has the names. */
   principals: PrincipalsStatus;
   /** State of the ledger, which counts the traffic. */
   ledger: LedgerStatus;
@@ -385,7 +410,7 @@ export type ErrorBody = {
 /** A failure of Hedgerow. */
 export type ErrorCount = {
   /** Description of the failure. */
-  what: string;
+  message: string;
   /** Number of failures in the period. */
   count: number;
 };
@@ -399,16 +424,19 @@ export type ErrorDetails = {
   code: string;
   /** Problem, for people: one sentence without a full stop. */
   message: string;
-  /** Next step for the operator. Unknown paths have none if no token is set. */
+  /**
+   * Next step for the operator. It is empty if no token is configured: the API then answers
+   * every request with the code `not_found`.
+   */
   remedy: string;
-  /** Serial of the newest release, with the codes `serial` and `precondition`. */
+  /** Serial of the newest release; present only with the codes `serial` and `precondition`. */
   serial?: number;
 };
 
 /** A failure of Hedgerow. */
 export type ErrorSeries = {
   /** Description of the failure. */
-  what: string;
+  message: string;
   /** Number of failures in the period. */
   count: number;
   /** Failures by step. */
@@ -425,27 +453,30 @@ export type Evidence = {
   end: number;
 };
 
-/** The response of `GET /indicators/{key}`. */
-export type IndicatorDetails = {
-  /** Keyed hash of the group's values, 16 hexadecimal digits. */
-  key: string;
-  /** All correlations that fired for the key. */
-  indicators: Array<IndicatorInfo>;
-  /** Cluster that the key belongs to. */
-  cluster: ClusterSummary | null;
-};
-
 /** An account, tenant or network, and the indicators that it caused. */
-export type IndicatorHolder = {
+export type IndicatorCause = {
   /** Keyed hash, 16 hexadecimal digits. */
   id: string;
   /** Number of indicators. */
   count: number;
 };
 
+/** The response of `GET /indicators/{key}`. */
+export type IndicatorDetails = {
+  /** Keyed hash of the group's values, 16 hexadecimal digits. */
+  key: string;
+  /** All correlations that fired for the key. */
+  indicators: Array<IndicatorInfo>;
+  /** Cluster that the key belongs to; null if it belongs to none. */
+  cluster: ClusterSummary | null;
+};
+
 /** A key and a correlation that fired for it. */
 export type IndicatorInfo = {
-  /** Number of the indicator, from 1. The parameter `before` takes it. */
+  /**
+   * Number of the indicator, from 1. A request with this number as the parameter `before`
+   * returns older indicators.
+   */
   id: number;
   /** Name of the correlation. */
   correlation: string;
@@ -463,23 +494,28 @@ export type IndicatorInfo = {
   measured: number;
   /** Condition of the correlation, in words. */
   threshold: string;
-  /** Number of accounts that the largest firing listed; a sample for large groups. */
+  /**
+   * Number of accounts that the largest firing listed. For a large group, a firing lists only a
+   * sample of the accounts.
+   */
   accounts: number;
-  /** Id of the cluster that the key belongs to, 8 hexadecimal digits. */
+  /**
+   * Id of the cluster that the key belongs to, 8 hexadecimal digits; null if it belongs to none.
+   */
   cluster: string | null;
   /** Time of the revocation; null if the indicator is not revoked. */
-  revoked: number | null;
-  /** Reason for the revocation. */
+  revoked_at: number | null;
+  /** Reason for the revocation; null if the indicator is not revoked. */
   reason: string | null;
   /** End of the revocation; null if it ends when the indicator expires. */
-  until: number | null;
+  revoked_until: number | null;
   /** Hash of the account that caused the first firing, 16 hexadecimal digits; null if unknown. */
   account: string | null;
   /** Hash of the tenant that caused the first firing, 16 hexadecimal digits; null if unknown. */
   tenant: string | null;
-  /** Label of that account; null if it is unknown, or the policy has no `labels`. */
+  /** Label of `account`; null if it is unknown, or the policy has no `labels`. */
   account_label: string | null;
-  /** Label of that tenant; null if it is unknown, or the policy has no `labels`. */
+  /** Label of `tenant`; null if it is unknown, or the policy has no `labels`. */
   tenant_label: string | null;
   /** Hash of the network that caused the first firing, 16 hexadecimal digits; null if unknown. */
   network: string | null;
@@ -491,15 +527,17 @@ export type IndicatorList = {
   indicators: Array<IndicatorInfo>;
 };
 
-/** Numbers of indicators and clusters, whether KV has them, and how full everything is. */
+/**
+ * Numbers of indicators and clusters with their limits, and whether KV has the latest indicators.
+ */
 export type IndicatorStatus = {
-  /** Number of indicators that count. */
+  /** Number of active indicators. */
   count: number;
   /** Number of clusters. */
   clusters: number;
-  /** Whether KV does not have the latest indicators yet. */
+  /** Whether the latest indicators are still to be written to KV. */
   pending: boolean;
-  /** Reason why the last write to KV failed, or why the next one has to wait. */
+  /** Reason why the last write to KV failed, or why the next write must wait. */
   problem: string | null;
   /** Maximum of `count`. */
   max: number;
@@ -513,35 +551,35 @@ export type IndicatorStatus = {
   links: number;
   /** Maximum of `links`: older links are deleted. */
   max_links: number;
-  /** Number of firings that wait at the correlators, as they last reported. */
+  /** Number of firings that wait at the correlators to be sent, according to their last reports. */
   queued_firings: number;
   /**
-   * Largest number of observations that waited at an isolate, as the correlators last reported.
-   * From 4,096 on, further ones are dropped.
+   * Largest number of observations that waited at an isolate, according to the last reports of
+   * the correlators. If 4,096 observations wait, the isolate drops further ones.
    */
   queued_observations: number;
   /** Number of writes of indicators to KV on this UTC day. */
   kv_writes: number;
   /** Maximum of `kv_writes`: KV_WRITES_PER_DAY. */
   kv_budget: number;
-  /** Number of firings beyond a quota on this UTC day, since the registry was started. */
+  /** Number of firings that a quota refused on this UTC day, since the registry was started. */
   refused_by_quota: number;
   /**
-   * Number of firings that found no place, because all indicators were stronger, on this UTC
-   * day, since the registry was started.
+   * Number of firings that were refused on this UTC day, since the registry was started, because
+   * the table was full of indicators that were at least as strong.
    */
   refused_as_weak: number;
   /**
-   * Number of indicators that a stronger one replaced on this UTC day, since the registry was
-   * started.
+   * Number of indicators that were replaced by stronger ones on this UTC day, since the registry
+   * was started.
    */
   replaced: number;
   /** Accounts that caused the most indicators. */
-  top_accounts: Array<IndicatorHolder>;
+  top_accounts: Array<IndicatorCause>;
   /** Tenants that caused the most indicators. */
-  top_tenants: Array<IndicatorHolder>;
+  top_tenants: Array<IndicatorCause>;
   /** Networks that caused the most indicators. */
-  top_networks: Array<IndicatorHolder>;
+  top_networks: Array<IndicatorCause>;
 };
 
 /** State of the ledger. */
@@ -552,16 +590,16 @@ export type LedgerStatus = {
 
 /** The response of `GET /live/ticket`. */
 export type LiveTicket = {
-  /** Ticket for `Sec-WebSocket-Protocol`, in place of a token. */
+  /** Ticket that the client sends in `Sec-WebSocket-Protocol` instead of a token. */
   ticket: string;
   /** Time after which the ticket is invalid. */
   expires: number;
 };
 
-/** The mode: whether actions are carried out. In ascending order of severity. */
+/** The mode: whether actions are carried out. The variants are in ascending order of severity. */
 export type Mode = 'shadow' | 'enforce';
 
-/** Requests to paths of one shape. */
+/** Requests to paths that differ only in ids. */
 export type PathCount = {
   /** HTTP method, or `WEBSOCKET` for a WebSocket. */
   method: string;
@@ -571,7 +609,10 @@ export type PathCount = {
   count: number;
 };
 
-/** A statement about the account that sent a request, or that has an id or a name. */
+/**
+ * A statement about an account. The entry identifies the account by a request that it sent, by its
+ * id or by its name.
+ */
 export type PrincipalEntry = {
   /**
    * Request id, as the origin received it: the entry is about the account that sent the request.
@@ -586,7 +627,10 @@ export type PrincipalEntry = {
   account?: string;
   /** Name of the tenant, up to 256 bytes. */
   tenant?: string;
-  /** Time at which the statement ends, within 366 days; after 30 days if it is missing. */
+  /**
+   * Time at which the statement ends, at most 366 days from now. If it is missing, the statement
+   * ends after 30 days.
+   */
   expires?: number;
 };
 
@@ -613,11 +657,11 @@ export type PrincipalsResult = {
 export type PrincipalsStatus = {
   /** Number of accounts with a name or a tenant. */
   count: number;
-  /** Maximum of `count`: the oldest make room. */
+  /** Maximum of `count`. A further name replaces the oldest one. */
   max: number;
   /** Number of labels; 0 unless the policy has `labels`. */
   labels: number;
-  /** Whether KV does not have the latest names yet. */
+  /** Whether the latest names are still to be written to KV. */
   pending: boolean;
   /** Reason why the last write to KV failed. */
   problem: string | null;
@@ -625,7 +669,7 @@ export type PrincipalsStatus = {
 
 /** The body of `POST /principals`. */
 export type PrincipalsUpload = {
-  /** Entries, at most 1,000. Later entries about the same account win. */
+  /** Entries, at most 1,000. If several entries are about one account, the last entry applies. */
   principals: Array<PrincipalEntry>;
 };
 
@@ -633,27 +677,30 @@ export type PrincipalsUpload = {
 export type PublicationStatus = {
   /** Serial of the release in KV. */
   serial: number | null;
-  /** Serial of a release that KV does not have yet. */
+  /** Serial of a release that is not written to KV yet; null if there is none. */
   pending: number | null;
-  /** Number of failed attempts to write it. */
+  /** Number of failed attempts to write the pending release. */
   attempts: number;
-  /** Reason why the last attempt failed. */
+  /** Reason why the last attempt to write the pending release failed. */
   problem: string | null;
 };
 
-/** The response to a release. */
+/** The response of `POST /releases`, `POST /promote` and `POST /rollback`. */
 export type PublishResult = {
   /** Number of the release. */
   serial: number;
-  /** Whether KV has the release; otherwise the registry has stored it, and retries. */
+  /**
+   * Whether KV has the release. If not, the registry has stored the release and retries the
+   * write.
+   */
   published: boolean;
-  /** Reason why KV does not have it. */
+  /** Reason why KV does not have the release; null if KV has it. */
   problem: string | null;
 };
 
 /** State of pulls from CONFIG_URL. */
 export type PullStatus = {
-  /** Whether CONFIG_URL is set: always true. */
+  /** Whether CONFIG_URL is set: always true, because there is no pull status without it. */
   url_set: boolean;
   /** Time of the last pull. */
   checked: number | null;
@@ -681,7 +728,7 @@ export type Release = {
   expires?: number;
   /** Purpose, for people. */
   note: string;
-  /** Name of the person who made it. */
+  /** Name of the person who made the release. */
   author: string;
 };
 
@@ -689,15 +736,15 @@ export type Release = {
 export type ReleaseInfo = {
   /** Number of the release, from 1. */
   serial: number;
-  /** Origin of the release: `release`, `promote`, `rollback` or `pull`. */
+  /** Action that made the release: `release`, `promote`, `rollback` or `pull`. */
   kind: string;
-  /** Time at which KV had the release; null before it. */
+  /** Time at which the release was written to KV; null until then. */
   published: number | null;
   /** Signed content; null if it has a format that this version does not know. */
   release: Release | null;
   /** Signed text of `release`. */
   text: string;
-  /** Text of the `.minisig` file. */
+  /** Minisign signature of the release: the text of the `.minisig` file. */
   signature: string;
   /** Public key that verifies the signature: the second line of a `.pub` file. */
   key: string;
@@ -713,7 +760,7 @@ export type ReleaseList = {
 export type ReleaseUpload = {
   /** Signed text of the release, at most 16 KiB. */
   release: string;
-  /** Text of the `.minisig` file. */
+  /** Minisign signature of the release: the text of the `.minisig` file. */
   signature: string;
 };
 
@@ -721,11 +768,11 @@ export type ReleaseUpload = {
 export type RevokeRequest = {
   /** Reason, of which the first 200 characters are stored. It must not be empty. */
   reason: string;
-  /** Name of the person who revokes. */
+  /** Name of the person who revokes the indicators. */
   author: string;
   /**
-   * End of the revocation, within a year; if null, it ends when the indicator would have
-   * expired.
+   * End of the revocation, at most a year from now. If it is null, the revocation ends when the
+   * indicator would have expired.
    */
   until: number | null;
 };
@@ -735,19 +782,19 @@ export type RevokeResult = {
   /** Key that was revoked, 16 hexadecimal digits. */
   key: string;
   /** Number of indicators that the key had. */
-  revoked: number;
+  count: number;
 };
 
 /** The reason why a ruleset decides for an account. */
 export type RulesetRole = 'embedded' | 'active' | 'canary';
 
-/** Requests that a ruleset decided for the same reason. */
+/** Requests that one ruleset decided in one role. */
 export type RulesetTraffic = {
   /** Digest of the bundle. */
   ruleset: string;
-  /** Serial of the release; 0 without one. */
+  /** Serial of the release; 0 if there was no release. */
   serial: number;
-  /** Reason why the ruleset decided. */
+  /** Role of the ruleset: the reason why it decided. */
   role: RulesetRole;
   /** Number of requests in the period. */
   requests: number;
@@ -756,8 +803,8 @@ export type RulesetTraffic = {
 };
 
 /**
- * The response of `GET /series`. Lists named `points`, and those of bands and actions, have one
- * number per step.
+ * The response of `GET /series`. Each list named `points`, and each list in `bands` and `actions`,
+ * has one number per step.
  */
 export type Series = {
   /** Length of the period in minutes. */
@@ -772,11 +819,11 @@ export type Series = {
   actions: ActionSeries;
   /** Requests by score: twenty buckets of five points, from 0 to 100. */
   scores: Array<number>;
-  /** Signatures, lists and correlations, those with the most hits first; at most 50. */
+  /** Hits of signatures, lists and correlations, the most frequent first; at most 50. */
   signatures: Array<SignatureSeries>;
   /** Failures of Hedgerow, the most frequent first; at most 50. */
   errors: Array<ErrorSeries>;
-  /** Requests by the rules that decided. */
+  /** Requests by the ruleset that decided. */
   rulesets: Array<RulesetTraffic>;
 };
 
@@ -786,7 +833,7 @@ export type ShadowBundle = {
   digest: string;
 };
 
-/** Requests that the active and a shadow bundle have scored. */
+/** Requests that both the active bundle and the shadow bundle have scored. */
 export type ShadowTraffic = {
   /** Digest of the shadow bundle. */
   ruleset: string;
@@ -794,7 +841,7 @@ export type ShadowTraffic = {
   requests: number;
   /** Requests by the bands of both bundles. */
   bands: Array<BandChange>;
-  /** Signatures that hit only with one of the bundles. */
+  /** Signatures that hit requests with only one of the two bundles. */
   signatures: Array<SignatureDifference>;
 };
 
@@ -820,7 +867,7 @@ export type SignatureHits = {
 export type SignatureSeries = {
   /** Name of the signature, list or correlation. */
   name: string;
-  /** Number of hits in the period. */
+  /** Number of requests in the period that it hit. */
   hits: number;
   /** Hits by step. */
   points: Array<number>;
@@ -832,7 +879,7 @@ export type SignedBundle = {
   digest: string;
   /** Signed text of the bundle. */
   bundle: string;
-  /** Text of the `.minisig` file. */
+  /** Minisign signature of the bundle: the text of the `.minisig` file. */
   signature: string;
 };
 
@@ -850,7 +897,7 @@ export type TrafficSummary = {
   by_role: { [key in string]: number };
   /** Requests by band. */
   by_band: { [key in string]: number };
-  /** Requests by action, which is carried out only in mode Enforce. */
+  /** Requests by action of the policy. The action is carried out only in mode Enforce. */
   by_action: { [key in string]: number };
   /** Requests by mode. */
   by_mode: { [key in string]: number };
@@ -858,7 +905,7 @@ export type TrafficSummary = {
   by_colo: { [key in string]: number };
   /** Signatures, lists and correlations with the most hits, the most frequent first; at most 50. */
   signatures: Array<SignatureHits>;
-  /** Requests of which a part was not scored. */
+  /** Number of requests of which a part was not scored. */
   incomplete: number;
   /** Requests by reason why a part was not scored. A request may have several reasons. */
   by_unscored: { [key in string]: number };
@@ -867,11 +914,14 @@ export type TrafficSummary = {
    * first; at most 50.
    */
   not_looked_at: Array<PathCount>;
-  /** Reports of isolates by MiB of their Wasm memory, rounded up to a multiple of 16. */
+  /**
+   * Number of reports of isolates by MiB of the isolate's Wasm memory, rounded up to a multiple
+   * of 16.
+   */
   memory_mib: { [key in string]: number };
   /** Failures of Hedgerow. */
   errors: Array<ErrorCount>;
-  /** Comparison with the shadow bundle; null without one. */
+  /** Comparison with the shadow bundle; null if there is no shadow bundle. */
   shadow: ShadowTraffic | null;
 };
 
@@ -883,8 +933,11 @@ export type VersionInfo = {
   ruleset: string | null;
   /** Serial of the release; null for the embedded rules. */
   release: number | null;
-  /** Whether a panic affects only its own request. */
+  /**
+   * Whether a panic ends only the request that caused it, and not the other requests of the
+   * isolate.
+   */
   panic_unwind: boolean;
-  /** Whether the host of the request has the console, and other pages. */
+  /** Role of the host that received the request: whether it serves the console and other pages. */
   console_host: ConsoleHost;
 };

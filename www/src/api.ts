@@ -29,8 +29,8 @@ const PRINTABLE = /^[ -~]+$/;
 let clockOffset = 0;
 
 /**
- * Returns the server's time in seconds since the epoch. Steps of a series begin at multiples of
- * their length on the server's clock.
+ * Returns the server's time in seconds since the epoch. Needed for series, whose steps begin at
+ * multiples of their length on the server's clock.
  */
 export const serverNow = () => (Date.now() + clockOffset) / 1000;
 
@@ -38,13 +38,13 @@ interface CallOptions {
   method?: string;
   body?: unknown;
   signal?: AbortSignal;
-  /** Replaces the token of the session. */
+  /** Token for this call, instead of the token of the session. */
   token?: string;
 }
 
 /**
- * Calls the API. Throws `ApiError`. If the token of the session is rejected, it is removed, so that
- * the page asks for another token.
+ * Calls the API. Throws `ApiError`. If the API rejects the token of the session, removes the token,
+ * so that the page asks for a new one.
  */
 export async function call<T>(path: string, options: CallOptions = {}): Promise<T> {
   const { method = 'GET', body, signal } = options;
@@ -92,7 +92,7 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
 }
 
 /**
- * Data that is being loaded. `at` is the time of the last answer, in milliseconds since the epoch.
+ * State of data from the API. `at` is the time of the last answer, in milliseconds since the epoch.
  */
 export type Loaded<T> =
   | { state: 'loading' }
@@ -104,7 +104,8 @@ const MAX_RETRY_SECONDS = 120;
 
 /**
  * Returns the seconds until the next request; 0 means never. The delay doubles with each failure.
- * The `Retry-After` of a 503 applies from the second failure on: a single failure may be chance.
+ * The `Retry-After` of a 503 applies only from the second failure on, because a single failure may
+ * be an exception.
  */
 function retryDelay(seconds: number, failures: number, error: ApiError | null): number {
   if (!seconds) return 0;
@@ -116,8 +117,8 @@ function retryDelay(seconds: number, failures: number, error: ApiError | null): 
 /**
  * Loads `path`, and loads it again every `seconds`, when `changes` changes, and when the page
  * becomes visible or online. The last answer stays until the next answer, so that the layout does
- * not jump. There is one request at a time, so that a slow answer arrives however often `changes`
- * changes.
+ * not jump. Sends only one request at a time. Otherwise, frequent changes of `changes` would cancel
+ * slow answers.
  */
 export function useApi<T>(
   path: string | null,
@@ -188,7 +189,9 @@ export function useApi<T>(
   return { ...loaded, reload: () => void request.current(true) };
 }
 
-/** Converts an error to an `ApiError`. If the page polls, the remedy says that it tries again. */
+/**
+ * Converts an error to an `ApiError`. If the page polls, the remedy says that the page tries again.
+ */
 function toApiError(error: unknown, polls: boolean): ApiError {
   if (!(error instanceof ApiError)) {
     return new ApiError(0, 'failed', String(error), 'reload the page');

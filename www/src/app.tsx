@@ -32,15 +32,16 @@ const viewOf = (wanted: string) => VIEWS.find(({ name }) => name === wanted);
 export function App() {
   const location = useLocation();
   const token = useToken();
-  // The playground is the most useful view without a token.
+  // Without a token, the playground is the most useful view.
   const view = viewOf(location.view) ?? viewOf(token ? 'overview' : 'playground')!;
   const open = !view.needsToken || token !== null;
   const main = useRef<HTMLElement>(null);
   const shownView = useRef('');
   useEffect(() => {
     document.title = `${view.title} · Hedgerow`;
-    // Keyboard users continue at the start of a new view, and at the start of the current view if
-    // the focused element disappears, as when signing in or out.
+    // Moves the focus to the start of a new view. If the focused element disappears, as after
+    // signing in or out, moves the focus to the start of the current view. Keyboard users then
+    // continue there.
     const isFocusLost = document.activeElement === document.body;
     if (shownView.current && main.current && (isFocusLost || shownView.current !== view.name)) {
       focusStart(main.current);

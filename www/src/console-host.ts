@@ -1,8 +1,8 @@
-// Whether the page is alone on its host. Other pages of a host share its web origin: their scripts
-// could read what somebody enters here.
+// Finds out whether the console is the only site on its host. Other pages on the same host share
+// the web origin, so their scripts could read tokens and keys that a user enters here.
 import { ApiError, type ConsoleHost, type VersionInfo } from './api.ts';
 
-/** Asks the Worker what the host of the page has of the console. Throws `ApiError`. */
+/** Asks the Worker which role the host of the page has for the console. Throws `ApiError`. */
 export async function consoleHost(): Promise<ConsoleHost> {
   const response = await fetch('/_hedgerow/version').catch(() => null);
   const version = (await response?.json().catch(() => null)) as Partial<VersionInfo> | null;
@@ -15,13 +15,13 @@ export async function consoleHost(): Promise<ConsoleHost> {
   );
 }
 
-/** Whether a page on such a host may take a secret key. */
-export const mayTakeKeys = (host: ConsoleHost) => host === 'own' || host === 'local';
+/** Returns whether the page may accept a secret key on a host with this role. */
+export const mayAcceptKeys = (host: ConsoleHost) => host === 'own' || host === 'local';
 
 /**
- * Rejects if a service worker of the host answers the requests of the page. It could read the token
- * that somebody enters. A hostile one would replace this check, too; an honest one of the origin's
- * application does not.
+ * Rejects if a service worker of the host intercepts the requests of the page, because it could
+ * read the token that a user enters. A hostile service worker could also replace this check. The
+ * check detects honest service workers of the origin's application.
  */
 export async function rejectServiceWorkers() {
   const container = navigator.serviceWorker as ServiceWorkerContainer | undefined;

@@ -12,8 +12,8 @@ export const compact = (value: number) =>
   Math.abs(value) < 10_000 ? integer.format(Math.round(value)) : abbreviated.format(value);
 
 /**
- * Formats a share of a total: 12.3 %, or a dash if the total is 0. Only an exact 100 % is shown as
- * 100 %.
+ * Formats a share of a total, such as 12.3 %. Returns a dash if the total is 0. Shares just below
+ * 100 % are not rounded up to 100 %.
  */
 export function share(part: number, total: number): string {
   if (!total) return '–';
@@ -70,8 +70,8 @@ export function ago(at: number, now = Date.now() / 1000): string {
 export const brief = (hash: string) => (hash === 'embedded' ? hash : hash.slice(0, 8));
 
 /**
- * Formats a byte range with its last byte: bytes 5 to 9. The core's ranges start at 0 and exclude
- * the end.
+ * Formats a byte range from its first to its last byte, such as “bytes 5 to 9”. The core's ranges
+ * count from 0 and exclude the end.
  */
 export const byteRange = ({ start, end }: Evidence) =>
   end - start === 1 ? `byte ${count(start)}` : `bytes ${count(start)} to ${count(end - 1)}`;

@@ -1,4 +1,4 @@
-// The token is stored in the tab's sessionStorage, or in memory if the browser blocks storage.
+// Stores the token in the tab's sessionStorage, or in memory if the browser blocks storage.
 import { useEffect, useState } from 'preact/hooks';
 
 const KEY = 'hedgerow.token';
@@ -6,7 +6,7 @@ const CHANGED = 'hedgerow:token';
 let memory: string | null = null;
 
 /**
- * Calls `use`, and returns null if it throws. If a browser blocks storage, even reading the
+ * Calls `use`, and returns null if the call throws. If a browser blocks storage, even reading the
  * property `sessionStorage` throws.
  */
 export function tryStorage<T>(use: () => T): T | null {

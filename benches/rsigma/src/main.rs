@@ -1,6 +1,7 @@
-//! Measures rsigma natively, for `npm run bench`. Reads `rules/500/` and `<text>-<bytes>.json` from
-//! `HEDGEROW_BENCH_DIR`, and prints one JSON object per body. An event holds the text of all
-//! messages under the field that the signatures name, so rsigma has nothing to extract.
+//! Measures rsigma in a native build, for `npm run bench`. Reads `rules/500/` and
+//! `<text>-<bytes>.json` from `HEDGEROW_BENCH_DIR`, and prints one JSON object per body. An event
+//! contains the text of all messages in the field that the signatures name, so the time of rsigma
+//! does not include extraction.
 
 #[path = "../../timing/mod.rs"]
 mod timing;

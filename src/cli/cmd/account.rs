@@ -15,7 +15,7 @@ use crate::secret_file::{env_var, warn_if_readable_by_others};
 use crate::terminal::{Format, print_json, print_line};
 
 /// Prints the account id of a credential on standard input: a key or token, header lines such as
-/// `Authorization: Bearer …`, or a whole request. Neither is printed or stored.
+/// `Authorization: Bearer …`, or a whole request. The input is neither printed nor stored.
 #[derive(clap::Args)]
 pub struct AccountArgs {
     /// Read ACCOUNT_SECRET of the deployment from this file instead of the environment.
@@ -73,7 +73,7 @@ pub fn run(args: &AccountArgs, format: Format) -> Result<Outcome> {
     print_ids(&ids, format)
 }
 
-/// Prints names with their values.
+/// Prints the ids with their names, as JSON or as one line for each.
 fn print_ids(ids: &[(&str, Option<String>)], format: Format) -> Result<Outcome> {
     match format {
         Format::Json => {
@@ -89,7 +89,7 @@ fn print_ids(ids: &[(&str, Option<String>)], format: Format) -> Result<Outcome> 
     Ok(Outcome::Success)
 }
 
-/// Reads a credential: a request or a JSON line, header lines, or a value of `Authorization`.
+/// Reads a credential from a raw request, a JSON line, header lines, or a value of `Authorization`.
 fn read_credential(input: &[u8], path: &str) -> Result<RecordedRequest> {
     let text = String::from_utf8_lossy(input);
     let text = text.trim();
@@ -106,14 +106,14 @@ fn read_credential(input: &[u8], path: &str) -> Result<RecordedRequest> {
         .map_err(|problem| Error::Io(format!("standard input: {problem}")))
 }
 
-/// Returns whether a line is a header: a name, a colon, a blank and a value.
+/// Returns whether a line is a header: a name, a colon, a space and a value.
 fn is_header_line(line: &str) -> bool {
     line.split_once(": ").is_some_and(|(name, _)| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     })
 }
 
-/// Reads the secret from a file, else from the environment.
+/// Reads the secret from the file if a path is given, or else from the environment.
 fn read_secret(path: Option<&Path>) -> Result<String> {
     let secret = match path {
         Some(path) => {

@@ -1,4 +1,5 @@
-//! `hedgerow audit [--limit N]`: lists changes of the registry.
+//! `hedgerow audit [--limit N]`: lists the audit log: changes of the registry, such as uploads,
+//! releases and revocations.
 
 use std::path::Path;
 
@@ -37,7 +38,7 @@ pub fn run(args: &AuditArgs, config: Option<&Path>, format: Format) -> Result<Ou
     })?;
     print_line(format_args!(
         "{:<16}  {:<8}  {:<14}  {:<12}  {:<16}  {:<16}  result",
-        "at (UTC)", "who", "what", "subject", "author", "from"
+        "at (UTC)", "actor", "action", "subject", "author", "client"
     ))?;
     for entry in &log.entries {
         print_entry(entry)?;

@@ -1,11 +1,11 @@
 //! `hedgerow calibrate CORPUS… [--prior-sd DB] [--seed N] [--no-correlate] [--write DIR]`:
 //! estimates weights from recorded, labelled requests.
 //!
-//! Every tool counts as one observation, however many requests it sent. docs/calibration.md
-//! describes the estimates.
+//! A tool is a program that sent requests. Every tool counts as one observation, however many
+//! requests it sent. docs/calibration.md describes the estimates.
 
 mod estimate;
-mod left_out;
+mod leave_one_out;
 mod likelihood;
 mod proposal;
 mod reliability;
@@ -30,8 +30,8 @@ pub struct CalibrateArgs {
     /// `account` if they are known.
     #[arg(required = true, value_name = "CORPUS")]
     corpus: Vec<String>,
-    /// Trust written weights to this standard deviation, in decibans: higher values follow the
-    /// corpus more closely.
+    /// Use this standard deviation of the prior around the written weights, in decibans: with
+    /// higher values, the estimates follow the corpus more closely.
     #[arg(long, value_name = "DB", default_value_t = 5.0, value_parser = parse_deviation)]
     prior_sd: f64,
     /// Use this seed for the resampling of tools.

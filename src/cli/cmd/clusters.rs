@@ -1,4 +1,5 @@
-//! `hedgerow clusters list|show|split`: shows accounts that share indicators, and separates them.
+//! `hedgerow clusters list|show|split`: shows clusters, which are accounts that share indicators,
+//! and separates accounts from them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,11 +28,11 @@ pub struct ClustersArgs {
 enum ClustersCommand {
     /// List clusters, last seen first.
     List(ListClustersArgs),
-    /// Show one cluster: the keys that link its accounts, its requests, models, decisions and
-    /// accounts.
+    /// Show one cluster: its requests, decisions and models, the keys that link its accounts, and
+    /// the accounts.
     Show(ShowClusterArgs),
-    /// Cut accounts off a cluster that join parts which do not belong together. For a month they
-    /// link nothing.
+    /// Cut off the accounts that join unrelated parts of a cluster. For 31 days, these accounts do
+    /// not link any keys.
     Split(SplitClusterArgs),
 }
 
@@ -45,8 +46,8 @@ struct ListClustersArgs {
 
 #[derive(clap::Args)]
 struct ShowClusterArgs {
-    /// Show the cluster with this id, or that has merged with the cluster of this id: 8 digits, as
-    /// in the list and in decisions.
+    /// Show the cluster with this id, or the cluster that it has merged into: 8 hexadecimal digits,
+    /// as in the list and in decisions.
     #[arg(value_parser = parse_cluster_id)]
     id: String,
     #[command(flatten)]
@@ -57,7 +58,7 @@ struct ShowClusterArgs {
 
 #[derive(clap::Args)]
 struct SplitClusterArgs {
-    /// Split the cluster with this id, or that has merged with the cluster of this id.
+    /// Split the cluster with this id, or the cluster that it has merged into.
     #[arg(value_parser = parse_cluster_id)]
     id: String,
     /// Cut off this account: its id, as in decisions, or its hash, as `hedgerow clusters show`
@@ -67,7 +68,7 @@ struct SplitClusterArgs {
     /// Record this reason in the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Only show the parts.
+    /// Only show the resulting parts; do not split.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -189,7 +190,8 @@ fn split(args: &SplitClusterArgs, config: Option<&Path>, format: Format) -> Resu
     Ok(Outcome::Success)
 }
 
-/// Prints the accounts that join parts of a cluster.
+/// Prints the accounts that join parts of a cluster: without such an account, the cluster would
+/// fall into parts.
 fn print_bridges(bridges: &[ClusterBridge]) -> Result<()> {
     if bridges.is_empty() {
         return Ok(());
@@ -201,14 +203,16 @@ fn print_bridges(bridges: &[ClusterBridge]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the path of the newest decisions about a cluster, under its id and its aliases.
+/// Returns the API path of the newest sampled decisions that name the cluster by its id or an
+/// alias.
 fn decisions_path(summary: &ClusterSummary) -> String {
     let ids: Vec<&str> =
         [&summary.id].into_iter().chain(&summary.aliases).map(|id| &**id).collect();
     format!("/decisions?limit={SAMPLED_DECISIONS}&cluster={}", ids.join(","))
 }
 
-/// Prints the accounts of sampled decisions, those with the most decisions first.
+/// Prints the accounts of sampled decisions, sorted by their number of decisions in descending
+/// order.
 fn print_accounts(decisions: &[DecisionRecord]) -> Result<()> {
     let mut accounts: BTreeMap<&str, (usize, &DecisionRecord)> = BTreeMap::new();
     for decision in decisions {
@@ -231,7 +235,8 @@ fn print_accounts(decisions: &[DecisionRecord]) -> Result<()> {
     }
 }
 
-/// Describes the account of a decision as far as it is known: its kind, label and tenant.
+/// Describes the account of a decision: its kind, label, tenant and tenant label, if they are
+/// known.
 fn describe_sender(decision: &DecisionRecord) -> String {
     let label = |label: &Option<String>| label.as_ref().map(|label| format!("  {label:?}"));
     let kind = decision.account_kind.as_ref().map(|kind| format!("  {kind}"));
@@ -240,13 +245,15 @@ fn describe_sender(decision: &DecisionRecord) -> String {
     parts.into_iter().flatten().collect()
 }
 
-/// Number of decisions that are read for the accounts of a cluster: the maximum of the admin API.
+/// Number of sampled decisions that are requested to list the accounts of a cluster: the maximum of
+/// the admin API.
 const SAMPLED_DECISIONS: usize = 500;
 
 /// Maximum number of accounts that are shown.
 const SHOWN_ACCOUNTS: usize = 20;
 
-/// Formats the aliases of a cluster at the end of a row of the list: at most four.
+/// Formats the aliases of a cluster (ids of clusters that have merged into it), at most four, for
+/// the end of a row of the list.
 fn format_aliases(aliases: &[String]) -> String {
     match aliases {
         [] => String::new(),

@@ -1,4 +1,5 @@
-//! `hedgerow diff A B [--replay FILES…]`: compares two bundles, and their decisions.
+//! `hedgerow diff A B [--replay FILES…]`: compares two bundles, and their decisions about recorded
+//! requests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +29,7 @@ pub struct DiffArgs {
     from: String,
     /// Compare with this bundle, named in one of the same ways.
     to: String,
-    /// Score recorded requests with both, and show which decisions differ.
+    /// Score recorded requests with both bundles, and show which decisions differ.
     #[arg(long, value_name = "FILES", num_args = 1..)]
     replay: Vec<PathBuf>,
     #[command(flatten)]
@@ -39,11 +40,11 @@ pub struct DiffArgs {
 enum Side {
     /// A bundle that was read.
     Loaded { digest: String, bundle: Box<Bundle> },
-    /// The embedded rules, which only the Worker has.
+    /// The rules that are embedded in the Worker. The command cannot read them.
     Embedded,
 }
 
-/// A directory of rules with findings.
+/// A directory whose rules are invalid, with the findings.
 struct InvalidRules {
     directory: PathBuf,
     findings: Vec<Finding>,
@@ -125,11 +126,12 @@ impl LazyStore<'_> {
         Ok(&**self.store.insert(store))
     }
 
-    /// Reads the bundle that an argument names. The inner error is a directory with findings.
+    /// Reads the bundle that an argument names. The inner error is a directory whose rules are
+    /// invalid.
     fn load_side(&mut self, name: &str) -> Result<std::result::Result<Side, InvalidRules>> {
         let path = Path::new(name);
         if matches!(name, EMBEDDED | "active" | "canary" | "shadow") {
-            return self.by_role(name).map(Ok);
+            return self.load_by_role(name).map(Ok);
         }
         if path.is_dir() {
             return Ok(match read_rules(path)? {
@@ -151,8 +153,9 @@ impl LazyStore<'_> {
         self.load_stored(&digest).map(Ok)
     }
 
-    /// Reads the bundle with a role in the current release.
-    fn by_role(&mut self, name: &str) -> Result<Side> {
+    /// Reads the bundle that has a role in the current release. `name` is `active`, `canary`,
+    /// `shadow` or `embedded`.
+    fn load_by_role(&mut self, name: &str) -> Result<Side> {
         if name == EMBEDDED {
             return Ok(Side::Embedded);
         }
@@ -186,7 +189,8 @@ impl LazyStore<'_> {
         Ok(side)
     }
 
-    /// Asks the deployment for a comparison with its embedded rules.
+    /// Requests a comparison from the deployment, because only the deployment has its embedded
+    /// rules.
     fn diff_with_embedded(&mut self, from: &Side, to: &Side) -> Result<Diff> {
         let other = if matches!(from, Side::Embedded) { to } else { from };
         let store = self.store()?;
@@ -246,7 +250,7 @@ fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
     Ok(())
 }
 
-/// Decisions about recorded requests that change from one bundle to the other.
+/// The decisions about recorded requests that differ between two bundles.
 #[derive(Default, Serialize)]
 struct DecisionDiff {
     requests: usize,
@@ -256,18 +260,18 @@ struct DecisionDiff {
     unreadable: Vec<String>,
 }
 
-/// A kind of change, with its number of requests.
+/// One kind of change of a decision, with its number of requests.
 #[derive(Serialize)]
 struct DecisionChange {
     label: String,
-    /// Band and action by the first bundle, such as `suspect, degrade` or `suspect, degrade in
+    /// Band and action with the first bundle, such as `suspect, degrade` or `suspect, degrade in
     /// shadow`.
     from: String,
     to: String,
     requests: usize,
 }
 
-/// A request whose decision changes, by file and line: never its text.
+/// A request whose decision changes. It is named by file and line, and its text is never printed.
 #[derive(Serialize)]
 struct ChangeExample {
     file: String,
@@ -320,7 +324,7 @@ struct DecisionComparison<'c> {
     files: &'c [PathBuf],
     old_engine: ReplayEngine<'c>,
     new_engine: ReplayEngine<'c>,
-    /// Changed requests by label, old and new decision.
+    /// Number of changed requests, by label, old decision and new decision.
     counts: BTreeMap<(String, String, String), usize>,
     diff: DecisionDiff,
 }
@@ -352,7 +356,8 @@ impl DecisionComparison<'_> {
 }
 
 impl DecisionOutcome {
-    /// Takes the compared parts of a decision. A request that is not an LLM call is allowed.
+    /// Takes the compared parts from a decision. `None` is a request that is not an LLM call, and
+    /// counts as clear and allowed.
     fn new(decision: Option<&Decision>) -> Self {
         decision.map_or(
             Self { band: Band::Clear, action: Action::Allow, mode: Mode::Shadow, score: 0.0 },
@@ -365,7 +370,8 @@ impl DecisionOutcome {
         )
     }
 
-    /// Returns band and action: a change of the score alone is not a difference.
+    /// Returns the band and the action as text. The text has no score, because a change of the
+    /// score alone does not count as a difference.
     fn describe(&self) -> String {
         let (band, action) = (self.band.name(), self.action.name());
         match (self.action, self.mode) {

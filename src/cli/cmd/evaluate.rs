@@ -1,8 +1,8 @@
 //! `hedgerow evaluate CORPUS… [-o PAGE] [--disguises] [--no-correlate] [--ruleset BUNDLE]`:
 //! measures detection on recorded, labelled requests.
 //!
-//! The label `harvest` is what the rules should find, `benign` is what they should leave alone.
-//! Requests with other labels are reported, but belong to neither rate.
+//! Requests labelled `harvest` should be detected; requests labelled `benign` should not. Requests
+//! with other labels are reported, but count neither in the true nor in the false positive rate.
 
 mod ablation;
 mod corpus;
@@ -36,7 +36,7 @@ pub struct EvaluateArgs {
     /// if they are known.
     #[arg(required = true, value_name = "CORPUS")]
     corpus: Vec<String>,
-    /// Write the page to this file. In a file that exists, only the part between the markers is
+    /// Write the page to this file. If the file exists, only the part between its markers is
     /// replaced.
     #[arg(short, long, value_name = "PAGE")]
     output: Option<PathBuf>,

@@ -25,7 +25,7 @@ pub struct ExplainArgs {
     /// Explain only this signature.
     #[arg(long)]
     signature: Option<String>,
-    /// Omit signatures without a selection that holds.
+    /// Omit signatures of which no selection holds.
     #[arg(long)]
     near: bool,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
     let mut entries: Vec<Vec<Explanation>> = Vec::new();
     let mut passages: Vec<Vec<ExplainedPassage>> = Vec::new();
     let parsed = extract::for_each_request(&envelope, endpoint, &body, limits, &mut |request| {
-        request.add_seeds(ruleset.seeds());
+        request.add_known_prompt_sets(ruleset.seeds());
         let mut explained = explainer.explain_all(&ruleset, request, &envelope);
         explained.retain(|explanation| {
             let any_selection_holds =
@@ -72,7 +72,13 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
         print_json(&json!({ "llm_call": true, "requests": entries, "passages": passages }))?;
         return Ok(Outcome::Success);
     }
-    for (number, (explanations, passages)) in entries.iter().zip(&passages).enumerate() {
+    print_requests(&entries, &passages)?;
+    Ok(Outcome::Success)
+}
+
+/// Prints the passages and the explanations of all requests of a body.
+fn print_requests(entries: &[Vec<Explanation>], passages: &[Vec<ExplainedPassage>]) -> Result<()> {
+    for (number, (explanations, passages)) in entries.iter().zip(passages).enumerate() {
         if entries.len() > 1 {
             print_line(format_args!("request {} of {}", number + 1, entries.len()))?;
         }
@@ -85,7 +91,7 @@ pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
             print_explanation(explanation)?;
         }
     }
-    Ok(Outcome::Success)
+    Ok(())
 }
 
 fn print_not_llm_call(format: Format) -> Result<Outcome> {
@@ -123,7 +129,7 @@ fn print_explanation(explanation: &Explanation) -> Result<()> {
     Ok(())
 }
 
-/// Returns `true` or `false`, padded to one width.
+/// Returns `true` or `false`, padded to five characters so that columns align.
 fn truth_label(holds: bool) -> &'static str {
     if holds { "true " } else { "false" }
 }

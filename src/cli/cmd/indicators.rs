@@ -1,5 +1,5 @@
-//! `hedgerow indicators list|explain|revoke|revoke-matching`: manages keys for which a correlation
-//! holds.
+//! `hedgerow indicators list|explain|revoke|revoke-matching`: manages indicators, which are keys
+//! for which a correlation holds.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ enum IndicatorsCommand {
     /// Show why a key is an indicator: correlations, times, measured value, threshold and expiry.
     Explain(ExplainIndicatorArgs),
     /// Disable a key until it would have expired, or until a given time, even if a correlation
-    /// holds again.
+    /// holds for it again.
     Revoke(RevokeIndicatorArgs),
     /// Disable, or only count, all indicators of a correlation, a cluster, an account or a time.
     RevokeMatching(RevokeMatchingArgs),
@@ -50,7 +50,8 @@ struct ListIndicatorsArgs {
         value_parser = clap::value_parser!(u32).range(1..=500)
     )]
     limit: u32,
-    /// List indicators older than the one with this id: the last of the previous page.
+    /// List indicators that are older than the indicator with this id; for the next page, give the
+    /// last id of the previous page.
     #[arg(long, value_name = "ID")]
     before: Option<u64>,
     #[command(flatten)]
@@ -98,7 +99,7 @@ struct RevokeMatchingArgs {
     /// Revoke only indicators that first fired in the last 12h, 7d or 2w, or since a day in UTC.
     #[arg(long, value_name = "TIME", group = "filter")]
     since: Option<String>,
-    /// Revoke only indicators that first fired before that, in the same form.
+    /// Revoke only indicators that first fired before a time, in the form of --since.
     #[arg(long, value_name = "TIME", group = "filter")]
     before: Option<String>,
     /// Record this reason in the audit log.
@@ -108,7 +109,7 @@ struct RevokeMatchingArgs {
     /// would have expired.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Only count the indicators.
+    /// Only count the indicators; do not revoke them.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -147,7 +148,7 @@ fn list(args: &ListIndicatorsArgs, config: Option<&Path>, format: Format) -> Res
         "key", "correlation", "last (UTC)", "ends in", "accounts", "cluster"
     ))?;
     for indicator in &list.indicators {
-        let expires_in = if indicator.revoked.is_some() {
+        let expires_in = if indicator.revoked_at.is_some() {
             "revoked".to_owned()
         } else {
             format_age(now(), indicator.expires)
@@ -166,7 +167,8 @@ fn list(args: &ListIndicatorsArgs, config: Option<&Path>, format: Format) -> Res
     Ok(Outcome::Success)
 }
 
-/// Describes who caused the first firing, as far as labels are known.
+/// Describes the sender of the request that made the correlation hold first: labels of account and
+/// tenant, if they are known.
 fn describe_cause(indicator: &IndicatorInfo) -> String {
     let label = |kind: &str, label: &Option<String>| {
         label.as_ref().map(|label| format!("  {kind}{label:?}"))
@@ -194,7 +196,7 @@ fn explain(args: &ExplainIndicatorArgs, config: Option<&Path>, format: Format) -
             format_utc(indicator.last)
         ))?;
         print_line(format_args!("  counts    until {}", format_utc(indicator.expires)))?;
-        if let Some(revoked) = indicator.revoked {
+        if let Some(revoked) = indicator.revoked_at {
             let reason = indicator.reason.as_deref().unwrap_or_default();
             print_line(format_args!("  revoked   {}: {reason}", format_utc(revoked)))?;
         }
@@ -266,7 +268,8 @@ fn parse_response<T: DeserializeOwned>(response: Value) -> Result<T> {
     })
 }
 
-/// Returns a name or id if it needs no escaping in a URL.
+/// Returns the value of an option if it needs no escaping in a URL, or else an error that names the
+/// option.
 fn require_url_safe<'v>(option: &str, value: &'v str) -> Result<&'v str> {
     let is_url_safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if value.is_empty() || !value.bytes().all(is_url_safe) {

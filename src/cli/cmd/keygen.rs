@@ -17,8 +17,8 @@ pub struct KeygenArgs {
     /// Write the secret key to this file, and the public key next to it, with `.pub` appended.
     #[arg(short, long, value_name = "PATH", default_value = "hedgerow.key")]
     output: PathBuf,
-    /// Ask for a passphrase. If HEDGEROW_KEY_PASSWORD is set, it is the passphrase, with or without
-    /// this option.
+    /// Ask for a passphrase. If HEDGEROW_KEY_PASSWORD is set, its value is the passphrase, with or
+    /// without this option.
     #[arg(long)]
     password: bool,
 }

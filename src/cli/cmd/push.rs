@@ -17,7 +17,7 @@ use crate::config::{Config, TargetArgs};
 use crate::dates::now;
 use crate::error::{Error, Outcome, Result};
 use crate::format::percent;
-use crate::remote::{ReleaseKind, SignedText};
+use crate::remote::{ReleaseCommand, SignedText};
 use crate::rules::{print_findings, read_rules};
 use crate::terminal::{Format, print_json, print_line};
 
@@ -39,22 +39,14 @@ pub struct PushArgs {
     target: TargetArgs,
 }
 
-/// A bundle that was built and is not uploaded yet.
+/// A bundle that was built and is not uploaded yet, and its compiled form.
 struct BuiltBundle {
     bundle: Bundle,
     ruleset: Ruleset,
 }
 
 pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
-    let role = args.rollout.role();
-    if args.release && role.is_some() {
-        return Err(Error::Io(
-            "--release excludes --canary and --shadow: expected one of them; omit the others"
-                .to_owned(),
-        ));
-    }
-    let role = role.or(args.release.then_some(BundleRole::Active));
-    args.rollout.validate(role.is_some())?;
+    let role = release_role(args)?;
     let config = Config::load(config, &args.target)?;
     let directory = config.rules_directory(args.directory.as_deref());
     let built = match build(&directory)? {
@@ -91,7 +83,7 @@ pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Out
     };
     let release = publisher.next_release(&digest, role, expires, &args.rollout.publish)?;
     let (outcome, published) =
-        publisher.publish(ReleaseKind::Release, &release, &args.rollout.publish, format)?;
+        publisher.publish(ReleaseCommand::Release, &release, &args.rollout.publish, format)?;
     if format == Format::Json {
         if let Some(object) = output.as_object_mut() {
             object.insert("release".to_owned(), published);
@@ -99,6 +91,21 @@ pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Out
         print_json(&output)?;
     }
     Ok(outcome)
+}
+
+/// Returns the role for which the bundle is released; `None` if it is only uploaded. Returns an
+/// error if the options contradict each other.
+fn release_role(args: &PushArgs) -> Result<Option<BundleRole>> {
+    let role = args.rollout.role();
+    if args.release && role.is_some() {
+        return Err(Error::Io(
+            "--release excludes --canary and --shadow: expected one of them; omit the others"
+                .to_owned(),
+        ));
+    }
+    let role = role.or(args.release.then_some(BundleRole::Active));
+    args.rollout.validate(role.is_some())?;
+    Ok(role)
 }
 
 /// Checks, tests, builds and compiles rules. The inner error lists the findings.
@@ -145,7 +152,8 @@ fn upload(publisher: &Publisher, built: BuiltBundle) -> Result<PushedBundle> {
     let bundle = Bundle { serial: max_serial.saturating_add(1), created: now(), ..built.bundle };
     let bytes = bundle.encode();
     let digest = ruleset::digest(&bytes);
-    // The bytes that are sent are checked: serial and date have changed since the build.
+    // The bundle is compiled again, because its serial and date have changed since the build: the
+    // check must cover the bytes that are sent.
     compile(&bytes)?;
     let text = String::from_utf8(bytes).map_err(|error| Error::Io(error.to_string()))?;
     let comment = format!("hedgerow bundle {digest}");
@@ -154,16 +162,18 @@ fn upload(publisher: &Publisher, built: BuiltBundle) -> Result<PushedBundle> {
     Ok(PushedBundle { digest, bundle, is_new: true })
 }
 
-/// Returns a bundle of the registry if it is readable, unchanged, and signed with this key. A
-/// bundle that another key signed is uploaded again: the edge would reject it as soon as that key
-/// is not trusted any more.
+/// Returns a bundle of the registry if it is readable, unchanged, and signed with the publisher's
+/// key; otherwise `None`. A bundle that another key signed does not count, so it is uploaded again:
+/// the edge would reject it as soon as it no longer trusts the other key.
 fn load_verified(publisher: &Publisher, info: &BundleInfo) -> Result<Option<Bundle>> {
     let signed = publisher.store.bundle(&info.digest)?;
     Ok(signed.verified_bundle(&info.digest, publisher.signer.verifying_keys()).ok())
 }
 
-/// Scores recorded requests. Returns `Rejected` if the rules hit more benign requests than the
-/// policy allows, if no request is benign, or if a line is not readable.
+/// Scores recorded requests, and returns the noise report: the counts of benign requests, the noise
+/// budget, and the upper ends of the 95 % intervals in percent. Returns `Rejected` if the rules hit
+/// more benign requests than the policy allows, if no request is benign, or if a line is not
+/// readable.
 fn check_noise(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
     let summary = replay_files(files, ruleset, true, &mut |_, _, _| Ok(()))?;
     if let Some(first) = summary.unreadable().first() {
@@ -192,7 +202,8 @@ fn check_noise(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
     }
 }
 
-/// Returns the error for rules above the noise budget; `None` if they are within it.
+/// Returns the error message if the benign requests exceed the noise budget, or `None` if they do
+/// not.
 fn noise_excess(counts: BandCounts, budget: NoiseBudget) -> Option<String> {
     let rows =
         [("suspect", counts.suspect, budget.suspect), ("notice", counts.notice, budget.notice)];

@@ -1,5 +1,5 @@
-//! `hedgerow release`, `promote` and `rollback`: make the next release from the current one, sign
-//! and publish it.
+//! `hedgerow release`, `promote` and `rollback`: make the next release from the current release,
+//! sign it, and publish it.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::config::{Config, TargetArgs};
 use crate::dates::{now, parse_expiry};
 use crate::error::{Error, Outcome, Result};
 use crate::format::describe_release;
-use crate::remote::{ReleaseKind, ReleaseStore, SignedText};
+use crate::remote::{ReleaseCommand, ReleaseStore, SignedText};
 use crate::rollout::wait_for_rollout;
 use crate::signer::Signer;
 use crate::terminal::{Format, print_error, print_json, print_line};
@@ -57,7 +57,7 @@ pub struct RolloutArgs {
     /// Release to this percentage of the accounts; the other accounts keep the active bundle.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent, conflicts_with = "shadow")]
     canary: Option<f64>,
-    /// Only score and record with the bundle, in addition to the active one.
+    /// Only score and record with this bundle; the active bundle still decides.
     #[arg(long)]
     shadow: bool,
     /// End the release after 7d, 72h or 2w, or with a day such as 2027-01-31; then the embedded
@@ -86,7 +86,7 @@ pub struct PublishArgs {
 #[derive(Clone, Copy, Debug)]
 pub enum BundleRole {
     Active,
-    /// Percent of the accounts.
+    /// The bundle decides for this percentage of the accounts.
     Canary(f64),
     Shadow,
 }
@@ -106,7 +106,7 @@ impl RolloutArgs {
         self.expires.as_deref().map(|text| parse_expiry(text, now())).transpose()
     }
 
-    /// Rejects options of a release if the command does not make a release.
+    /// Returns an error if options of a release are given, and the command does not make a release.
     pub fn validate(&self, is_release: bool) -> Result<()> {
         let PublishArgs { note, wait, .. } = &self.publish;
         if is_release || (note.is_none() && !wait && self.expires.is_none()) {
@@ -142,7 +142,7 @@ pub fn run(args: &ReleaseArgs, config: Option<&Path>, format: Format) -> Result<
     publisher.verify_bundle(&digest)?;
     let role = args.rollout.role().unwrap_or(BundleRole::Active);
     let release = publisher.next_release(&digest, role, expires, &args.rollout.publish)?;
-    publisher.publish_and_print(ReleaseKind::Release, &release, &args.rollout.publish, format)
+    publisher.publish_and_print(ReleaseCommand::Release, &release, &args.rollout.publish, format)
 }
 
 pub fn promote(args: &PromoteArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -168,7 +168,7 @@ pub fn promote(args: &PromoteArgs, config: Option<&Path>, format: Format) -> Res
         None,
         &args.publish,
     )?;
-    publisher.publish_and_print(ReleaseKind::Promote, &release, &args.publish, format)
+    publisher.publish_and_print(ReleaseCommand::Promote, &release, &args.publish, format)
 }
 
 pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -200,11 +200,12 @@ pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> R
         None,
         &args.publish,
     )?;
-    publisher.publish_and_print(ReleaseKind::Rollback, &release, &args.publish, format)
+    publisher.publish_and_print(ReleaseCommand::Rollback, &release, &args.publish, format)
 }
 
 impl Publisher {
-    /// Opens the registry and the key. With `needs_deployment`, a directory is an I/O error.
+    /// Opens the store of releases and the secret key. With `needs_deployment`, a directory instead
+    /// of a deployment's registry is an I/O error.
     pub fn open(config: &Config, needs_deployment: bool) -> Result<Self> {
         let store = config.store()?;
         if needs_deployment && !store.is_registry() {
@@ -219,7 +220,7 @@ impl Publisher {
         Ok(Self { store, signer, trusted_keys, author: config.author() })
     }
 
-    /// Returns the current release, verified; `None` if nothing was released.
+    /// Verifies and returns the current release; `None` if nothing was released.
     fn current_release(&self) -> Result<Option<Release>> {
         self.store
             .current_release()?
@@ -227,7 +228,7 @@ impl Publisher {
             .transpose()
     }
 
-    /// Verifies and compiles a bundle: returns `Rejected` if the edge could not use it.
+    /// Verifies and compiles a bundle. Returns `Rejected` if the edge would refuse it.
     fn verify_bundle(&self, digest: &str) -> Result<()> {
         if digest == EMBEDDED {
             return Ok(());
@@ -242,8 +243,9 @@ impl Publisher {
         })
     }
 
-    /// Returns the digest that a rollback makes active: the active bundle if there is a canary or a
-    /// shadow, otherwise the previous bundle that differs from it.
+    /// Returns the digest that a rollback makes active. If the current release has a canary or a
+    /// shadow, this is its active bundle, so that the rollback only ends the canary and the shadow.
+    /// Otherwise it is the last active bundle that differs from the current one.
     fn previous_bundle(&self, current: &Release, releases: &[SignedText]) -> Result<String> {
         if has_canary_or_shadow(current) {
             return Ok(current.active.clone());
@@ -301,7 +303,8 @@ impl Publisher {
                 release.active = digest;
                 release.canary = None;
                 release.shadow = None;
-                // Only a canary or a shadow keeps the current expiry.
+                // The expiry of the current release is kept only if the new bundle is a canary or a
+                // shadow.
                 release.expires = expires;
             }
             BundleRole::Canary(percent) => release.canary = Some(Canary { digest, percent }),
@@ -313,7 +316,7 @@ impl Publisher {
     /// Publishes a release, and prints the result.
     fn publish_and_print(
         &self,
-        kind: ReleaseKind,
+        kind: ReleaseCommand,
         release: &Release,
         publish_args: &PublishArgs,
         format: Format,
@@ -325,11 +328,11 @@ impl Publisher {
         Ok(outcome)
     }
 
-    /// Signs and publishes a release, and waits for it if `publish_args` asks for that. Prints
-    /// text, and returns the JSON for the caller to print.
+    /// Signs and publishes a release, and waits for the rollout if `--wait` is given. Prints the
+    /// result if `format` is text, and returns the JSON result, which the caller prints.
     pub fn publish(
         &self,
-        kind: ReleaseKind,
+        kind: ReleaseCommand,
         release: &Release,
         publish_args: &PublishArgs,
         format: Format,
@@ -366,12 +369,13 @@ impl Publisher {
     }
 }
 
-/// Returns whether a release names more than its active bundle.
+/// Returns whether a release has a canary or a shadow in addition to its active bundle.
 fn has_canary_or_shadow(release: &Release) -> bool {
     release.canary.is_some() || release.shadow.is_some()
 }
 
-/// Resolves the name of a bundle: `embedded`, a digest, or the beginning of a digest.
+/// Returns the digest of the bundle with a name: `embedded`, a digest, or the beginning of a
+/// digest.
 pub fn resolve_digest(bundles: &[BundleInfo], name: &str) -> Result<String> {
     if name == EMBEDDED {
         return Ok(EMBEDDED.to_owned());

@@ -91,7 +91,7 @@ pub fn replay_files(
     Ok(summary)
 }
 
-/// Returns a line of `--decisions`.
+/// Returns the JSON object of a decision in the file of `--decisions`.
 fn decision_record(file: &str, line: usize, decision: &Decision) -> serde_json::Value {
     let hit_record = |hit: &DecisionHit| {
         let mut record = json!({ "name": hit.name, "weight": hit.weight });

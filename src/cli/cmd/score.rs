@@ -55,7 +55,7 @@ pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
     Ok(Outcome::Success)
 }
 
-/// Text output for a request that is not an LLM call.
+/// Text that is printed for a request that is not an LLM call.
 pub const NOT_AN_LLM_CALL: &str = "not an LLM call: forwarded unchanged, not scored, not counted";
 
 /// Reads one request from a file, or from standard input if the path is `-`.
@@ -79,6 +79,13 @@ fn print_decision(decision: &Decision, score: &Score) -> Result<()> {
         decision.action.name()
     ))?;
     print_line(format_args!("{:>+6.1} dB  prior", score.prior))?;
+    print_hits(decision)?;
+    print_corrections(score)?;
+    print_notes(decision)
+}
+
+/// Prints the hits with their weights and their evidence.
+fn print_hits(decision: &Decision) -> Result<()> {
     for hit in &decision.hits {
         print_line(format_args!("{:>+6.1} dB  {}", hit.weight, hit.name))?;
         for evidence in &hit.evidence {
@@ -93,6 +100,11 @@ fn print_decision(decision: &Decision, score: &Score) -> Result<()> {
             print_line(format_args!("           {name} speaks for innocence"))?;
         }
     }
+    Ok(())
+}
+
+/// Prints the decibans by which innocence and the caps of families change the sum of the weights.
+fn print_corrections(score: &Score) -> Result<()> {
     let contributions = score.contributions.iter();
     let is_innocence = |part: &&Contribution| part.family == INNOCENCE_FAMILY;
     if let Some(innocence) = contributions.clone().find(is_innocence) {
@@ -106,6 +118,11 @@ fn print_decision(decision: &Decision, score: &Score) -> Result<()> {
             contribution.family
         ))?;
     }
+    Ok(())
+}
+
+/// Prints what did not count, what was not read or not scored, and exemptions.
+fn print_notes(decision: &Decision) -> Result<()> {
     for name in &decision.shadow_hits {
         print_line(format_args!("    experimental, not counted: {name}"))?;
     }

@@ -1,5 +1,5 @@
-//! `hedgerow seeds build FILE… -o NAME` and `hedgerow seeds test FILE… --set NAME.fuse`: sets of
-//! known prompts. Nothing but the filter is stored.
+//! `hedgerow seeds build FILE… -o NAME` and `hedgerow seeds test FILE… --set NAME.fuse`: build and
+//! test sets of known prompts. Only a filter of hashes is stored, not the prompts.
 
 mod prompts;
 
@@ -16,7 +16,7 @@ use crate::terminal::{Format, print_json, print_line};
 pub enum SeedsCommand {
     /// Build the filter of a set from files of prompts.
     Build(BuildSetArgs),
-    /// Show how many prompts of files a set knows.
+    /// Show how many of the prompts in files are in a set.
     Test(TestSetArgs),
 }
 
@@ -117,7 +117,7 @@ fn run_test(args: &TestSetArgs, format: Format) -> Result<Outcome> {
     Ok(Outcome::Success)
 }
 
-/// Reads the filter of a set.
+/// Reads and compiles the filter of a set.
 fn read_set(path: &Path) -> Result<CompiledSeeds> {
     let text = std::fs::read_to_string(path).map_err(|error| io_error(path, &error))?;
     let compiled = SeedFile::parse(&text)

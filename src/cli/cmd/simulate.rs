@@ -1,8 +1,8 @@
 //! `hedgerow simulate SCENARIO.toml [--ruleset BUNDLE] [--noise 0,20,40,60] [--unknown-wording]
 //! [--detect-within PERCENT] [--no-correlate]`: plays a scenario through the engine of the edge.
 //!
-//! A seeded generator writes one request after the other, in the order of time. Each is read,
-//! assessed, counted and correlated as at the edge.
+//! A seeded generator writes one request after the other, in the order of time. Each request is
+//! read, assessed, counted and correlated as at the edge.
 
 mod account;
 mod arrivals;
@@ -43,21 +43,22 @@ pub struct SimulateArgs {
     /// Play this scenario; `scenarios/` contains examples.
     #[arg(value_name = "SCENARIO.toml")]
     scenario: PathBuf,
-    /// Paraphrase this percentage of campaign requests, instead of that of the scenario; several
-    /// values are compared in a table.
+    /// Paraphrase this percentage of campaign requests, instead of the scenario's percentage;
+    /// several values are compared in a table.
     #[arg(long, value_name = "PERCENT,…", value_delimiter = ',', value_parser = parse_percent)]
     noise: Vec<f64>,
-    /// Replace the instructions of all campaigns by instructions whose words no signature knows.
+    /// Replace the instructions of all campaigns by instructions of random words, which no
+    /// signature matches.
     #[arg(long)]
     unknown_wording: bool,
-    /// Count accounts as flagged in time within this percentage of the exchanges of their campaign,
-    /// instead of that of the scenario.
+    /// Count accounts as flagged in time if they are flagged within this percentage of their
+    /// campaign's exchanges, instead of the scenario's percentage.
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     detect_within: Option<f64>,
-    /// Use this seed of random numbers instead of that of the scenario.
+    /// Use this seed of random numbers instead of the scenario's seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Multiply numbers of accounts by this factor, instead of that of the scenario.
+    /// Multiply numbers of accounts by this factor, instead of the scenario's factor.
     #[arg(long, value_parser = parse_scale)]
     scale: Option<f64>,
     /// Score each request alone, without correlations.
@@ -105,7 +106,7 @@ pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
     Ok(Outcome::Success)
 }
 
-/// Returns the set of the public prompts of a simulation.
+/// Returns a set of known prompts that contains the simulated public collection.
 fn known_prompt_set() -> Result<CompiledSeeds> {
     let prompts = prompt_catalog::known_prompts();
     let features: Vec<_> = prompts.iter().filter_map(|text| prompt_features(text)).collect();
@@ -131,7 +132,7 @@ fn run_scenario(
     while let Some(request) = simulation.next_request() {
         let now = start_time.saturating_add((request.at_ms / 1_000) as u32);
         let account =
-            simulation.accounts.get(request.account).map_or("", |account| account.name.as_str());
+            simulation.accounts.get(request.account).map_or("", |account| account.id.as_str());
         let source = simulation.accounts.get(request.account).map_or(0, |account| account.source);
         let tenant = simulation.sources.get(source).and_then(|source| source.tenant.as_deref());
         let Some(verdict) =
@@ -151,7 +152,7 @@ fn run_scenario(
     Report::new(scenario, noise, ruleset, &simulation, &metrics, start.elapsed())
 }
 
-/// Prints the findings of a scenario.
+/// Prints the errors in a scenario file.
 fn print_scenario_findings(findings: &[Finding], format: Format) -> Result<Outcome> {
     match format {
         Format::Json => print_json(&serde_json::json!({ "findings": findings }))?,
@@ -186,5 +187,5 @@ fn parse_number_in_range(text: &str, min: f64, max: f64) -> std::result::Result<
     number.ok_or_else(|| format!("expected a number from {min} to {max}"))
 }
 
-/// Requests between two updates of the progress bar.
+/// Number of requests between two updates of the progress bar.
 const REQUESTS_PER_PROGRESS_UPDATE: u64 = 10_000;

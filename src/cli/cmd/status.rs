@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hedgerow_core::api::{
-    BandChange, DeploymentStatus, ErrorCount, IndicatorHolder, IndicatorStatus, PathCount,
+    BandChange, DeploymentStatus, ErrorCount, IndicatorCause, IndicatorStatus, PathCount,
     PrincipalsStatus, PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference,
     SignatureHits, TrafficSummary,
 };
@@ -46,7 +46,7 @@ pub fn run(args: &StatusArgs, config: Option<&Path>, format: Format) -> Result<O
     loop {
         sleep(REFRESH_INTERVAL);
         match fetch_and_print(&client, &path, true, format) {
-            // An outage does not end the watch.
+            // A temporary outage of the deployment must not end `--watch`.
             Err(Error::Io(problem)) => print_error(&problem),
             result => result?,
         }
@@ -80,7 +80,7 @@ fn clear_terminal() -> Result<()> {
     cleared.map_err(|_| Error::BrokenPipe)
 }
 
-/// Prints one line, for logs.
+/// Prints the status as one line, for `--watch` if the output is not a terminal but a log.
 fn print_one_line(status: &DeploymentStatus) -> Result<()> {
     let serial = newest_serial(status);
     let errors: u64 = status.traffic.errors.iter().map(|error| error.count).sum();
@@ -180,7 +180,8 @@ fn print_indicators(status: &DeploymentStatus) -> Result<()> {
     print_usage(&status.indicators)
 }
 
-/// Prints how many accounts the origin or the operator has named. An older Worker does not say.
+/// Prints how many accounts have names from the origin or the operator. Prints nothing for an older
+/// Worker, which does not report the number.
 fn print_names(status: &PrincipalsStatus) -> Result<()> {
     let PrincipalsStatus { count, max, labels, pending, problem } = status;
     if *max == 0 {
@@ -192,7 +193,8 @@ fn print_names(status: &PrincipalsStatus) -> Result<()> {
     problem.as_deref().map_or(Ok(()), print_detail)
 }
 
-/// Prints how full everything is, and who fills it. An older Worker does not say.
+/// Prints how much of each limit of the registry is used, and which correlations, accounts, tenants
+/// and networks use most. Prints nothing for an older Worker, which does not report the limits.
 fn print_usage(status: &IndicatorStatus) -> Result<()> {
     if status.max == 0 {
         return Ok(());
@@ -222,14 +224,14 @@ fn print_usage(status: &IndicatorStatus) -> Result<()> {
              indicators replaced by stronger ones"
         ))?;
     }
-    let holders = [
+    let causes = [
         ("accounts", &status.top_accounts),
         ("tenants", &status.top_tenants),
         ("networks", &status.top_networks),
     ];
-    for (name, holders) in holders.into_iter().filter(|(_, holders)| !holders.is_empty()) {
-        let holders = holders.iter().map(|IndicatorHolder { id, count }| format!("{id} {count}"));
-        print_detail(&format!("most by {name}: {}", holders.collect::<Vec<_>>().join(", ")))?;
+    for (name, causes) in causes.into_iter().filter(|(_, causes)| !causes.is_empty()) {
+        let causes = causes.iter().map(|IndicatorCause { id, count }| format!("{id} {count}"));
+        print_detail(&format!("most by {name}: {}", causes.collect::<Vec<_>>().join(", ")))?;
     }
     Ok(())
 }
@@ -244,30 +246,7 @@ fn print_traffic(status: &DeploymentStatus) -> Result<()> {
         print_line(format_args!("traffic     unknown: the ledger does not answer"))?;
     }
     print_line(format_args!("traffic     {} requests in the last {period}", traffic.requests))?;
-    let serials = traffic.by_serial.iter().map(|(serial, count)| match serial.as_str() {
-        "0" => ("embedded".to_owned(), *count),
-        serial => (serial.to_owned(), *count),
-    });
-    print_shares(&status.traffic, "by release", serials)?;
-    let rulesets = traffic.by_ruleset.iter();
-    print_shares(
-        &status.traffic,
-        "by rules",
-        rulesets.map(|(digest, count)| (short_digest(digest).to_owned(), *count)),
-    )?;
-    let rows = [
-        ("by role", &traffic.by_role),
-        ("by band", &traffic.by_band),
-        ("by action", &traffic.by_action),
-        ("by mode", &traffic.by_mode),
-    ];
-    for (name, counts) in rows {
-        print_shares(
-            &status.traffic,
-            name,
-            counts.iter().map(|(key, count)| (key.clone(), *count)),
-        )?;
-    }
+    print_breakdowns(traffic)?;
     print_unscored(traffic)?;
     if !traffic.signatures.is_empty() {
         print_line(format_args!("\n{:<48} {:>8}", "signature", "hits"))?;
@@ -287,8 +266,33 @@ fn print_traffic(status: &DeploymentStatus) -> Result<()> {
     Ok(())
 }
 
-/// Prints what was not scored: the share of requests by reason, and the paths of requests that were
-/// forwarded unread.
+/// Prints the shares of the requests by release, rules, role, band, action and mode.
+fn print_breakdowns(traffic: &TrafficSummary) -> Result<()> {
+    let serials = traffic.by_serial.iter().map(|(serial, count)| match serial.as_str() {
+        "0" => ("embedded".to_owned(), *count),
+        serial => (serial.to_owned(), *count),
+    });
+    print_shares(traffic, "by release", serials)?;
+    let rulesets = traffic.by_ruleset.iter();
+    print_shares(
+        traffic,
+        "by rules",
+        rulesets.map(|(digest, count)| (short_digest(digest).to_owned(), *count)),
+    )?;
+    let rows = [
+        ("by role", &traffic.by_role),
+        ("by band", &traffic.by_band),
+        ("by action", &traffic.by_action),
+        ("by mode", &traffic.by_mode),
+    ];
+    for (name, counts) in rows {
+        print_shares(traffic, name, counts.iter().map(|(key, count)| (key.clone(), *count)))?;
+    }
+    Ok(())
+}
+
+/// Prints the share of requests that were not scored completely, by reason, and the paths of
+/// requests that were forwarded unread.
 fn print_unscored(traffic: &TrafficSummary) -> Result<()> {
     if traffic.incomplete > 0 {
         print_line(format_args!(
@@ -310,7 +314,7 @@ fn print_unscored(traffic: &TrafficSummary) -> Result<()> {
     Ok(())
 }
 
-/// Prints counts as percentages of the traffic in one line, the largest first.
+/// Prints counts in one line, as percentages of all requests in the traffic, the largest first.
 fn print_shares(
     traffic: &TrafficSummary,
     name: &str,
@@ -350,18 +354,18 @@ fn print_shadow(shadow: &ShadowTraffic) -> Result<()> {
     Ok(())
 }
 
-/// Prints a line below a heading.
+/// Prints an indented line, which continues the line before it.
 fn print_detail(text: &str) -> Result<()> {
     print_line(format_args!("            {text}"))
 }
 
-/// Maximum number of correlations in the output.
+/// Maximum number of correlations whose indicator counts are printed.
 const MAX_CORRELATIONS_SHOWN: usize = 5;
 
-/// Maximum number of paths in the output.
+/// Maximum number of unread paths that are printed.
 const MAX_PATHS_SHOWN: usize = 10;
 
-/// Maximum number of signatures in the output.
+/// Maximum number of signatures that are printed.
 const MAX_SIGNATURES_SHOWN: usize = 10;
 
 /// Time between two refreshes.

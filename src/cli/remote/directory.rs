@@ -1,4 +1,5 @@
-//! A store in a directory, in the layout that Workers pull from.
+//! A store of bundles and releases in a directory. Workers can pull from this directory over HTTP
+//! (`CONFIG_URL`).
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -9,7 +10,7 @@ use hedgerow_core::api::{BundleInfo, PublishResult};
 use hedgerow_core::ruleset::{Diff, is_digest};
 use hedgerow_core::{Bundle, Release, ruleset};
 
-use super::store::{ReleaseKind, ReleaseStore, SignedText, serial_conflict};
+use super::store::{ReleaseCommand, ReleaseStore, SignedText, serial_conflict};
 use crate::error::{Error, Result, io_error};
 
 /// A directory with `release.json` and `bundles/<digest>.json`, each with its `.minisig`, and with
@@ -54,7 +55,7 @@ impl DirectoryStore {
         })
     }
 
-    /// Locks the directory against other commands until the result is dropped.
+    /// Locks the directory against other `hedgerow` commands until the returned file is dropped.
     fn lock(&self) -> Result<File> {
         let path = self.path.join(".lock");
         fs::create_dir_all(&self.path).map_err(|error| io_error(&self.path, &error))?;
@@ -72,7 +73,7 @@ impl ReleaseStore for DirectoryStore {
                 continue;
             }
             let bytes = fs::read(&path).map_err(|error| io_error(&path, &error))?;
-            // A bundle that this version cannot read is listed, too.
+            // A bundle that this version of the program cannot read is also listed.
             let bundle = Bundle::parse(&bytes).ok();
             let uploaded = modified_seconds(&path);
             entries.push(match bundle {
@@ -104,7 +105,8 @@ impl ReleaseStore for DirectoryStore {
         let history = json_files(&self.path.join("releases"))?.into_iter();
         let mut history: Vec<(u64, PathBuf)> =
             history.filter_map(|(name, path)| Some((name.parse().ok()?, path))).collect();
-        // A higher serial never became current: its writer was interrupted.
+        // A release with a higher serial never became current, because the command that wrote it
+        // was interrupted.
         history.retain(|(number, _)| *number < serial);
         history.sort_by_key(|(serial, _)| std::cmp::Reverse(*serial));
         let mut releases = vec![read_signed(&self.current_path())?];
@@ -114,7 +116,12 @@ impl ReleaseStore for DirectoryStore {
         Ok(releases)
     }
 
-    fn publish(&self, _: ReleaseKind, serial: u64, release: &SignedText) -> Result<PublishResult> {
+    fn publish(
+        &self,
+        _: ReleaseCommand,
+        serial: u64,
+        release: &SignedText,
+    ) -> Result<PublishResult> {
         let _lock = self.lock()?;
         let current = self.current_serial()?;
         if serial <= current {
@@ -134,8 +141,8 @@ impl ReleaseStore for DirectoryStore {
     }
 }
 
-/// Returns the JSON files of a directory, each with its name without `.json`; empty if the
-/// directory does not exist.
+/// Returns the JSON files of a directory, each with its name without `.json`. The list is empty if
+/// the directory does not exist.
 fn json_files(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -174,8 +181,8 @@ fn read_signed(path: &Path) -> Result<SignedText> {
     Ok(SignedText { text: read_text(path)?, signature: read_text(&signature_path(path))? })
 }
 
-/// Writes a file after its signature, each atomically: a reader never finds a file without its
-/// signature.
+/// Writes the signature and then the file, each atomically, so that a reader never finds a file
+/// without its signature.
 fn write_signed(path: &Path, signed: &SignedText) -> Result<()> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(|error| io_error(directory, &error))?;
@@ -219,15 +226,15 @@ mod tests {
     fn serials_only_increase() {
         let path = std::env::temp_dir().join(format!("hedgerow-{}", std::process::id()));
         let store = DirectoryStore::new(&path);
-        store.publish(ReleaseKind::Release, 4, &signed_release(4)).unwrap();
+        store.publish(ReleaseCommand::Release, 4, &signed_release(4)).unwrap();
         for serial in [4, 3] {
-            let result = store.publish(ReleaseKind::Release, serial, &signed_release(serial));
+            let result = store.publish(ReleaseCommand::Release, serial, &signed_release(serial));
             let Err(Error::Rejected(message)) = result else { panic!("{result:?}") };
             assert!(message.contains("the current serial is 4"), "{message}");
         }
-        // A writer that was interrupted leaves a release that never became current.
+        // An interrupted command leaves a release in the history that never became current.
         write_signed(&store.history_path(5), &signed_release(5)).unwrap();
-        store.publish(ReleaseKind::Release, 5, &signed_release(5)).unwrap();
+        store.publish(ReleaseCommand::Release, 5, &signed_release(5)).unwrap();
         let releases = store.releases().unwrap();
         assert_eq!(releases.len(), 2);
         assert!(releases.first().unwrap().text.contains("\"serial\":5"));

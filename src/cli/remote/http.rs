@@ -1,4 +1,4 @@
-//! The registry of a deployment, over its admin API.
+//! Accesses the registry of a deployment over its admin API.
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::{Request, Uri};
 
-use super::store::{ReleaseKind, ReleaseStore, SignedText, serial_conflict};
+use super::store::{ReleaseCommand, ReleaseStore, SignedText, serial_conflict};
 use crate::error::{Error, Result};
 
-/// The token of the admin API. It goes to the deployment only: it has no `Debug`, and answers are
-/// printed without it.
+/// The token of the admin API. It is sent to the deployment only, and never printed: the type does
+/// not implement `Debug`, and the token is replaced in answers.
 pub struct Token(String);
 
 impl Token {
-    /// Checks and wraps a token. `source` names its file or environment variable in errors.
+    /// Checks and wraps a token. `source` is the file or environment variable that contains it, for
+    /// errors.
     pub fn new(text: &str, source: &str) -> Result<Self> {
         let token = text.trim();
         if token.len() < MIN_TOKEN_LEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -41,13 +42,14 @@ pub struct AdminClient {
 }
 
 impl AdminClient {
-    /// Returns a client for the deployment at `url`. Without TLS, only loopback addresses are
-    /// accepted.
+    /// Returns a client for the deployment at `url`. URLs without TLS are accepted for loopback
+    /// addresses only.
     pub fn new(url: &str, token: Token) -> Result<Self> {
         let is_loopback = check_url(url)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // A redirect could take the token elsewhere.
+            // Redirects are not followed, because a redirect could send the token to another
+            // server.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
@@ -82,7 +84,8 @@ impl AdminClient {
         if !(200..300).contains(&status) {
             return Err(response_error(&request_line, status, &text));
         }
-        // Serde would take an array for a struct whose members all have defaults.
+        // The check is needed, because Serde would also parse an array as a struct whose members
+        // all have defaults.
         let is_object = text.trim_start().starts_with('{');
         let response = serde_json::from_str(&text).ok().filter(|_| is_object);
         response.ok_or_else(|| {
@@ -147,11 +150,11 @@ impl ReleaseStore for AdminClient {
         Ok(self.list_releases(1)?.into_iter().next())
     }
 
-    fn publish(&self, kind: ReleaseKind, _: u64, release: &SignedText) -> Result<PublishResult> {
+    fn publish(&self, kind: ReleaseCommand, _: u64, release: &SignedText) -> Result<PublishResult> {
         let path = match kind {
-            ReleaseKind::Release => "/releases",
-            ReleaseKind::Promote => "/promote",
-            ReleaseKind::Rollback => "/rollback",
+            ReleaseCommand::Release => "/releases",
+            ReleaseCommand::Promote => "/promote",
+            ReleaseCommand::Rollback => "/rollback",
         };
         let SignedText { text, signature } = release.clone();
         self.post(path, json!(ReleaseUpload { release: text, signature }))
@@ -225,7 +228,7 @@ fn response_error(request_line: &str, status: u16, text: &str) -> Error {
         (404, "unknown_bundle" | "not_found") if request_line.contains("/bundles/") => {
             Error::Rejected(format!("{request_line}: the registry has no such bundle; push it"))
         }
-        // The answer for an unknown path has no remedy.
+        // A `not_found` error without a remedy means an unknown path, which the last arm handles.
         (404, "not_found")
             if details.as_ref().is_some_and(|details| !details.remedy.is_empty()) =>
         {
@@ -235,8 +238,8 @@ fn response_error(request_line: &str, status: u16, text: &str) -> Error {
     }
 }
 
-/// Returns problem and remedy for a status. `description` is the API's description of the error, or
-/// empty.
+/// Returns the problem and the remedy for a status. `description` is the API's description of the
+/// error; it may be empty.
 fn explain_status(status: u16, description: &str) -> String {
     match status {
         300..=399 => format!(
@@ -267,14 +270,14 @@ fn explain_status(status: u16, description: &str) -> String {
     }
 }
 
-/// Returns message and remedy of the API.
+/// Returns the message and the remedy of an API error in one line.
 fn describe(details: &ErrorDetails) -> String {
     let ErrorDetails { code, message, remedy, .. } = details;
     let message = if message.is_empty() { code } else { message };
     if remedy.is_empty() { message.clone() } else { format!("{message}; {remedy}") }
 }
 
-/// Returns the error for a request without an answer.
+/// Returns the error for a request that got no answer.
 fn transport_error(request_line: &str, error: &ureq::Error) -> Error {
     let check_url = "check that the URL is that of a Hedgerow Worker";
     let (problem, remedy) = match error {
@@ -296,10 +299,11 @@ fn transport_error(request_line: &str, error: &ureq::Error) -> Error {
     Error::Io(format!("{request_line}: {problem}; {remedy}"))
 }
 
-/// Minimum characters of a token: the deployment ignores shorter ones.
+/// Minimum number of characters of a token. The deployment ignores shorter tokens.
 const MIN_TOKEN_LEN: usize = 20;
 
-/// Maximum bytes of an answer: a bundle in a JSON string, each of its quotes escaped.
+/// Maximum bytes of an answer. The largest answer is a bundle in a JSON string, in which each quote
+/// of the bundle is escaped.
 const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

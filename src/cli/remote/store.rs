@@ -13,13 +13,13 @@ pub trait ReleaseStore {
     /// Lists the bundles, newest first.
     fn bundles(&self) -> Result<Vec<BundleInfo>>;
 
-    /// Returns a bundle and its signature, neither of them verified.
+    /// Returns a bundle and its signature, without verifying them.
     fn bundle(&self, digest: &str) -> Result<SignedText>;
 
     /// Stores a bundle.
     fn upload(&self, digest: &str, bundle: &SignedText) -> Result<()>;
 
-    /// Returns the latest releases, newest first, not verified.
+    /// Returns the latest releases, newest first, without verifying them.
     fn releases(&self) -> Result<Vec<SignedText>>;
 
     /// Stores a release, and makes it current.
@@ -27,17 +27,17 @@ pub trait ReleaseStore {
     /// Returns `Rejected` if its serial is not above the current serial.
     fn publish(
         &self,
-        kind: ReleaseKind,
+        kind: ReleaseCommand,
         serial: u64,
         release: &SignedText,
     ) -> Result<PublishResult>;
 
-    /// Compares two bundles; one of them may be `embedded`. A directory returns an I/O error,
-    /// because it cannot compare.
+    /// Compares two bundles. `from` and `to` are digests, or `embedded` for the Worker's own rules.
+    /// A directory returns an I/O error, because it does not have the embedded rules.
     fn diff(&self, from: &str, to: &str) -> Result<Diff>;
 
-    /// Returns whether the store is the registry of a deployment, which knows its traffic and its
-    /// embedded rules.
+    /// Returns whether the store is the registry of a deployment. Only a registry knows the traffic
+    /// and the embedded rules of a deployment.
     fn is_registry(&self) -> bool {
         false
     }
@@ -51,7 +51,7 @@ pub trait ReleaseStore {
         ))
     }
 
-    /// Returns the latest release, not verified.
+    /// Returns the latest release, without verifying it; `None` if nothing was released.
     fn current_release(&self) -> Result<Option<SignedText>> {
         Ok(self.releases()?.into_iter().next())
     }
@@ -66,14 +66,14 @@ pub struct SignedText {
 
 /// The command that makes a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReleaseKind {
+pub enum ReleaseCommand {
     Release,
     Promote,
     Rollback,
 }
 
 impl SignedText {
-    /// Verifies digest and signature of a bundle, and parses it.
+    /// Verifies the digest and the signature of a bundle, and parses the bundle.
     pub fn verified_bundle(&self, expected_digest: &str, keys: &TrustedKeys) -> Result<Bundle> {
         let name = short_digest(expected_digest);
         let actual_digest = digest(self.text.as_bytes());
@@ -81,15 +81,15 @@ impl SignedText {
             return Err(changed_bundle(expected_digest, &actual_digest));
         }
         let verified = keys.verify(self.text.as_bytes(), &self.signature);
-        verified.map_err(|error| untrusted(&format!("bundle {name}"), &error))?;
+        verified.map_err(|error| untrusted_error(&format!("bundle {name}"), &error))?;
         Bundle::parse(self.text.as_bytes())
             .map_err(|error| Error::Rejected(format!("bundle {name}: {error}")))
     }
 
-    /// Verifies the signature of a release, and parses it.
+    /// Verifies the signature of a release, and parses the release.
     pub fn verified_release(&self, keys: &TrustedKeys) -> Result<Release> {
         let verified = keys.verify(self.text.as_bytes(), &self.signature);
-        verified.map_err(|error| untrusted("the registry's release", &error))?;
+        verified.map_err(|error| untrusted_error("the registry's release", &error))?;
         Release::parse(self.text.as_bytes())
             .map_err(|error| Error::Rejected(format!("the registry's release: {error}")))
     }
@@ -104,9 +104,9 @@ pub fn changed_bundle(expected_digest: &str, actual_digest: &str) -> Error {
     ))
 }
 
-/// Returns the error for a signature by an unknown key. A release that builds on such a text would
-/// carry the signature of this command.
-fn untrusted(subject: &str, error: &hedgerow_core::Error) -> Error {
+/// Returns the error for a text whose signature is not by a trusted key. Such a text is refused,
+/// because the command signs the release that it makes from the text, and so would vouch for it.
+fn untrusted_error(subject: &str, error: &hedgerow_core::Error) -> Error {
     Error::Rejected(format!(
         "{subject}: {}; if it is the key of a colleague or your previous key, add its public key \
          to `public_keys` in hedgerow.toml",
@@ -114,8 +114,8 @@ fn untrusted(subject: &str, error: &hedgerow_core::Error) -> Error {
     ))
 }
 
-/// Returns the error for a serial that is not above the current serial: somebody else published in
-/// the meantime.
+/// Returns the error for a serial that is not above the current serial `serial`. The cause is that
+/// somebody else has published a release in the meantime.
 pub fn serial_conflict(serial: Option<u64>) -> Error {
     let current =
         serial.map_or(String::new(), |serial| format!(": the current serial is {serial}"));

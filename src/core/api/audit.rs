@@ -15,23 +15,23 @@ pub struct AuditLog {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub struct AuditEntry {
-    /// Number of the entry, from 1. The parameter `before` takes it.
+    /// Number of the entry, from 1. A request with this number as the parameter `before` returns
+    /// older entries.
     pub id: u64,
     /// Time of the call.
     pub at: u64,
-    /// Scope of the token: `publish` or `read`; `nobody` without a valid token, `pull` for releases
-    /// from CONFIG_URL, `registry` for the registry's own actions.
-    #[serde(rename = "who")]
+    /// Caller: the scope of its token (`admin` or `read`), or `nobody` if it had no valid token;
+    /// `pull` for releases from CONFIG_URL; `registry` for actions of the registry itself.
     pub actor: String,
     /// Name of the action: `release` or `indicator.revoke`, for example.
-    #[serde(rename = "what")]
     pub action: String,
-    /// Digest of the bundle, serial of the release, or key of the indicator with the reason.
+    /// Object of the action: digest of the bundle, serial of the release, or key of the indicator
+    /// with the reason for its revocation.
     pub subject: String,
-    /// Author that the release or the revocation names; empty without one.
+    /// Author that the release or the revocation names; empty if it names none.
     pub author: String,
     /// Keyed hash of the client's address, 16 hexadecimal digits.
-    #[serde(rename = "from")]
+    #[serde(rename = "client")]
     pub client_hash: Option<String>,
     /// `ok`, the code of an error, or a description of the problem.
     pub result: String,

@@ -19,7 +19,7 @@ pub struct BundleList {
 pub struct BundleInfo {
     /// Digest of the bundle's text.
     pub digest: String,
-    /// Number of the push, from 1; 0 for a bundle that was not built for a push.
+    /// Number of the push that built the bundle, from 1; 0 if the bundle was not built for a push.
     pub serial: u64,
     /// Time of the build.
     pub created: u64,
@@ -41,7 +41,7 @@ pub struct SignedBundle {
     pub digest: String,
     /// Signed text of the bundle.
     pub bundle: String,
-    /// Text of the `.minisig` file.
+    /// Minisign signature of the bundle: the text of the `.minisig` file.
     pub signature: String,
 }
 
@@ -51,12 +51,13 @@ pub struct SignedBundle {
 pub struct BundleUpload {
     /// Signed text of the bundle.
     pub bundle: String,
-    /// Text of the `.minisig` file.
+    /// Minisign signature of the bundle: the text of the `.minisig` file.
     pub signature: String,
 }
 
 impl BundleInfo {
-    /// Describes a bundle of `bytes` bytes.
+    /// Creates the description of a bundle whose text has `bytes` bytes. `uploaded` is the time of
+    /// the upload, in seconds since the epoch.
     pub fn new(digest: String, bytes: usize, bundle: &Bundle, uploaded: u64) -> Self {
         Self {
             digest,

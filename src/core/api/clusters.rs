@@ -1,4 +1,7 @@
 //! `/clusters`: groups of accounts that share indicators.
+//!
+//! A *firing* is a report that a correlation holds for a key. Correlations that fire link the
+//! accounts that have the key.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +22,11 @@ pub struct ClusterList {
 pub struct ClusterSummary {
     /// Id of the cluster, 8 hexadecimal digits.
     pub id: String,
-    /// Ids of clusters that have merged into this one, the last merged first; at most 64. A request
-    /// for any of them finds this cluster.
+    /// Ids of clusters that have merged into this one, at most 64. The latest merge is first. `GET
+    /// /clusters/{id}` with any of these ids returns this cluster.
     pub aliases: Vec<String>,
-    /// Number of accounts that correlations have linked. Accounts since the last firing are not
-    /// included yet.
+    /// Number of accounts that firings have linked. An account that joined after the last firing is
+    /// not included yet.
     pub accounts: u64,
     /// Number of keys that link the accounts, at most 64.
     pub keys: u64,
@@ -39,7 +42,7 @@ pub struct ClusterSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ClusterInfo {
-    /// Members of the cluster itself, which are members of this object.
+    /// The cluster. In JSON, its members are members of this object.
     #[serde(flatten)]
     pub summary: ClusterSummary,
     /// Traffic of the cluster; null if the ledger does not answer.
@@ -50,13 +53,13 @@ pub struct ClusterInfo {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ClusterDetails {
-    /// Members of the cluster itself, which are members of this object.
+    /// The cluster. In JSON, its members are members of this object.
     #[serde(flatten)]
     pub summary: ClusterSummary,
     /// Keys that link the accounts.
     pub links: Vec<ClusterLink>,
-    /// Accounts that several keys have, at most 20: those whose removal leaves the most parts
-    /// first.
+    /// Accounts that have several of the keys, at most 20. Accounts without which the cluster would
+    /// fall into the most parts come first.
     pub bridges: Vec<ClusterBridge>,
     /// Traffic of the cluster; null if the ledger does not answer.
     pub traffic: Option<ClusterTraffic>,
@@ -72,7 +75,7 @@ pub struct ClusterLink {
     pub correlation: String,
 }
 
-/// An account that may join parts of a cluster.
+/// An account that has several keys of a cluster, and may be the only link between parts of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ClusterBridge {
@@ -88,14 +91,15 @@ pub struct ClusterBridge {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitRequest {
-    /// Accounts to cut off: ids, as in decisions, or hashes, as in `bridges`.
+    /// Accounts to remove from the cluster: their ids, as in decisions, or their hashes, as in
+    /// `bridges`.
     pub accounts: Vec<String>,
-    /// Reason for the audit log.
+    /// Reason for the split, which the audit log stores.
     pub reason: String,
-    /// Person who splits, for the audit log.
+    /// Name of the person who splits the cluster, for the audit log.
     #[serde(default)]
     pub author: String,
-    /// Whether to return only the parts.
+    /// Whether to compute the resulting clusters without changing anything.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -103,15 +107,16 @@ pub struct SplitRequest {
 /// The response of `POST /clusters/{id}/split`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitResult {
-    /// Number of accounts that were cut off.
+    /// Number of accounts that were removed from the cluster, or would be in a dry run.
     pub accounts: u64,
-    /// Clusters of the keys, those of the most accounts first; of a dry run with the id 00000000.
+    /// Clusters into which the cluster falls, the clusters with the most accounts first. In a dry
+    /// run, their ids are 00000000.
     pub clusters: Vec<ClusterSummary>,
-    /// Whether nothing was changed.
+    /// Whether this is the result of a dry run, which changed nothing.
     pub dry_run: bool,
 }
 
-/// Requests whose indicators belong to a cluster.
+/// Traffic of a cluster: the requests that matched one of its indicators.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]

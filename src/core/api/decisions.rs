@@ -28,21 +28,24 @@ pub struct DecisionList<D = DecisionRecord> {
 pub struct DecisionRecord {
     /// Request id, as the client received it in `x-hedgerow-request-id`.
     pub request_id: String,
-    /// Milliseconds since the epoch.
+    /// Time of the decision, in milliseconds since the epoch.
     pub at: f64,
-    /// IATA code of the data centre.
+    /// IATA code of the data centre that processed the request.
     pub colo: String,
-    /// Name of the requested model; null without one, or if it may not be stored.
+    /// Name of the requested model; null if the request names no model, or if the name may not be
+    /// stored.
     pub model: Option<String>,
-    /// Reason why the ruleset decided.
+    /// Reason why this ruleset decided: `active`, for example, if the release names it for all
+    /// accounts.
     pub role: RulesetRole,
-    /// Serial of the release in force; null without one.
+    /// Serial of the release in force; null if there is no release.
     pub serial: Option<u64>,
-    /// Failure of Hedgerow that kept the request from being scored.
+    /// Failure of Hedgerow that prevented the scoring of the request; null if there was none.
     pub error: Option<String>,
     /// Id of the account, a keyed hash: 32 hexadecimal digits.
     pub account: Option<String>,
-    /// How the account was found out: `key` or `jwt`, for example; missing without an account.
+    /// Method by which the account was determined: `key` or `jwt`, for example; missing if the
+    /// request has no account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub account_kind: Option<String>,
@@ -50,24 +53,24 @@ pub struct DecisionRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub tenant: Option<String>,
-    /// Label of the account; missing unless the policy has `labels`.
+    /// Label of the account: its name in clear text; missing unless the policy has `labels`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub account_label: Option<String>,
-    /// Label of the tenant; missing unless the policy has `labels`.
+    /// Label of the tenant: its name in clear text; missing unless the policy has `labels`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub tenant_label: Option<String>,
-    /// Id of the cluster of an indicator that hit: of several clusters, the one whose treatment is
-    /// the strictest. Missing without one.
+    /// Id of the cluster of an indicator that hit. If the indicators have several clusters, this is
+    /// the cluster that the policy treats most strictly. Missing if they have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub cluster: Option<String>,
-    /// Former ids of this cluster, at most 16; missing without one.
+    /// Former ids of this cluster, at most 16; missing if it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
     pub cluster_aliases: Vec<String>,
-    /// Ids of the other clusters of the request, at most 16; missing without one.
+    /// Ids of the other clusters of the indicators that hit, at most 16; missing if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
     pub other_clusters: Vec<String>,
@@ -77,23 +80,23 @@ pub struct DecisionRecord {
     pub operation: String,
     /// Score from 0 to 100; null if scoring failed.
     pub score: Option<f64>,
-    /// Decibans before any evidence.
+    /// Prior of the policy: the decibans before any evidence is added.
     pub prior: f64,
-    /// Decibans of evidence, after caps.
+    /// Evidence of all hits in decibans, after the cap of each family of signatures.
     pub evidence: f64,
-    /// Contribution of each family.
+    /// Contribution of each family of signatures to the evidence.
     pub contributions: Vec<Contribution>,
     /// Band of the score; null if scoring failed.
     pub band: Option<Band>,
-    /// Action of the policy, which mode Shadow only records.
+    /// Action that the policy gives for the request. Mode Shadow only records the action.
     pub action: Action,
     /// Mode of the policy.
     pub mode: Mode,
     /// Signatures, lists and correlations that hit.
     pub hits: Vec<DecisionHit>,
-    /// Names of experimental signatures that matched.
+    /// Names of experimental signatures that matched. They do not change the score.
     pub shadow_hits: Vec<String>,
-    /// Name of the exemption that applies.
+    /// Name of the exemption that applies; null if none applies.
     pub exemption: Option<String>,
     /// Digest of the bundle that decided.
     pub ruleset: String,
@@ -103,11 +106,12 @@ pub struct DecisionRecord {
     pub unscanned_bytes: u64,
     /// Reasons why parts of the body were not read.
     pub unreadable: Vec<String>,
-    /// Reasons why a part of the request was not scored; empty if it was scored whole.
+    /// Reasons why a part of the request was not scored; empty if all of it was scored.
     pub unscored: Vec<String>,
     /// Share of the body's bytes that were scored, 0 to 1; null if it is unknown.
     pub scored_share: Option<f64>,
-    /// The reason in `unscored` that determines the action; missing if the score does.
+    /// The reason in `unscored` that determines the action; missing if the score determines the
+    /// action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub incomplete: Option<String>,

@@ -20,10 +20,11 @@ pub struct ErrorDetails {
     /// Problem, for people: one sentence without a full stop.
     #[serde(default)]
     pub message: String,
-    /// Next step for the operator. Unknown paths have none if no token is set.
+    /// Next step for the operator. It is empty if no token is configured: the API then answers
+    /// every request with the code `not_found`.
     #[serde(default)]
     pub remedy: String,
-    /// Serial of the newest release, with the codes `serial` and `precondition`.
+    /// Serial of the newest release; present only with the codes `serial` and `precondition`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub serial: Option<u64>,

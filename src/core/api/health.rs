@@ -9,9 +9,9 @@ use crate::rules::policy::Mode;
 pub struct HealthReport {
     /// Whether requests are forwarded and scored.
     pub status: HealthStatus,
-    /// Problems that keep requests from being forwarded or scored.
+    /// Problems because of which requests are not forwarded or not scored.
     pub problems: Vec<ConfigProblem>,
-    /// Problems that reduce functionality.
+    /// Problems that disable a feature, but neither forwarding nor scoring.
     pub warnings: Vec<ConfigProblem>,
     /// Bytes of the isolate's Wasm memory, which never shrinks.
     pub memory_bytes: u64,
@@ -35,14 +35,13 @@ pub enum HealthStatus {
 pub struct HealthDetails {
     /// Digest of the active bundle; null if the embedded rules do not load.
     pub ruleset: Option<String>,
-    /// Number of its signatures.
+    /// Number of signatures in the active bundle.
     pub signatures: Option<u64>,
-    /// Mode of its policy.
+    /// Mode of the policy in the active bundle.
     pub mode: Option<Mode>,
     /// Serial of the release; null for the embedded rules.
     pub release: Option<u64>,
     /// Reason why the last release was rejected.
-    #[serde(rename = "refused")]
     pub rejection: Option<String>,
 }
 
@@ -51,7 +50,7 @@ pub struct HealthDetails {
 pub struct ConfigProblem {
     /// The fault and its effect, without a full stop.
     pub message: String,
-    /// The step that repairs it, without a full stop.
+    /// The step that repairs the fault, without a full stop.
     pub remedy: String,
 }
 
@@ -65,9 +64,10 @@ pub struct VersionInfo {
     pub ruleset: Option<String>,
     /// Serial of the release; null for the embedded rules.
     pub release: Option<u64>,
-    /// Whether a panic affects only its own request.
+    /// Whether a panic ends only the request that caused it, and not the other requests of the
+    /// isolate.
     pub panic_unwind: bool,
-    /// Whether the host of the request has the console, and other pages.
+    /// Role of the host that received the request: whether it serves the console and other pages.
     pub console_host: ConsoleHost,
 }
 
@@ -76,18 +76,20 @@ pub struct VersionInfo {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum ConsoleHost {
-    /// The console, and nothing else.
+    /// The host serves the console, and nothing else.
     Own,
-    /// The console, next to the pages of the origin, on the local machine in development.
+    /// The host is the local machine in development. It serves the console and the pages of the
+    /// origin.
     Local,
-    /// The console, next to the pages of the origin. Their scripts share its web origin.
+    /// The host serves the console and the pages of the origin. Scripts of these pages share the
+    /// web origin of the console, and so can read what it stores.
     Shared,
-    /// No console: another host has it.
+    /// The host does not serve the console: another host does.
     Other,
 }
 
 impl ConfigProblem {
-    /// Makes a problem of a message and its remedy.
+    /// Creates a problem from a message and its remedy.
     pub fn new(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { message: message.into(), remedy: remedy.into() }
     }

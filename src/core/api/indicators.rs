@@ -1,4 +1,6 @@
 //! `/indicators`: keys for which a correlation fired.
+//!
+//! A *firing* is a report that a correlation holds for a key.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,8 @@ pub struct IndicatorList {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub struct IndicatorInfo {
-    /// Number of the indicator, from 1. The parameter `before` takes it.
+    /// Number of the indicator, from 1. A request with this number as the parameter `before`
+    /// returns older indicators.
     pub id: u64,
     /// Name of the correlation.
     pub correlation: String,
@@ -35,23 +38,24 @@ pub struct IndicatorInfo {
     pub measured: f64,
     /// Condition of the correlation, in words.
     pub threshold: String,
-    /// Number of accounts that the largest firing listed; a sample for large groups.
+    /// Number of accounts that the largest firing listed. For a large group, a firing lists only a
+    /// sample of the accounts.
     pub accounts: u64,
-    /// Id of the cluster that the key belongs to, 8 hexadecimal digits.
+    /// Id of the cluster that the key belongs to, 8 hexadecimal digits; null if it belongs to none.
     pub cluster: Option<String>,
     /// Time of the revocation; null if the indicator is not revoked.
-    pub revoked: Option<u64>,
-    /// Reason for the revocation.
+    pub revoked_at: Option<u64>,
+    /// Reason for the revocation; null if the indicator is not revoked.
     pub reason: Option<String>,
     /// End of the revocation; null if it ends when the indicator expires.
-    pub until: Option<u64>,
+    pub revoked_until: Option<u64>,
     /// Hash of the account that caused the first firing, 16 hexadecimal digits; null if unknown.
     pub account: Option<String>,
     /// Hash of the tenant that caused the first firing, 16 hexadecimal digits; null if unknown.
     pub tenant: Option<String>,
-    /// Label of that account; null if it is unknown, or the policy has no `labels`.
+    /// Label of `account`; null if it is unknown, or the policy has no `labels`.
     pub account_label: Option<String>,
-    /// Label of that tenant; null if it is unknown, or the policy has no `labels`.
+    /// Label of `tenant`; null if it is unknown, or the policy has no `labels`.
     pub tenant_label: Option<String>,
     /// Hash of the network that caused the first firing, 16 hexadecimal digits; null if unknown.
     pub network: Option<String>,
@@ -65,7 +69,7 @@ pub struct IndicatorDetails {
     pub key: String,
     /// All correlations that fired for the key.
     pub indicators: Vec<IndicatorInfo>,
-    /// Cluster that the key belongs to.
+    /// Cluster that the key belongs to; null if it belongs to none.
     pub cluster: Option<ClusterSummary>,
 }
 
@@ -75,11 +79,11 @@ pub struct IndicatorDetails {
 pub struct RevokeRequest {
     /// Reason, of which the first 200 characters are stored. It must not be empty.
     pub reason: String,
-    /// Name of the person who revokes.
+    /// Name of the person who revokes the indicators.
     #[serde(default)]
     pub author: String,
-    /// End of the revocation, within a year; if null, it ends when the indicator would have
-    /// expired.
+    /// End of the revocation, at most a year from now. If it is null, the revocation ends when the
+    /// indicator would have expired.
     pub until: Option<u64>,
 }
 
@@ -90,7 +94,6 @@ pub struct RevokeResult {
     /// Key that was revoked, 16 hexadecimal digits.
     pub key: String,
     /// Number of indicators that the key had.
-    #[serde(rename = "revoked")]
     pub count: u64,
 }
 
@@ -102,18 +105,19 @@ pub struct RevokeMatchingRequest {
     pub filter: RevokeFilter,
     /// Reason, of which the first 200 characters are stored. It must not be empty.
     pub reason: String,
-    /// Name of the person who revokes.
+    /// Name of the person who revokes the indicators.
     #[serde(default)]
     pub author: String,
-    /// End of the revocation, within a year; if null, it ends when the indicators would have
-    /// expired.
+    /// End of the revocation, at most a year from now. If it is null, the revocation ends when the
+    /// indicators would have expired.
     pub until: Option<u64>,
-    /// Whether indicators are only counted.
+    /// Whether to only count the indicators, and not revoke them.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// A selection of indicators: those that meet all conditions. At least one is required.
+/// Conditions that select indicators: an indicator must meet all of them. At least one condition is
+/// required.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
@@ -122,11 +126,11 @@ pub struct RevokeFilter {
     pub correlation: Option<String>,
     /// Id of the cluster, 8 hexadecimal digits.
     pub cluster: Option<String>,
-    /// Account that took part: its id, as in decisions, or its hash, as in the status.
+    /// Account that took part in a firing: its id, as in decisions, or its hash, as in the status.
     pub account: Option<String>,
-    /// Time from which on the correlation first fired.
+    /// Start of the period in which the first firing must be (inclusive).
     pub from: Option<u64>,
-    /// Time before which the correlation first fired.
+    /// End of the period in which the first firing must be (exclusive).
     pub to: Option<u64>,
 }
 
@@ -134,8 +138,7 @@ pub struct RevokeFilter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RevokeMatchingResult {
-    /// Number of indicators that were revoked, or would be.
-    #[serde(rename = "revoked")]
+    /// Number of indicators that were revoked, or would be in a dry run.
     pub count: u64,
     /// Whether the indicators were only counted, and not revoked.
     pub dry_run: bool,

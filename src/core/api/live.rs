@@ -1,4 +1,4 @@
-//! `GET /live/ticket`: tickets for the WebSocket that notifies of new data.
+//! `GET /live/ticket`: tickets for the WebSocket that notifies the console of new data.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct LiveTicket {
-    /// Ticket for `Sec-WebSocket-Protocol`, in place of a token.
+    /// Ticket that the client sends in `Sec-WebSocket-Protocol` instead of a token.
     pub ticket: String,
     /// Time after which the ticket is invalid.
     pub expires: u64,

@@ -1,4 +1,4 @@
-//! `POST /principals`: names of accounts and tenants, from the operator.
+//! `POST /principals`: names of accounts and tenants, which the operator uploads.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +10,13 @@ const MAX_ENTRIES: usize = 1_000;
 /// Maximum bytes of a name or an id.
 const MAX_NAME_BYTES: usize = 256;
 
-/// Seconds for which a name holds if the entry has no end: 30 days.
+/// Seconds for which a name is valid if the entry gives no end: 30 days.
 const DEFAULT_SECONDS: u64 = 30 * 86_400;
 
-/// The longest time for which a name holds, in seconds.
+/// Maximum number of seconds for which a name is valid: 366 days.
 const MAX_SECONDS: u64 = 366 * 86_400;
 
-/// Number of problems that an error lists.
+/// Maximum number of problems that an error lists.
 const MAX_PROBLEMS: usize = 20;
 
 /// The body of `POST /principals`.
@@ -24,11 +24,12 @@ const MAX_PROBLEMS: usize = 20;
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct PrincipalsUpload {
-    /// Entries, at most 1,000. Later entries about the same account win.
+    /// Entries, at most 1,000. If several entries are about one account, the last entry applies.
     pub principals: Vec<PrincipalEntry>,
 }
 
-/// A statement about the account that sent a request, or that has an id or a name.
+/// A statement about an account. The entry identifies the account by a request that it sent, by its
+/// id or by its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
@@ -50,7 +51,8 @@ pub struct PrincipalEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub tenant: Option<String>,
-    /// Time at which the statement ends, within 366 days; after 30 days if it is missing.
+    /// Time at which the statement ends, at most 366 days from now. If it is missing, the statement
+    /// ends after 30 days.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub expires: Option<u64>,
@@ -83,7 +85,7 @@ pub struct PrincipalOutcome {
 pub enum PrincipalStatus {
     /// The statement was stored.
     Stored,
-    /// The ledger does not have the request: it was not sampled, or is too old.
+    /// The ledger does not have the request, because the request was not sampled or is too old.
     UnknownRequest,
     /// The request has no account.
     NoAccount,
@@ -104,10 +106,11 @@ pub struct Labels {
 }
 
 impl PrincipalsUpload {
-    /// Parses and checks a body; `now` is in seconds since the epoch.
+    /// Parses and checks a body. `now` is the current time, in seconds since the epoch.
     ///
     /// # Errors
-    /// All problems at once, each with the index of its entry, at most 20 of them.
+    /// Returns all problems at once, each with the index of its entry. If there are more than 20,
+    /// the text gives only the number of the others.
     pub fn parse(text: &str, now: u64) -> Result<Self, String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -142,12 +145,13 @@ impl PrincipalsUpload {
 }
 
 impl PrincipalEntry {
-    /// Returns the time at which the statement ends, in seconds since the epoch.
-    pub fn end(&self, now: u64) -> u64 {
+    /// Returns the time at which the statement ends. `now` and the result are in seconds since the
+    /// epoch.
+    pub fn expires_at(&self, now: u64) -> u64 {
         self.expires.unwrap_or(now.saturating_add(DEFAULT_SECONDS))
     }
 
-    /// Checks that the entry says something about one account.
+    /// Checks that the entry identifies one account and gives a name for it or its tenant.
     fn check(&self, now: u64) -> Result<(), String> {
         let is_name = |name: &&String| {
             name.len() <= MAX_NAME_BYTES && valid(name).is_some_and(|valid| valid == name.as_str())
@@ -254,6 +258,6 @@ mod tests {
             assert!(PrincipalsUpload::parse(&body.to_string(), NOW).is_err());
         }
         let entry = PrincipalEntry::default();
-        assert_eq!(entry.end(NOW), NOW + DEFAULT_SECONDS);
+        assert_eq!(entry.expires_at(NOW), NOW + DEFAULT_SECONDS);
     }
 }

@@ -1,4 +1,4 @@
-//! `/releases`, `/promote` and `/rollback`: the bundles in force.
+//! `/releases`, `/promote` and `/rollback`: releases, which name the bundles in force.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -19,10 +19,10 @@ pub struct ReleaseList {
 pub struct ReleaseInfo {
     /// Number of the release, from 1.
     pub serial: u64,
-    /// Origin of the release: `release`, `promote`, `rollback` or `pull`.
+    /// Action that made the release: `release`, `promote`, `rollback` or `pull`.
     #[serde(default)]
     pub kind: String,
-    /// Time at which KV had the release; null before it.
+    /// Time at which the release was written to KV; null until then.
     #[serde(default)]
     pub published: Option<u64>,
     /// Signed content; null if it has a format that this version does not know.
@@ -31,7 +31,7 @@ pub struct ReleaseInfo {
     /// Signed text of `release`.
     #[serde(default)]
     pub text: String,
-    /// Text of the `.minisig` file.
+    /// Minisign signature of the release: the text of the `.minisig` file.
     #[serde(default)]
     pub signature: String,
     /// Public key that verifies the signature: the second line of a `.pub` file.
@@ -45,20 +45,21 @@ pub struct ReleaseInfo {
 pub struct ReleaseUpload {
     /// Signed text of the release, at most 16 KiB.
     pub release: String,
-    /// Text of the `.minisig` file.
+    /// Minisign signature of the release: the text of the `.minisig` file.
     pub signature: String,
 }
 
-/// The response to a release.
+/// The response of `POST /releases`, `POST /promote` and `POST /rollback`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub struct PublishResult {
     /// Number of the release.
     pub serial: u64,
-    /// Whether KV has the release; otherwise the registry has stored it, and retries.
+    /// Whether KV has the release. If not, the registry has stored the release and retries the
+    /// write.
     pub published: bool,
-    /// Reason why KV does not have it.
+    /// Reason why KV does not have the release; null if KV has it.
     pub problem: Option<String>,
 }
 

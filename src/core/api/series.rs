@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::traffic::Counts;
 use crate::rules::release::RulesetRole;
 
-/// The response of `GET /series`. Lists named `points`, and those of bands and actions, have one
-/// number per step.
+/// The response of `GET /series`. Each list named `points`, and each list in `bands` and `actions`,
+/// has one number per step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Series {
@@ -22,11 +22,11 @@ pub struct Series {
     pub actions: ActionSeries,
     /// Requests by score: twenty buckets of five points, from 0 to 100.
     pub scores: Vec<u64>,
-    /// Signatures, lists and correlations, those with the most hits first; at most 50.
+    /// Hits of signatures, lists and correlations, the most frequent first; at most 50.
     pub signatures: Vec<SignatureSeries>,
     /// Failures of Hedgerow, the most frequent first; at most 50.
     pub errors: Vec<ErrorSeries>,
-    /// Requests by the rules that decided.
+    /// Requests by the ruleset that decided.
     pub rulesets: Vec<RulesetTraffic>,
 }
 
@@ -66,7 +66,7 @@ pub struct ActionSeries {
 pub struct SignatureSeries {
     /// Name of the signature, list or correlation.
     pub name: String,
-    /// Number of hits in the period.
+    /// Number of requests in the period that it hit.
     pub hits: u64,
     /// Hits by step.
     pub points: Vec<u64>,
@@ -77,7 +77,6 @@ pub struct SignatureSeries {
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ErrorSeries {
     /// Description of the failure.
-    #[serde(rename = "what")]
     pub message: String,
     /// Number of failures in the period.
     pub count: u64,
@@ -85,15 +84,15 @@ pub struct ErrorSeries {
     pub points: Vec<u64>,
 }
 
-/// Requests that a ruleset decided for the same reason.
+/// Requests that one ruleset decided in one role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct RulesetTraffic {
     /// Digest of the bundle.
     pub ruleset: String,
-    /// Serial of the release; 0 without one.
+    /// Serial of the release; 0 if there was no release.
     pub serial: u64,
-    /// Reason why the ruleset decided.
+    /// Role of the ruleset: the reason why it decided.
     pub role: RulesetRole,
     /// Number of requests in the period.
     pub requests: u64,

@@ -1,4 +1,4 @@
-//! `GET /status`: the active rules, and their way to the edge.
+//! `GET /status`: the active rules, the state of their distribution to isolates, and the traffic.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct DeploymentStatus {
     pub embedded: Option<String>,
     /// Public keys that the deployment trusts.
     pub keys: Vec<String>,
-    /// Newest release; null without one.
+    /// Newest release; null if there is no release.
     pub release: Option<ReleaseInfo>,
     /// State of the release in KV.
     pub publication: PublicationStatus,
@@ -27,7 +27,7 @@ pub struct DeploymentStatus {
     pub pull: Option<PullStatus>,
     /// Numbers of indicators and clusters.
     pub indicators: IndicatorStatus,
-    /// Numbers of names of accounts, and whether KV has them.
+    /// Number of accounts with a name or a tenant, and whether KV has the names.
     pub principals: PrincipalsStatus,
     /// State of the ledger, which counts the traffic.
     pub ledger: LedgerStatus,
@@ -42,11 +42,11 @@ pub struct DeploymentStatus {
 pub struct PublicationStatus {
     /// Serial of the release in KV.
     pub serial: Option<u64>,
-    /// Serial of a release that KV does not have yet.
+    /// Serial of a release that is not written to KV yet; null if there is none.
     pub pending: Option<u64>,
-    /// Number of failed attempts to write it.
+    /// Number of failed attempts to write the pending release.
     pub attempts: u64,
-    /// Reason why the last attempt failed.
+    /// Reason why the last attempt to write the pending release failed.
     pub problem: Option<String>,
 }
 
@@ -55,7 +55,7 @@ pub struct PublicationStatus {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub struct PullStatus {
-    /// Whether CONFIG_URL is set: always true.
+    /// Whether CONFIG_URL is set: always true, because there is no pull status without it.
     pub url_set: bool,
     /// Time of the last pull.
     pub checked: Option<u64>,
@@ -65,18 +65,18 @@ pub struct PullStatus {
     pub problem: Option<String>,
 }
 
-/// Numbers of indicators and clusters, whether KV has them, and how full everything is.
+/// Numbers of indicators and clusters with their limits, and whether KV has the latest indicators.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub struct IndicatorStatus {
-    /// Number of indicators that count.
+    /// Number of active indicators.
     pub count: u64,
     /// Number of clusters.
     pub clusters: u64,
-    /// Whether KV does not have the latest indicators yet.
+    /// Whether the latest indicators are still to be written to KV.
     pub pending: bool,
-    /// Reason why the last write to KV failed, or why the next one has to wait.
+    /// Reason why the last write to KV failed, or why the next write must wait.
     pub problem: Option<String>,
     /// Maximum of `count`.
     pub max: u64,
@@ -90,36 +90,36 @@ pub struct IndicatorStatus {
     pub links: u64,
     /// Maximum of `links`: older links are deleted.
     pub max_links: u64,
-    /// Number of firings that wait at the correlators, as they last reported.
+    /// Number of firings that wait at the correlators to be sent, according to their last reports.
     pub queued_firings: u64,
-    /// Largest number of observations that waited at an isolate, as the correlators last reported.
-    /// From 4,096 on, further ones are dropped.
+    /// Largest number of observations that waited at an isolate, according to the last reports of
+    /// the correlators. If 4,096 observations wait, the isolate drops further ones.
     pub queued_observations: u64,
     /// Number of writes of indicators to KV on this UTC day.
     pub kv_writes: u64,
     /// Maximum of `kv_writes`: KV_WRITES_PER_DAY.
     pub kv_budget: u64,
-    /// Number of firings beyond a quota on this UTC day, since the registry was started.
+    /// Number of firings that a quota refused on this UTC day, since the registry was started.
     pub refused_by_quota: u64,
-    /// Number of firings that found no place, because all indicators were stronger, on this UTC
-    /// day, since the registry was started.
+    /// Number of firings that were refused on this UTC day, since the registry was started, because
+    /// the table was full of indicators that were at least as strong.
     pub refused_as_weak: u64,
-    /// Number of indicators that a stronger one replaced on this UTC day, since the registry was
-    /// started.
+    /// Number of indicators that were replaced by stronger ones on this UTC day, since the registry
+    /// was started.
     pub replaced: u64,
     /// Accounts that caused the most indicators.
-    pub top_accounts: Vec<IndicatorHolder>,
+    pub top_accounts: Vec<IndicatorCause>,
     /// Tenants that caused the most indicators.
-    pub top_tenants: Vec<IndicatorHolder>,
+    pub top_tenants: Vec<IndicatorCause>,
     /// Networks that caused the most indicators.
-    pub top_networks: Vec<IndicatorHolder>,
+    pub top_networks: Vec<IndicatorCause>,
 }
 
 /// An account, tenant or network, and the indicators that it caused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
-pub struct IndicatorHolder {
+pub struct IndicatorCause {
     /// Keyed hash, 16 hexadecimal digits.
     pub id: String,
     /// Number of indicators.
@@ -133,11 +133,11 @@ pub struct IndicatorHolder {
 pub struct PrincipalsStatus {
     /// Number of accounts with a name or a tenant.
     pub count: u64,
-    /// Maximum of `count`: the oldest make room.
+    /// Maximum of `count`. A further name replaces the oldest one.
     pub max: u64,
     /// Number of labels; 0 unless the policy has `labels`.
     pub labels: u64,
-    /// Whether KV does not have the latest names yet.
+    /// Whether the latest names are still to be written to KV.
     pub pending: bool,
     /// Reason why the last write to KV failed.
     pub problem: Option<String>,

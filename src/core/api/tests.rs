@@ -14,7 +14,7 @@ use crate::matching::Evidence;
 use crate::rules::policy::{Action, Band, Mode};
 use crate::rules::release::{Canary, Release, RulesetRole};
 
-/// Checks both directions.
+/// Asserts that `value` is serialised to `json`, and that `json` is deserialised to `value`.
 fn assert_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, json: Value) {
     assert_eq!(to_value(&value).unwrap(), json);
     assert_eq!(from_value::<T>(json).unwrap(), value);
@@ -49,9 +49,9 @@ fn indicator() -> IndicatorInfo {
         threshold: "≥ 10 accounts".into(),
         accounts: 9,
         cluster: Some("0a1b2c3d".into()),
-        revoked: None,
+        revoked_at: None,
         reason: None,
-        until: None,
+        revoked_until: None,
         account: Some("00000000000000a1".into()),
         tenant: None,
         account_label: Some("acme".into()),
@@ -99,7 +99,7 @@ fn indicator_json() -> Value {
         "id": 3, "correlation": "cluster_hour", "key": "00000000000000ff",
         "first": 1_700_000_000, "last": 1_700_000_900, "expires": 1_700_090_000, "times": 4,
         "measured": 12.0, "threshold": "≥ 10 accounts", "accounts": 9, "cluster": "0a1b2c3d",
-        "revoked": null, "reason": null, "until": null, "account": "00000000000000a1",
+        "revoked_at": null, "reason": null, "revoked_until": null, "account": "00000000000000a1",
         "tenant": null, "account_label": "acme", "tenant_label": null, "network": null,
     })
 }
@@ -112,7 +112,7 @@ fn cluster_json() -> Value {
     })
 }
 
-/// Returns an object with further members.
+/// Returns `object` with `members` added.
 fn extended(mut object: Value, members: Value) -> Value {
     object.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     object
@@ -123,7 +123,7 @@ fn audit() {
     let entry = AuditEntry {
         id: 8,
         at: 1_700_000_000,
-        actor: "publish".into(),
+        actor: "admin".into(),
         action: "indicator.revoke".into(),
         subject: "00000000000000ff: ours".into(),
         author: String::new(),
@@ -131,8 +131,8 @@ fn audit() {
         result: "ok".into(),
     };
     let json = json!({
-        "id": 8, "at": 1_700_000_000, "who": "publish", "what": "indicator.revoke",
-        "subject": "00000000000000ff: ours", "author": "", "from": null, "result": "ok",
+        "id": 8, "at": 1_700_000_000, "actor": "admin", "action": "indicator.revoke",
+        "subject": "00000000000000ff: ours", "author": "", "client": null, "result": "ok",
     });
     assert_json(AuditLog { entries: vec![entry] }, json!({ "entries": [json] }));
 }
@@ -314,10 +314,11 @@ fn health() {
     });
     let details = json!({
         "ruleset": null, "signatures": null, "mode": "enforce", "release": 5,
-        "refused": "it has expired",
+        "rejection": "it has expired",
     });
     assert_json(report.clone(), extended(json.clone(), details));
-    // Parsed again, the members that are missing are `None` each: only the JSON is compared.
+    // Parsing this JSON gives details whose members are all `None`, and not `details: None`. So the
+    // test compares only the JSON.
     assert_eq!(to_value(HealthReport { details: None, ..report }).unwrap(), json);
 }
 
@@ -353,7 +354,7 @@ fn indicators() {
     let request = RevokeRequest { reason: "ours".into(), author: "bo".into(), until: None };
     assert_json(request, json!({ "reason": "ours", "author": "bo", "until": null }));
     let result = RevokeResult { key: "00000000000000ff".into(), count: 1 };
-    assert_json(result, json!({ "key": "00000000000000ff", "revoked": 1 }));
+    assert_json(result, json!({ "key": "00000000000000ff", "count": 1 }));
     let request = RevokeMatchingRequest {
         filter: RevokeFilter {
             correlation: Some("cluster_hour".into()),
@@ -372,7 +373,7 @@ fn indicators() {
     });
     assert_json(request, json);
     let result = RevokeMatchingResult { count: 7, dry_run: true };
-    assert_json(result, json!({ "revoked": 7, "dry_run": true }));
+    assert_json(result, json!({ "count": 7, "dry_run": true }));
 }
 
 #[test]
@@ -470,7 +471,7 @@ fn series() {
         },
         "scores": [9, 3],
         "signatures": [{ "name": "synthesis_pairs", "hits": 3, "points": [1, 2] }],
-        "errors": [{ "what": "it failed", "count": 3, "points": [1, 2] }],
+        "errors": [{ "message": "it failed", "count": 3, "points": [1, 2] }],
         "rulesets": [{
             "ruleset": "ab", "serial": 0, "role": "embedded", "requests": 12,
             "bands": { "clear": 9, "suspect": 3 },
@@ -496,7 +497,7 @@ fn status() {
             max: 100,
             max_per_correlation: 25,
             by_correlation: Counts::from([("cluster_hour".into(), 3)]),
-            top_accounts: vec![IndicatorHolder { id: "00000000000000a1".into(), count: 2 }],
+            top_accounts: vec![IndicatorCause { id: "00000000000000a1".into(), count: 2 }],
             ..IndicatorStatus::default()
         },
         principals: PrincipalsStatus { count: 7, max: 10, labels: 2, ..<_>::default() },
@@ -565,7 +566,7 @@ fn traffic() {
         "signatures": [{ "name": "grading", "hits": 1 }],
         "incomplete": 1, "by_unscored": { "late": 1 }, "memory_mib": { "32": 1 },
         "not_looked_at": [{ "method": "PUT", "path": "/a/*", "count": 2 }],
-        "errors": [{ "what": "it failed", "count": 2 }],
+        "errors": [{ "message": "it failed", "count": 2 }],
         "shadow": {
             "ruleset": "ef", "requests": 3,
             "bands": [{ "from": "clear", "to": "notice", "count": 3 }],

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::policy::Band;
 
-/// Numbers of requests by name.
+/// Numbers by name: of requests by band, for example.
 pub type Counts = BTreeMap<String, u64>;
 
 /// Decided requests of a period, over all isolates.
@@ -26,7 +26,7 @@ pub struct TrafficSummary {
     pub by_role: Counts,
     /// Requests by band.
     pub by_band: Counts,
-    /// Requests by action, which is carried out only in mode Enforce.
+    /// Requests by action of the policy. The action is carried out only in mode Enforce.
     pub by_action: Counts,
     /// Requests by mode.
     pub by_mode: Counts,
@@ -34,18 +34,19 @@ pub struct TrafficSummary {
     pub by_colo: Counts,
     /// Signatures, lists and correlations with the most hits, the most frequent first; at most 50.
     pub signatures: Vec<SignatureHits>,
-    /// Requests of which a part was not scored.
+    /// Number of requests of which a part was not scored.
     pub incomplete: u64,
     /// Requests by reason why a part was not scored. A request may have several reasons.
     pub by_unscored: Counts,
     /// Requests with a body that were forwarded unread, by method and path, the most frequent
     /// first; at most 50.
     pub not_looked_at: Vec<PathCount>,
-    /// Reports of isolates by MiB of their Wasm memory, rounded up to a multiple of 16.
+    /// Number of reports of isolates by MiB of the isolate's Wasm memory, rounded up to a multiple
+    /// of 16.
     pub memory_mib: Counts,
     /// Failures of Hedgerow.
     pub errors: Vec<ErrorCount>,
-    /// Comparison with the shadow bundle; null without one.
+    /// Comparison with the shadow bundle; null if there is no shadow bundle.
     pub shadow: Option<ShadowTraffic>,
 }
 
@@ -59,7 +60,7 @@ pub struct SignatureHits {
     pub hits: u64,
 }
 
-/// Requests to paths of one shape.
+/// Requests to paths that differ only in ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PathCount {
@@ -76,13 +77,12 @@ pub struct PathCount {
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ErrorCount {
     /// Description of the failure.
-    #[serde(rename = "what")]
     pub message: String,
     /// Number of failures in the period.
     pub count: u64,
 }
 
-/// Requests that the active and a shadow bundle have scored.
+/// Requests that both the active bundle and the shadow bundle have scored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
@@ -93,7 +93,7 @@ pub struct ShadowTraffic {
     pub requests: u64,
     /// Requests by the bands of both bundles.
     pub bands: Vec<BandChange>,
-    /// Signatures that hit only with one of the bundles.
+    /// Signatures that hit requests with only one of the two bundles.
     pub signatures: Vec<SignatureDifference>,
 }
 

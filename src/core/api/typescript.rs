@@ -7,7 +7,7 @@ use ts_rs::{Config, TS, TypeVisitor};
 
 use super::*;
 
-/// Environment variable that makes the test write the file.
+/// Environment variable that makes the test write the file instead of only comparing it.
 const UPDATE: &str = "UPDATE_API_TYPES";
 
 const HEADER: &str = "\

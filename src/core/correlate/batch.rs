@@ -1,9 +1,10 @@
 //! Batches of observations, sent from isolates to a correlator.
 //!
-//! A batch is a version byte, and then in postcard: the sender, the sequence number, the names of
-//! signatures and fields, the observations, which refer to both by index, and the number of
-//! observations that still wait. Sender and receiver
-//! may have different rulesets: the receiver drops names that its plan does not have.
+//! A batch begins with a version byte. The rest is in the format of the crate `postcard`: the
+//! sender, the sequence number, the names of signatures and fields, the observations, and the
+//! number of observations that still wait at the sender. Observations refer to signatures and
+//! fields by the index of the name, because sender and receiver may have different rulesets. The
+//! receiver drops names that its plan does not have.
 //!
 //! Sequence numbers make delivery idempotent: [`SequenceTracker`] rejects a batch that was received
 //! before.
@@ -31,7 +32,7 @@ const MAX_SENDERS: usize = 10_000;
 /// Observations on their way to a correlator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
-    /// Id of the sender, which it chooses itself.
+    /// Id that the sender has chosen for itself.
     #[serde(with = "postcard::fixint::le")]
     pub sender_id: u64,
     /// Sequence number: higher than the number of any earlier batch from the sender to this
@@ -40,7 +41,7 @@ pub struct Batch {
     signatures: Vec<String>,
     fields: Vec<String>,
     observations: Vec<WireObservation>,
-    /// Number of observations that wait at the sender for the same receiver, after these.
+    /// Number of observations for the same receiver that still wait at the sender.
     pub queued: u32,
 }
 
@@ -53,19 +54,19 @@ struct WireObservation {
     values: Vec<FieldHash>,
     numbers: Vec<(u16, f64)>,
     proven: bool,
-    /// Hash of the tenant; 0, a single byte, if it is unknown.
+    /// Hash of the tenant; 0 if it is unknown. As a varint, 0 takes a single byte.
     tenant: u64,
-    /// Hash of the network of the client's address; 0, a single byte, if it is unknown.
+    /// Hash of the network of the client's address; 0 if it is unknown.
     network: u64,
 }
 
-/// The index of a field, and the hash of a value. The hash takes eight bytes: as a varint, it would
-/// take more.
+/// The index of a field, and the hash of a value. The hash is encoded in eight bytes, because most
+/// hashes would take more as a varint.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct FieldHash(u16, #[serde(with = "postcard::fixint::le")] u64);
 
 impl Batch {
-    /// Creates a batch of observations, which `plan` has made.
+    /// Creates a batch of observations whose indexes refer to `plan`.
     pub fn new<'o>(
         sender_id: u64,
         sequence: u64,
@@ -82,7 +83,7 @@ impl Batch {
         }
     }
 
-    /// Sets the number of observations that wait at the sender after these.
+    /// Sets [`Batch::queued`], the number of observations that still wait at the sender.
     pub fn with_queued(self, queued: usize) -> Self {
         Self { queued: u32::try_from(queued).unwrap_or(u32::MAX), ..self }
     }
@@ -119,8 +120,8 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Returns the observations with the indexes of another plan. Signatures and fields that the
-    /// plan does not have are dropped.
+    /// Returns the observations with indexes that refer to `plan`. Drops signatures and fields that
+    /// `plan` does not have.
     pub fn observations(&self, plan: &Plan) -> Vec<Observation> {
         let to_u16 = |index: Option<usize>| index.and_then(|index| u16::try_from(index).ok());
         let signature_index =
@@ -146,8 +147,8 @@ impl Batch {
         self.observations.is_empty()
     }
 
-    /// Returns whether all indexes of an observation have a name, and the observation has no more
-    /// values than are counted.
+    /// Returns whether every index of an observation refers to a name of the batch, and the
+    /// observation has at most [`MAX_VALUES_PER_FIELD`] values per field.
     fn has_valid_indexes(&self, observation: &WireObservation) -> bool {
         let is_field = |index: u16| usize::from(index) < self.fields.len();
         observation.signatures.iter().all(|index| usize::from(*index) < self.signatures.len())
@@ -169,8 +170,8 @@ impl WireObservation {
         Self { at, signatures, values, numbers, proven, tenant, network }
     }
 
-    /// Replaces each index by the entry at its position in the list of indexes, or drops it if that
-    /// entry is `None`.
+    /// Replaces index `i` of a signature or field by entry `i` of `signature_indexes` or
+    /// `field_indexes`. Drops the signature or value if that entry is `None`.
     fn to_observation(
         &self,
         signature_indexes: &[Option<u16>],
@@ -217,7 +218,7 @@ impl SequenceTracker {
     /// Returns whether a batch is new, and records it. `now` is the current time, in seconds since
     /// the epoch.
     ///
-    /// A full tracker forgets the sender that was not heard from for longest.
+    /// A full tracker forgets the sender whose last batch is the oldest.
     pub fn accept(&mut self, batch: &Batch, now: u32) -> bool {
         let Batch { sender_id, sequence, .. } = *batch;
         let last = self.0.get(&sender_id);
@@ -234,7 +235,7 @@ impl SequenceTracker {
         true
     }
 
-    /// Encodes the tracker: a version byte, and then postcard.
+    /// Encodes the tracker: a version byte, followed by the format of the crate `postcard`.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_extend(self, vec![FORMAT_VERSION]).unwrap_or_default()
     }
@@ -379,7 +380,7 @@ mod tests {
         assert!(Batch::decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "trailing bytes");
         let newer = [&[2], &bytes[1..]].concat();
         assert!(Batch::decode(&newer).unwrap_err().problem().contains("version 2"));
-        // A length that no memory could hold.
+        // A length that exceeds any memory.
         let mut huge = vec![1; 10];
         huge.extend([0xff, 0xff, 0xff, 0xff, 0x0f]);
         assert!(Batch::decode(&huge).is_err());

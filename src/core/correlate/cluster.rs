@@ -1,9 +1,9 @@
 //! Clusters: accounts that are linked by shared indicators, and so are treated together.
 //!
-//! Accounts and keys are nodes of a union-find forest: clusters that turn out to share a node
-//! become one. The merged cluster has the id of the cluster that was seen first; the id of the
-//! other one becomes an alias, which still finds the cluster. An id is never given to another
-//! cluster: policies name ids.
+//! Accounts and keys are nodes of a union-find forest. If a key and its accounts are in different
+//! clusters, these clusters merge. The merged cluster has the id of the cluster that was seen
+//! first. The other id becomes an alias: a look-up by the alias finds the merged cluster. An id is
+//! never given to another cluster, because policies refer to clusters by id.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,13 @@ use crate::keyed_hash::fmix64;
 /// Maximum number of accounts and keys together; further accounts and keys are ignored.
 const MAX_NODES: usize = 500_000;
 
-/// Maximum number of keys that are listed per cluster; further keys link, but are not listed.
+/// Maximum number of keys that are listed per cluster. Further keys link accounts, too, but are not
+/// listed.
 const MAX_KEYS_PER_CLUSTER: usize = 64;
 
-/// Maximum number of aliases of all clusters together. The cluster with the most aliases then
-/// forgets its oldest one, so that a flood of merges costs its own cluster first.
+/// Maximum number of aliases of all clusters together. Beyond this number, the cluster with the
+/// most aliases forgets its oldest alias. So a flood of merges that an attacker causes removes
+/// aliases of the attacker's own cluster first.
 pub const MAX_ALIASES: usize = 20_000;
 
 /// Accounts and keys, grouped into clusters.
@@ -27,15 +29,15 @@ pub struct Clusters {
     account_nodes: HashMap<u64, u32>,
     key_nodes: HashMap<u64, u32>,
     cluster_by_root: HashMap<u32, Cluster>,
-    /// A node of the cluster of each id and each alias.
+    /// For each id and each alias, a node of its cluster.
     node_by_id: HashMap<u32, u32>,
     /// Number of aliases of all clusters.
     alias_count: usize,
-    /// Number from which the last id was made; `None` before the first one.
+    /// Counter from which the last id was computed; `None` before the first id.
     id_counter: Option<u32>,
 }
 
-/// The effect of a link on ids, for a host that stores them.
+/// The changes of ids that a link causes, for a host that stores ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Linked {
     /// Id of the cluster of the key.
@@ -46,13 +48,13 @@ pub struct Linked {
     pub forgotten: Vec<u32>,
 }
 
-/// Accounts that act together.
+/// Accounts that shared keys link.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
     /// Id, which stays the same until the cluster merges into an older one; never 0 in a cluster
     /// that [`Clusters`] returns.
     pub id: u32,
-    /// Ids of the clusters that have merged into this one, the last merged last.
+    /// Ids of the clusters that have merged into this one, in the order of the merges.
     pub aliases: Vec<u32>,
     /// Number of accounts in the cluster.
     pub account_count: u32,
@@ -72,8 +74,8 @@ enum Node {
 }
 
 impl Clusters {
-    /// Creates an empty graph whose ids continue after those of an earlier one: `counter` is its
-    /// [`Clusters::id_counter`].
+    /// Creates an empty graph that continues the ids of an earlier graph. `counter` is the
+    /// [`Clusters::id_counter`] of the earlier graph.
     pub fn resume(counter: Option<u32>) -> Self {
         Self { id_counter: counter, ..Self::default() }
     }
@@ -90,8 +92,8 @@ impl Clusters {
         self.restore(0, correlation, key, accounts, at)
     }
 
-    /// Links accounts like [`Clusters::link`] by a key whose cluster had the id `id` before; 0 if
-    /// it had none.
+    /// Links accounts by a key, like [`Clusters::link`], in a graph that is being restored. `id` is
+    /// the stored id of the key's cluster; 0 if the key had no cluster.
     pub fn restore(
         &mut self,
         id: u32,
@@ -153,7 +155,7 @@ impl Clusters {
             .flat_map(|cluster| cluster.aliases.iter().map(|alias| (*alias, cluster.id)))
     }
 
-    /// Returns the number from which the last id was made; `None` before the first one.
+    /// Returns the counter from which the last id was computed; `None` before the first id.
     pub fn id_counter(&self) -> Option<u32> {
         self.id_counter
     }
@@ -173,8 +175,8 @@ impl Clusters {
         self.cluster_by_root.values()
     }
 
-    /// Returns the root of a key or account, which becomes a cluster of its own if it is new.
-    /// `None` if the graph has no room for another node.
+    /// Returns the root of a key or account. A new key or account becomes a cluster of its own.
+    /// Returns `None` if the graph has no room for another node.
     fn find_or_add_root(&mut self, kind: Node, hash: u64, at: u32) -> Option<u32> {
         let nodes = match kind {
             Node::Account => &mut self.account_nodes,
@@ -208,8 +210,9 @@ impl Clusters {
         node
     }
 
-    /// Gives an id to the cluster of `root`: merges it with the cluster that has the id already, if
-    /// there is one. Returns the root.
+    /// Gives the id `id` to the cluster of `root`. If another cluster has the id already, the two
+    /// clusters merge. If the cluster of `root` has an id already, `id` becomes an alias of it.
+    /// Returns the root of the resulting cluster.
     fn join_id(&mut self, root: u32, id: u32, linked: &mut Linked) -> u32 {
         if id == 0 {
             return root;
@@ -233,16 +236,17 @@ impl Clusters {
         root
     }
 
-    /// Returns an id that no cluster has had. `key` decides only about the first one.
+    /// Returns an id that no cluster has had. `key` determines only the start of the counter, and
+    /// so the first id.
     ///
-    /// The ids are a permutation of a counter, so that they repeat only after 2³² clusters, and do
-    /// not look alike.
+    /// An id is a bijective function of a counter. So ids repeat only after 2³² clusters, and
+    /// successive ids do not look alike.
     fn new_id(&mut self, key: u64) -> u32 {
         let mut counter = self.id_counter.unwrap_or(fmix64(key) as u32);
         loop {
             counter = counter.wrapping_add(1);
             let id = fmix32(counter);
-            // Ends: there are fewer ids in use than nodes.
+            // The loop ends, because at most MAX_NODES + MAX_ALIASES of the 2³² ids are in use.
             if id != 0 && !self.node_by_id.contains_key(&id) {
                 self.id_counter = Some(counter);
                 return id;
@@ -250,7 +254,8 @@ impl Clusters {
         }
     }
 
-    /// Removes aliases beyond [`MAX_ALIASES`]: the oldest of the cluster that has the most.
+    /// Removes aliases beyond [`MAX_ALIASES`]: each time, the oldest alias of the cluster that has
+    /// the most aliases.
     fn forget_surplus_aliases(&mut self, linked: &mut Linked) {
         while self.alias_count > MAX_ALIASES {
             let clusters = self.cluster_by_root.values_mut();
@@ -293,9 +298,9 @@ impl Clusters {
 }
 
 impl Cluster {
-    /// Adds the members of another cluster. Returns the id that became an alias: that of the
-    /// cluster that was seen later; `None` if one of the two is a new key or account, which has no
-    /// id.
+    /// Adds the members of another cluster. The id of the cluster that was seen later becomes an
+    /// alias and is returned. Returns `None` if one of the two clusters is a new key or account,
+    /// which has no id yet.
     fn absorb(&mut self, absorbed: Self) -> Option<u32> {
         let is_older = absorbed.first_seen < self.first_seen;
         let (id, alias) = match (self.id, absorbed.id) {
@@ -376,7 +381,7 @@ mod tests {
         let ids: Vec<u32> = (1..=4)
             .map(|key| link(&mut clusters, "cluster_a", key, &[key * 10], key as u32).id)
             .collect();
-        // 3 and 4 merge, then 2 and 3, then 1 and 2.
+        // Clusters 3 and 4 merge, then 2 and 3, then 1 and 2.
         for (key, account) in [(4, 30), (3, 20), (2, 10)] {
             link(&mut clusters, "cluster_a", key, &[account], 9);
         }
@@ -385,7 +390,8 @@ mod tests {
         for id in &ids {
             assert_eq!(clusters.for_id(*id), Some(&oldest));
         }
-        // The rows of the bridges were deleted; the ids of the keys are stored.
+        // The host has deleted the links that joined the clusters, but has stored the cluster id of
+        // each key.
         let mut restored = Clusters::resume(clusters.id_counter());
         for key in 2..=4 {
             restored.restore(oldest.id, "cluster_a", key, &[key * 10], key as u32).unwrap();
@@ -399,7 +405,8 @@ mod tests {
         assert!(!ids.contains(&new.id));
     }
 
-    /// The attacker's cluster pays for a flood of merges; a cluster with few aliases keeps them.
+    /// A flood of merges removes aliases of the attacker's cluster. A cluster with few aliases
+    /// keeps them.
     #[test]
     fn surplus_aliases_are_those_of_the_cluster_with_the_most() {
         let mut clusters = Clusters::default();
@@ -425,8 +432,8 @@ mod tests {
     }
 
     proptest! {
-        /// The graph agrees with a naive relabelling, and every id that was ever returned finds the
-        /// cluster of the key that it was returned for.
+        /// The graph agrees with a naive relabelling of nodes. Every id that [`Clusters::link`] has
+        /// ever returned for a key still finds the cluster of this key.
         #[test]
         fn ids_find_their_key_for_ever_and_name_no_other_cluster(
             links in
@@ -442,7 +449,8 @@ mod tests {
                 nodes.extend(accounts.iter().map(|account| (false, *account)));
                 let old: HashSet<usize> =
                     nodes.iter().filter_map(|node| label_of.get(node).copied()).collect();
-                // Labels of earlier links are smaller.
+                // Labels of earlier links are smaller than `index`, so `old` does not contain
+                // `index`.
                 label_of.values_mut().filter(|label| old.contains(label)).for_each(|label| {
                     *label = index;
                 });

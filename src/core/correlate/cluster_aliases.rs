@@ -1,6 +1,7 @@
 //! Aliases of clusters: ids of clusters that have merged into others.
 //!
-//! Isolates get them with the indicators. A policy may name a cluster by any id that it has had.
+//! Isolates receive the aliases together with the indicators, because a policy may name a cluster
+//! by any id that the cluster has had.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +26,9 @@ impl ClusterAliases {
         self.id_by_alias.is_empty()
     }
 
-    /// Adds an alias of the cluster with the id or alias `id`. The aliases of a cluster that merges
-    /// into another one become aliases of that one. Beyond [`MAX_ALIASES`], new ones are ignored.
+    /// Adds an alias of the cluster with the id or alias `id`. If `alias` was the id of a cluster,
+    /// all aliases of that cluster become aliases of the cluster `id`. New aliases beyond
+    /// [`MAX_ALIASES`] are ignored.
     pub fn add(&mut self, alias: u32, id: u32) {
         let id = self.current_id(id);
         if alias == id || alias == 0 || id == 0 {
@@ -35,7 +37,7 @@ impl ClusterAliases {
         if self.len() >= MAX_ALIASES && !self.id_by_alias.contains_key(&alias) {
             return;
         }
-        let moved: Vec<u32> = self.of(alias).chain([alias]).collect();
+        let moved: Vec<u32> = self.aliases_of(alias).chain([alias]).collect();
         for alias in moved {
             if let Some(previous) = self.id_by_alias.insert(alias, id) {
                 self.by_id.remove(&(previous, alias));
@@ -44,14 +46,14 @@ impl ClusterAliases {
         }
     }
 
-    /// Returns the current id of the cluster with an id or alias; `id` itself if it is not an
-    /// alias.
+    /// Returns the current id of the cluster with the id or alias `id`. An `id` that is not an
+    /// alias is returned unchanged.
     pub fn current_id(&self, id: u32) -> u32 {
         self.id_by_alias.get(&id).copied().unwrap_or(id)
     }
 
     /// Returns the aliases of the cluster with the current id `id`, in ascending order.
-    pub fn of(&self, id: u32) -> impl Iterator<Item = u32> {
+    pub fn aliases_of(&self, id: u32) -> impl Iterator<Item = u32> {
         self.by_id.range((id, 0)..=(id, u32::MAX)).map(|(_, alias)| *alias)
     }
 
@@ -71,8 +73,9 @@ impl ClusterAliases {
         }
     }
 
-    /// Decodes aliases at the beginning of `bytes`, and returns the rest. `None` if they are
-    /// truncated, too many, not sorted, or aliases of aliases.
+    /// Decodes the aliases at the beginning of `bytes`. Returns the aliases and the remaining
+    /// bytes, or `None` if the aliases are truncated, too many, not sorted, 0, or aliases of
+    /// aliases.
     pub(super) fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (count, rest) = bytes.split_first_chunk()?;
         let count = u32::from_le_bytes(*count) as usize;
@@ -114,8 +117,8 @@ mod tests {
         aliases.add(9, 1);
         aliases.add(3, 1);
         assert_eq!([1, 2, 3, 9, 5].map(|id| aliases.current_id(id)), [3, 3, 3, 3, 5]);
-        assert_eq!(aliases.of(3).collect::<Vec<_>>(), [1, 2, 9]);
-        assert_eq!(aliases.of(2).count(), 0);
+        assert_eq!(aliases.aliases_of(3).collect::<Vec<_>>(), [1, 2, 9]);
+        assert_eq!(aliases.aliases_of(2).count(), 0);
     }
 
     #[test]
@@ -161,7 +164,7 @@ mod tests {
             }
             for (alias, id) in aliases.iter() {
                 prop_assert_eq!(aliases.current_id(id), id);
-                prop_assert!(aliases.of(id).any(|other| other == alias));
+                prop_assert!(aliases.aliases_of(id).any(|other| other == alias));
             }
             let mut bytes = Vec::new();
             aliases.encode(&mut bytes);

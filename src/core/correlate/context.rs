@@ -1,9 +1,9 @@
 //! The context of a count: the observation, its time, and the aggregation that counts it.
 
+use super::earlier_events::EarlierEvents;
 use super::firing::{Cause, Firing};
 use super::observation::Observation;
 use super::plan::{Aggregation, Plan, Rule};
-use super::solo_history::SoloHistory;
 use crate::keyed_hash::combine_hashes;
 
 /// An observation that is being counted.
@@ -15,10 +15,10 @@ pub struct EventContext<'t> {
     pub observation: &'t Observation,
     /// Bitmap of the signatures that matched, by their index in the plan.
     pub signature_bits: &'t [u64],
-    /// Earlier events of the account, if the observation was deferred.
-    pub solo_history: Option<SoloHistory>,
-    /// The value that counts among the accounts that share a key: the tenant if it is known, or
-    /// else the account.
+    /// Earlier events of the account, if the observation was deferred (see the module `deferral`).
+    pub earlier_events: Option<EarlierEvents>,
+    /// Pairs of field index and hash under which the observation counts among the accounts that
+    /// share a key: the tenant if it is known, or else the accounts.
     pub principals: &'t [(u16, u64)],
     /// Time of the observation, in seconds since the epoch.
     pub at: u32,
@@ -35,9 +35,9 @@ pub struct AggregationContext<'t> {
     pub aggregation: &'t Aggregation,
     /// Values of the field of the aggregation; empty if the aggregation has no field.
     pub values: &'t [(u16, u64)],
-    /// Hash that is combined with each counted value by exclusive or: the hash of the group's
-    /// values. So large groups sample different accounts, and an account that shares several keys
-    /// with others is likely to be in the sample of one of them.
+    /// Hash of the group's values. It is combined with each counted value by exclusive or, so that
+    /// different large groups sample different accounts. An account that shares several keys with
+    /// others is then likely to be in the sample of one of these groups.
     pub salt: u64,
 }
 
@@ -77,13 +77,13 @@ impl AggregationContext<'_> {
         self.event.principal() ^ self.salt
     }
 
-    /// Returns the seconds of the window of a rule.
+    /// Returns the length of a rule's window in seconds.
     pub fn window(&self, rule: &Rule) -> u32 {
         self.aggregation.windows.get(rule.window).copied().unwrap_or_default()
     }
 
     /// Returns the firing of a rule for the group with these values, or for the account of the
-    /// observation if the rule is about accounts.
+    /// observation if the indicators of the rule are for accounts. `value` is the measured number.
     pub fn firing(&self, rule: &Rule, values: &[u64], value: f64, accounts: Vec<u64>) -> Firing {
         let observation = self.event.observation;
         let account = [observation.account()];

@@ -8,14 +8,14 @@ use super::firing::Firing;
 use super::group::Group;
 use super::group_key::{GroupKey, GroupKeys, group_keys};
 use super::group_table::GroupTable;
-use super::hits::{AggregationHit, Satisfied, find_hits};
+use super::hits::{AggregationHit, HeldCorrelation, find_hits};
 use super::observation::Observation;
 use super::plan::{Plan, Rule, SharePlan, StateKind};
-use super::refire::{Due, RefireLimiter};
+use super::refire_limiter::{FiringDecision, RefireLimiter};
 use super::shard::Shard;
 use super::singletons::SingletonTable;
 
-/// Number of observations per sweep of one set of the group table.
+/// Number of observations after which one set of the group table is searched for expired groups.
 const OBSERVATIONS_PER_SWEEP: u32 = 4;
 
 /// Counts observations by group and time window, for one shard of the groups.
@@ -23,12 +23,12 @@ const OBSERVATIONS_PER_SWEEP: u32 = 4;
 pub struct Correlator {
     pub(super) plan: Arc<Plan>,
     shard: Shard,
-    /// Maximum bytes of both tables.
+    /// Maximum bytes of `table` and `singletons` together.
     pub(super) max_bytes: usize,
     pub(super) table: GroupTable,
     pub(super) singletons: SingletonTable,
     pub(super) refire_limiter: RefireLimiter,
-    /// Whether groups are created only for their second account, if the plan allows it.
+    /// Whether a group is created only when a second account has its key, if the plan allows this.
     pub(super) deferral_enabled: bool,
     observation_count: u32,
     /// Groups of the current observation, for one combination of fields.
@@ -44,13 +44,13 @@ pub struct Correlator {
 /// The correlations that hold after an observation is counted.
 pub(super) struct Findings<'f> {
     /// Correlations that hold; they may be events of other correlations.
-    pub satisfied: Vec<Satisfied>,
+    pub satisfied: Vec<HeldCorrelation>,
     /// Firings to report.
     pub firings: &'f mut Vec<Firing>,
 }
 
 impl Correlator {
-    /// Creates a correlator for a shard, whose tables take at most `max_bytes` bytes.
+    /// Creates a correlator for a shard. Its tables take at most `max_bytes` bytes.
     pub fn new(plan: Arc<Plan>, shard: Shard, max_bytes: usize) -> Self {
         let deferral_enabled = plan.group_bys.iter().any(|group_by| group_by.deferral.is_some());
         let singletons = SingletonTable::new(if deferral_enabled { max_bytes / 2 } else { 0 });
@@ -83,7 +83,7 @@ impl Correlator {
             plan: &plan,
             observation,
             signature_bits: &signature_bits,
-            solo_history: None,
+            earlier_events: None,
             principals: &principals,
             at: plausible_time(observation.at, now),
             now,
@@ -100,14 +100,15 @@ impl Correlator {
         }
     }
 
-    /// Disables deferral: every group is created for its first account. For tests, which compare
-    /// both.
+    /// Disables deferral: every group is created for its first account. Tests compare the results
+    /// with and without deferral.
     pub fn without_deferral(mut self) -> Self {
         self.deferral_enabled = false;
         self
     }
 
-    /// Also fires correlations that only feed others: the exemplars of such correlations need it.
+    /// Makes correlations fire that only feed other correlations, and disables deferral. The
+    /// exemplars of these correlations need the firings.
     pub fn fire_intermediates(&mut self) {
         self.refire_limiter.fires_intermediates = true;
         self.deferral_enabled = false;
@@ -136,7 +137,7 @@ impl Correlator {
         }
     }
 
-    /// Returns the bytes of both tables on the heap.
+    /// Returns the bytes that the tables of groups and singletons take on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.table.heap_bytes().saturating_add(self.singletons.heap_bytes())
     }
@@ -153,7 +154,8 @@ impl Correlator {
         self.table.evicted()
     }
 
-    /// Counts signatures, in each combination of fields to group by.
+    /// Counts the observation in the aggregations whose events are signatures only, for each
+    /// combination of fields to group by.
     fn count_signatures(
         &mut self,
         event: &EventContext<'_>,
@@ -178,7 +180,8 @@ impl Correlator {
         self.deferred.clear();
     }
 
-    /// Counts the correlations that hold, for correlations over them.
+    /// Counts the observation in the aggregations that have correlations as events. `findings` has
+    /// the correlations that hold so far.
     fn count_correlations(
         &mut self,
         event: &EventContext<'_>,
@@ -208,8 +211,8 @@ impl Correlator {
         self.group_keys.hash_values();
     }
 
-    /// Counts hits for each of `group_keys`, except for deferred aggregations if the key is
-    /// deferred. Hits are sorted by aggregation.
+    /// Counts hits for each of `group_keys`. If a key is deferred, hits of deferred aggregations
+    /// are skipped. `hits` must be sorted by aggregation.
     fn update_groups(
         &mut self,
         event: &EventContext<'_>,
@@ -256,15 +259,15 @@ impl Correlator {
         let context = &context.for_group(key.values_hash);
         let AggregationContext { event, aggregation, .. } = *context;
         let table_key = aggregation.table_key(key.values_hash);
-        // A sequence begins with an event of its first source.
+        // A sequence begins with an event of its first source: other events do not create a group.
         let can_create =
-            aggregation.kind != StateKind::Ordered || hits.iter().any(|hit| hit.event == 0);
+            aggregation.kind != StateKind::Ordered || hits.iter().any(|hit| hit.source == 0);
         if !can_create && !self.table.contains(table_key) {
             return;
         }
         let index = hits.first().map_or(usize::MAX, |hit| hit.aggregation);
-        let base_counts = self.base_counts(context, key, |rule| rule.share);
-        let varieties = self.base_counts(context, key, |rule| rule.variety);
+        let other_counts = self.other_counts(context, key, |rule| rule.share);
+        let varieties = self.other_counts(context, key, |rule| rule.variety);
         let refire_limiter = &mut self.refire_limiter;
         let old_firing_count = findings.firings.len();
         self.table.update(
@@ -276,13 +279,13 @@ impl Correlator {
             |group| {
                 let is_check_due = group.record(context, hits, key.first_value());
                 for (rule_index, rule) in aggregation.rules.iter().enumerate() {
-                    let base_count = base_counts.get(rule_index).copied().flatten();
+                    let other_count = other_counts.get(rule_index).copied().flatten();
                     let variety = varieties.get(rule_index).copied().flatten();
-                    if is_measured(refire_limiter, event, rule, key)
+                    if needs_measuring(refire_limiter, event, rule, key)
                         && group.may_take_part(context, rule)
                         && let Some(value) = group.measure(context, rule, is_check_due)
                         && group.takes_part(context, rule)
-                        && meets_share(rule, value, base_count)
+                        && meets_share(rule, value, other_count)
                         && meets_variety(rule, variety, value * group.mean_events(context, rule))
                     {
                         add_finding(refire_limiter, context, group, key, rule, value, findings);
@@ -298,9 +301,10 @@ impl Correlator {
 }
 
 impl Correlator {
-    /// Returns the number of values that the other aggregation of a share counts for a key, for
-    /// each rule of an aggregation; empty if no rule has such a share.
-    fn base_counts(
+    /// Returns, for each rule of an aggregation, the number of values that the other aggregation of
+    /// its share counts for the key. `share_of` returns the share of a rule. The result is empty if
+    /// no rule has a share.
+    fn other_counts(
         &self,
         context: &AggregationContext<'_>,
         key: GroupKey<'_>,
@@ -321,39 +325,50 @@ impl Correlator {
     }
 }
 
-/// Returns whether enough of the accounts of a key have an event. `base_count` is the number of all
-/// its accounts; `None` if it is unknown, as it is for a key that few accounts have.
-fn meets_share(rule: &Rule, value: f64, base_count: Option<f64>) -> bool {
-    rule.share.zip(base_count).is_none_or(|(share, base)| value * 100.0 >= share.min_percent * base)
+/// Returns whether the counted accounts are a large enough share of all accounts of a key.
+/// `other_count` is the number of all accounts. If it is `None`, because the other aggregation has
+/// no group for the key, the share is not checked.
+fn meets_share(rule: &Rule, value: f64, other_count: Option<f64>) -> bool {
+    rule.share
+        .zip(other_count)
+        .is_none_or(|(share, base)| value * 100.0 >= share.min_percent * base)
 }
 
-/// Returns whether a key has enough other values for its number of events.
+/// Returns whether a key has enough values of the other aggregation for its number of events.
+/// `variety` is the number of these values; `None` counts as 0.
 fn meets_variety(rule: &Rule, variety: Option<f64>, events: f64) -> bool {
     let meets =
         |share: SharePlan| variety.unwrap_or_default() * 100.0 >= share.min_percent * events;
     rule.variety.is_none_or(meets)
 }
 
-/// Returns whether a rule needs to be measured, which is expensive: if it is an event of other
-/// correlations, or its last firing is old enough to be repeated.
-fn is_measured(
+/// Returns whether a rule must be measured: if its correlation is an event of other correlations,
+/// or if a firing is due. Other rules are skipped, because measuring is expensive.
+fn needs_measuring(
     refire_limiter: &RefireLimiter,
     event: EventContext<'_>,
     rule: &Rule,
     key: GroupKey<'_>,
 ) -> bool {
-    let feeds_others = event.plan.feeds_others.get(rule.correlation).is_some_and(|feeds| *feeds);
-    feeds_others
-        || refire_limiter.is_due(event.plan, rule.correlation, subject(event, rule, key), event.at)
+    let is_nested_event =
+        event.plan.is_nested_event.get(rule.correlation).is_some_and(|feeds| *feeds);
+    is_nested_event
+        || refire_limiter.is_due(
+            event.plan,
+            rule.correlation,
+            indicator_key(event, rule, key),
+            event.at,
+        )
 }
 
-/// Returns the key of the indicators of a rule: the account if the rule is about accounts, or else
-/// the key of the group.
-fn subject(event: EventContext<'_>, rule: &Rule, key: GroupKey<'_>) -> u64 {
+/// Returns the key of the indicator that a rule makes: the account if the indicators of the rule
+/// are for accounts, or else the key of the group.
+fn indicator_key(event: EventContext<'_>, rule: &Rule, key: GroupKey<'_>) -> u64 {
     if rule.min_own_events.is_some() { event.observation.account() } else { key.values_hash }
 }
 
-/// Adds a rule that holds for a group, and a firing if a firing is due and the values are known.
+/// Adds the correlation of a rule that holds for a group. Also adds a firing, if a firing is due
+/// and the values of the key are known.
 fn add_finding(
     refire_limiter: &mut RefireLimiter,
     context: &AggregationContext<'_>,
@@ -365,17 +380,19 @@ fn add_finding(
 ) {
     let EventContext { plan, at, .. } = context.event;
     let correlation = rule.correlation;
-    findings.satisfied.push(Satisfied { correlation, first_value: key.first_value() });
-    let subject = subject(context.event, rule, key);
-    if key.values.is_empty() || !refire_limiter.is_due(plan, correlation, subject, at) {
+    findings.satisfied.push(HeldCorrelation { correlation, first_value: key.first_value() });
+    let indicator_key = indicator_key(context.event, rule, key);
+    if key.values.is_empty() || !refire_limiter.is_due(plan, correlation, indicator_key, at) {
         return;
     }
     let accounts = group.accounts(context, rule);
     let known = accounts.iter().filter(|account| **account != 0).count();
-    let due = refire_limiter.fire(plan, correlation, subject, at, known);
-    if due != Due::No {
+    let decision = refire_limiter.fire(plan, correlation, indicator_key, at, known);
+    if decision != FiringDecision::Suppressed {
         let firing = context.firing(rule, key.values, value, accounts);
-        findings.firings.push(Firing { is_repeated: due == Due::Again, ..firing });
+        findings
+            .firings
+            .push(Firing { is_repeated: decision == FiringDecision::Repeated, ..firing });
     }
 }
 

@@ -1,13 +1,15 @@
-//! Deferred groups: a group is created only for the second account of its key.
+//! Deferred groups: a group is created only when a second account uses its key.
 //!
-//! A prompt that nobody repeats has up to fourteen template keys, and each key would create a group
-//! in several aggregations; so would each template of a service with a single account. So the
-//! events of the first account are kept in one small [`Singleton`] per key. The groups are created
-//! once another account has the key, or the first account has other hits.
+//! Many keys are used by a single account. For example, a prompt that nobody repeats has up to
+//! fourteen template keys, and a service with a single account has templates of its own. Without
+//! deferral, each key would create a group in several aggregations. Instead, the events of the
+//! first account are kept in one small [`SoleAccountEvents`] per key. The groups are created when
+//! another account uses the key, or when the first account has other hits.
 //!
-//! Only aggregations that cannot fire for a single account are deferred. Accounts and the times
-//! since which they have a key are counted exactly; the other events of the first account are
-//! taken to be evenly spread over its time.
+//! Only aggregations that cannot fire for a single account are deferred. The number of accounts,
+//! and the time at which each account first used the key, are exact. The times of the first
+//! account's other events are not stored: the events are assumed to be evenly spread between its
+//! first and its latest event.
 
 use super::context::EventContext;
 use super::correlator::{Correlator, Findings};
@@ -15,7 +17,7 @@ use super::group_key::GroupKey;
 use super::hits::{AggregationHit, find_hits};
 use super::observation::Observation;
 use super::plan::{Aggregation, DeferralPlan, Plan};
-use super::singletons::{SeenAt, Singleton, Swapped, TimedSingleton};
+use super::singletons::{DeferralOutcome, SeenAt, SoleAccountEvents, TimedSingleton};
 use super::window_sum::clamp_f32;
 
 /// A key of one combination of fields, with its deferral.
@@ -30,8 +32,8 @@ struct DeferredKey<'p> {
 }
 
 impl Correlator {
-    /// Defers an observation for each of `group_keys` that no other account has, and creates the
-    /// groups of the keys that now have a second account. Sets `deferred`.
+    /// Defers an observation for each of `group_keys` that no other account has used. Creates the
+    /// groups of the keys that now have a second account. Sets `self.deferred`.
     pub(super) fn defer(
         &mut self,
         event: &EventContext<'_>,
@@ -54,9 +56,9 @@ impl Correlator {
             let key = DeferredKey { plan, deferral, values_hash, now: event.now };
             let aggregations = hits.iter().filter_map(|hit| plan.aggregations.get(hit.aggregation));
             let incoming = TimedSingleton { singleton, at: event.at };
-            let swapped = self.swap(key, incoming, aggregations);
-            self.deferred.push(swapped.is_deferred);
-            if let Some(released) = swapped.released {
+            let outcome = self.record_event(key, incoming, aggregations);
+            self.deferred.push(outcome.is_deferred);
+            if let Some(released) = outcome.released {
                 self.replay_deferred(key, released);
             }
         }
@@ -77,7 +79,8 @@ impl Correlator {
         let key = DeferredKey { plan, deferral, values_hash: deferral.values_hash_from(key), now };
         let aggregations =
             deferral.deferred_aggregations.iter().filter_map(|index| plan.aggregations.get(*index));
-        let Swapped { is_deferred, released } = self.swap(key, restored, aggregations);
+        let DeferralOutcome { is_deferred, released } =
+            self.record_event(key, restored, aggregations);
         let is_counted_now = restored.singleton.is_pending() && !is_deferred;
         let restored = is_counted_now.then_some(restored);
         let mut to_replay: Vec<TimedSingleton> = released.into_iter().chain(restored).collect();
@@ -85,14 +88,14 @@ impl Correlator {
         to_replay.into_iter().for_each(|timed| self.replay_deferred(key, timed));
     }
 
-    /// Records the events of a key in the singleton table. A key that the table has evicted is
-    /// recognised by its groups in one of `aggregations`.
-    fn swap<'t>(
+    /// Records the events of a key in the singleton table. The table may have evicted the key
+    /// although the key has groups. A look-up of these groups in `aggregations` detects this.
+    fn record_event<'t>(
         &mut self,
         DeferredKey { deferral, values_hash, now, .. }: DeferredKey<'_>,
         incoming: TimedSingleton,
         aggregations: impl Iterator<Item = &'t Aggregation>,
-    ) -> Swapped {
+    ) -> DeferralOutcome {
         let key = deferral.table_key(values_hash);
         let seen_at = SeenAt {
             at: incoming.at,
@@ -108,12 +111,12 @@ impl Correlator {
             deferred_aggregations
                 .any(|aggregation| self.table.contains(aggregation.table_key(values_hash)))
         };
-        self.singletons.swap(key, incoming.singleton, seen_at, free_bytes, has_groups)
+        self.singletons.record_event(key, incoming.singleton, seen_at, free_bytes, has_groups)
     }
 
-    /// Counts deferred events in the groups of their key, which are created. Nothing fires: the
-    /// values of the key are unknown, and the event that follows reports the correlations that
-    /// hold.
+    /// Creates the groups of a key, and counts its deferred events in them. No correlation fires
+    /// here, because only the hash of the key's values is known. The event that is counted next
+    /// reports the correlations that hold.
     fn replay_deferred(&mut self, key: DeferredKey<'_>, timed: TimedSingleton) {
         let DeferredKey { plan, deferral, values_hash, now } = key;
         let TimedSingleton { singleton, at } = timed;
@@ -122,7 +125,7 @@ impl Correlator {
             plan,
             observation: &observation,
             signature_bits: &[],
-            solo_history: None,
+            earlier_events: None,
             principals: &observation.values,
             at,
             now,
@@ -136,13 +139,13 @@ impl Correlator {
             hits.clear();
             push_deferred_hits(index, aggregation, singleton.hit_bits, &mut hits);
             if !hits.is_empty() {
-                let solo_history = singleton.solo_history(at, aggregation.count_window());
-                let event = EventContext { solo_history: Some(solo_history), ..event };
+                let earlier_events = singleton.earlier_events(at, aggregation.count_window());
+                let event = EventContext { earlier_events: Some(earlier_events), ..event };
                 let context = event.for_aggregation(aggregation);
                 self.update_group(&context, group_key, &hits, &mut findings);
             }
         }
-        for index in deferral.fed_aggregations.iter().copied() {
+        for index in deferral.dependent_aggregations.iter().copied() {
             let Some(aggregation) = plan.aggregations.get(index) else { continue };
             hits.clear();
             find_hits(index, aggregation, &event, &findings.satisfied, &mut hits);
@@ -155,24 +158,24 @@ impl Correlator {
 }
 
 impl DeferralPlan {
-    /// Returns the singleton for an observation. It is not pending if the observation must not be
-    /// deferred: if it has no account, or more than one.
+    /// Returns the singleton for an observation. An observation without an account, or with
+    /// several, must not be deferred: its singleton is not pending.
     fn to_singleton(
         &self,
         event: &EventContext<'_>,
         hit_bits: u32,
         group_by_index: usize,
-    ) -> Singleton {
+    ) -> SoleAccountEvents {
         let group_by = u16::try_from(group_by_index).unwrap_or(u16::MAX);
         let account = match event.principals {
             [(_, account)] => *account,
             _ => 0,
         };
         if account == 0 {
-            return Singleton { group_by, ..Singleton::default() };
+            return SoleAccountEvents { group_by, ..SoleAccountEvents::default() };
         }
         let mean = self.mean_field.and_then(|field| event.observation.number(field));
-        Singleton {
+        SoleAccountEvents {
             account,
             first_seen: event.at,
             mean: mean.map_or(f32::NAN, clamp_f32),
@@ -182,9 +185,9 @@ impl DeferralPlan {
         }
     }
 
-    /// Returns an observation in place of the deferred observations of a singleton, with the parts
-    /// that deferred aggregations read.
-    fn to_observation(&self, singleton: &Singleton, at: u32) -> Observation {
+    /// Returns one observation that represents all deferred observations of a singleton. It has
+    /// only the parts that deferred aggregations read.
+    fn to_observation(&self, singleton: &SoleAccountEvents, at: u32) -> Observation {
         let mean_field = self.mean_field.filter(|_| !singleton.mean.is_nan());
         let numbers = mean_field.map(|field| (field, f64::from(singleton.mean)));
         Observation {
@@ -198,7 +201,7 @@ impl DeferralPlan {
     }
 }
 
-/// Appends the hits of an aggregation that a singleton has.
+/// Appends the hits of an aggregation whose bits are set in `hit_bits`, which a singleton stores.
 fn push_deferred_hits(
     index: usize,
     aggregation: &Aggregation,
@@ -207,17 +210,18 @@ fn push_deferred_hits(
 ) {
     // All events share a bit if the aggregation does not distinguish them.
     let max_hits = if aggregation.hit_bit_count() == 1 { 1 } else { usize::MAX };
-    let events = 0..aggregation.events.len();
-    let hit_events = events.filter(|event| hit_bits & aggregation.hit_mask(*event) != 0);
-    hits.extend(hit_events.take(max_hits).map(|event| AggregationHit {
+    let sources = 0..aggregation.sources.len();
+    let hit_sources = sources.filter(|source| hit_bits & aggregation.hit_mask(*source) != 0);
+    hits.extend(hit_sources.take(max_hits).map(|source| AggregationHit {
         aggregation: index,
-        event,
+        source,
         first_value: None,
     }));
 }
 
-/// Returns the bit of a hit in a singleton; 0 if its aggregation is not deferred.
+/// Returns the bit of a hit in `SoleAccountEvents::hit_bits`; 0 if the aggregation of the hit is
+/// not deferred.
 fn hit_mask(plan: &Plan, hit: &AggregationHit) -> u32 {
     let aggregation = plan.aggregations.get(hit.aggregation);
-    aggregation.map_or(0, |aggregation| aggregation.hit_mask(hit.event))
+    aggregation.map_or(0, |aggregation| aggregation.hit_mask(hit.source))
 }

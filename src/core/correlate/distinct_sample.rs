@@ -1,14 +1,15 @@
-//! The distinct values of a group: how many, how often, and since when.
+//! The distinct values of a group: their number, and the events and times of each value.
 //!
-//! Up to [`MAX_EXACT_VALUES`] values are kept exactly. More are sampled by levels (Gibbons, 2001):
-//! a sample of level n has every value whose mixed hash begins with n zero bits. So any number of
-//! values is counted in bounded memory over a sliding window, and properties of the sample (how
-//! evenly values are used, when they start and stop) estimate those of all values.
+//! Up to [`MAX_EXACT_VALUES`] values are kept exactly. More values are sampled by levels (Gibbons,
+//! 2001): a sample of level n has every value whose mixed hash begins with n zero bits. So any
+//! number of values is counted in bounded memory over a sliding window. Properties of the sample,
+//! such as how evenly values are used and when they start and stop, serve as estimates for all
+//! values.
 
 use serde::{Deserialize, Serialize};
 
+use super::earlier_events::EarlierEvents;
 use super::event_time::is_within;
-use super::solo_history::SoloHistory;
 use crate::keyed_hash::fmix64;
 use crate::rules::correlation::{Coordination, ShareWithin};
 
@@ -17,24 +18,26 @@ const MAX_EXACT_VALUES: usize = 64;
 
 /// Maximum number of values in a sample. A full sample is halved.
 ///
-/// So a growing group is counted from at least about 128 values, and the standard error is at most
-/// 1/√128 = 9 %. A shrinking group may be counted from fewer until a window is over.
+/// So the sample of a growing group has at least about 128 values, and the standard error of the
+/// count is at most 1/√128 = 9 %. The sample of a shrinking group may be smaller until a window has
+/// passed.
 const MAX_SAMPLED_VALUES: usize = 256;
 
-/// A distinct value, with its events. It is aligned to four bytes, so that it takes 20 bytes: these
-/// values fill most of the memory.
+/// A distinct value, with its events. Because these values fill most of the memory, the struct is
+/// aligned to four bytes, so that it takes 20 bytes instead of 24.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[repr(C, packed(4))]
 pub struct SampledValue {
     /// Hash of the value, combined with the salt of the group.
     pub hash: u64,
-    /// Time of the first event since the value was last new, in seconds since the epoch.
+    /// Time of the first event, in seconds since the epoch. After a whole window without events,
+    /// the next event counts as the first.
     pub first_seen: u32,
     /// Time of the latest event, in seconds since the epoch.
     pub last_seen: u32,
     /// Number of events in the current half window.
     current_events: u16,
-    /// Number of events in the half window before.
+    /// Number of events in the previous half window.
     previous_events: u16,
 }
 
@@ -54,7 +57,7 @@ pub enum DistinctValues {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LevelSample {
     level: u8,
-    /// Time at which the level was last changed or confirmed, in seconds since the epoch.
+    /// Time at which the level was last raised or checked, in seconds since the epoch.
     level_checked_at: u32,
     values: Vec<SampledValue>,
 }
@@ -64,7 +67,7 @@ impl SampledValue {
         Self { hash, first_seen: at, last_seen: at, current_events: 1, previous_events: 0 }
     }
 
-    /// Counts an event. After a whole window without events the value is new again.
+    /// Counts an event. After a whole window without events, the value counts as new again.
     fn record(&mut self, at: u32, window: u32) {
         let half = (window / 2).max(1);
         let half_index = |time: u32| time.checked_div(half).unwrap_or(time);
@@ -82,8 +85,8 @@ impl SampledValue {
         self.last_seen = self.last_seen.max(at);
     }
 
-    /// Adds earlier events, if the value has this hash.
-    fn backfill(&mut self, hash: u64, history: SoloHistory, window: u32) {
+    /// Adds the earlier events of `history` if the value has the hash `hash`.
+    fn backfill(&mut self, hash: u64, history: EarlierEvents, window: u32) {
         if self.hash != hash {
             return;
         }
@@ -93,7 +96,8 @@ impl SampledValue {
         self.current_events = self.current_events.saturating_add(recent_events.saturating_sub(1));
     }
 
-    /// Returns the number of events in about the last window.
+    /// Returns the number of events in about the last window: the current and the previous half
+    /// window.
     pub fn events(&self) -> f64 {
         f64::from(self.current_events) + f64::from(self.previous_events)
     }
@@ -115,9 +119,9 @@ impl DistinctValues {
         });
     }
 
-    /// Adds the earlier events of a value that was just recorded: they were deferred. They are
-    /// taken to be evenly spread since the value was first seen.
-    pub fn backfill(&mut self, hash: u64, history: SoloHistory, windows: &[u32]) {
+    /// Adds the deferred, earlier events of a value that was just recorded. The events are assumed
+    /// to be evenly spread since the value was first seen.
+    pub fn backfill(&mut self, hash: u64, history: EarlierEvents, windows: &[u32]) {
         let count_window = windows.first().copied().unwrap_or_default();
         match self {
             Self::One(value) => value.backfill(hash, history, count_window),
@@ -180,8 +184,8 @@ impl DistinctValues {
         Self::Sampled(samples.collect())
     }
 
-    /// Returns the number of values in a window, which is an estimate if they are sampled.
-    /// `window_index` is the index of the window, and `window` its seconds.
+    /// Returns the number of values in a window; an estimate if the values are sampled.
+    /// `window_index` is the index of the window, and `window` is its length in seconds.
     pub fn count(&self, window_index: usize, window: u32, newest: u32) -> f64 {
         let count = self.values_in_window(window_index, window, newest).count() as f64;
         match self {
@@ -210,14 +214,14 @@ impl DistinctValues {
         values.iter().filter(move |value| is_within(value.last_seen, newest, window))
     }
 
-    /// Returns the number of events of a value in about the last window for events per value; 0 if
-    /// the sample of the window does not have the value. `window_index` is the index of the window.
+    /// Returns the number of recent events of a value ([`SampledValue::events`]); 0 if the sample
+    /// of the window does not have the value. `window_index` is the index of the window.
     pub fn events_of(&self, hash: u64, window_index: usize) -> f64 {
         self.value(hash, window_index).map_or(0.0, SampledValue::events)
     }
 
-    /// Returns the time at which a value was last new, in seconds since the epoch; `None` if the
-    /// sample of the window, given by its index, does not have the value.
+    /// Returns [`SampledValue::first_seen`] of a value; `None` if the sample of the window, given
+    /// by its index, does not have the value.
     pub fn first_seen(&self, hash: u64, window_index: usize) -> Option<u32> {
         self.value(hash, window_index).map(|value| value.first_seen)
     }
@@ -233,8 +237,8 @@ impl DistinctValues {
         values.iter().find(|value| value.hash == hash)
     }
 
-    /// Returns the time at which most of the values in a window began: the start of the `within`
-    /// seconds in which most were first seen, in seconds since the epoch.
+    /// Returns the start of the period of `within` seconds in which most values of a window were
+    /// first seen, in seconds since the epoch.
     pub fn common_start(&self, window_index: usize, window: u32, newest: u32, within: u32) -> u32 {
         let values = self.values_in_window(window_index, window, newest);
         common_start(&values.copied().collect::<Vec<_>>(), within).1
@@ -303,8 +307,8 @@ impl DistinctValues {
     }
 
     /// Converts samples for `old_windows` to samples for `windows`, after a change of the rules. A
-    /// new window begins with the sample of the next longer window, or empty if no window is
-    /// longer.
+    /// window gets the sample of the shortest old window that is at least as long, or an empty
+    /// sample if there is none.
     pub fn with_windows(self, old_windows: &[u32], windows: &[u32]) -> Self {
         let Self::Sampled(samples) = self else { return self };
         let sample_for = |window: &u32| {
@@ -372,7 +376,7 @@ impl LevelSample {
         }
     }
 
-    /// Removes old values from a full sample, and raises the level while it is still full.
+    /// Removes old values from a full sample. Raises the level while the sample is still full.
     fn make_room(&mut self, newest: u32, window: u32) {
         if self.values.len() >= MAX_SAMPLED_VALUES {
             retain(&mut self.values, |value| is_within(value.last_seen, newest, window));
@@ -390,10 +394,11 @@ impl LevelSample {
         retain(&mut self.values, |value| is_sampled(value.hash, level));
     }
 
-    /// Lowers the level by one if a window is over and the sample is less than a quarter full.
+    /// Lowers the level by one if a window has passed since the last check and the sample is less
+    /// than a quarter full.
     ///
-    /// The values that are sampled from then on are added only as they are seen, so counts may be
-    /// low for the next window.
+    /// The values that only the lower level samples are added when they have their next event. So
+    /// counts may be too low for the next window.
     fn lower_level(&mut self, newest: u32, window: u32) {
         if self.level == 0 || newest.saturating_sub(self.level_checked_at) <= window {
             return;
@@ -406,8 +411,8 @@ impl LevelSample {
     }
 }
 
-/// Appends a value. The capacity grows by a quarter, because doubled it would leave a third of the
-/// memory unused.
+/// Appends a value. The capacity grows by a quarter: if it doubled, a third of the memory would be
+/// unused.
 fn push(values: &mut Vec<SampledValue>, value: SampledValue) {
     if values.len() == values.capacity() {
         values.reserve_exact((values.len() / 4).max(2));
@@ -423,8 +428,8 @@ fn retain(values: &mut Vec<SampledValue>, is_kept: impl Fn(&SampledValue) -> boo
     }
 }
 
-/// Returns how many of some events were in the last `window` seconds, if they are evenly spread
-/// over `span` seconds; at least one.
+/// Returns how many of `event_count` events were in the last `window` seconds if the events are
+/// evenly spread over the last `span` seconds; at least 1.
 pub fn events_in_window(event_count: u16, span: u32, window: u32) -> u16 {
     if span < window {
         return event_count.max(1);
@@ -443,7 +448,8 @@ fn events_per_value(values: &[SampledValue]) -> f64 {
     events / values.len().max(1) as f64
 }
 
-/// Returns Simpson's evenness of the events over the values, in percent.
+/// Returns Simpson's evenness of the events over the values, in percent: 100 if all values have
+/// equally many events.
 fn evenness(values: &[SampledValue]) -> f64 {
     let mut sum = 0.0;
     let mut squares = 0.0;
@@ -471,12 +477,13 @@ fn common_start(values: &[SampledValue], within: u32) -> (usize, u32) {
     counts.max().unwrap_or_default()
 }
 
-/// Returns the largest share of values that take part in a hand-over, in percent.
+/// Returns the largest share of values that take part in a hand-over, in percent. A hand-over is a
+/// moment around which some values stop and equally many other values start.
 ///
-/// For a moment t: 200 × min(values last seen in [t − within, t), values first seen in
-/// [t, t + within]) / all values. The moments are the times at which a value was first seen, at
-/// least `within` seconds before the newest event: a value that was last seen just before a later
-/// moment may be seen again.
+/// For a moment t: 200 × min(values last seen in [t − within, t), values first seen in [t, t +
+/// within]) / all values. The moments are the times at which a value was first seen. Moments in the
+/// last `within` seconds before the newest event are left out, because a value that was last seen
+/// just before such a moment may be seen again.
 fn handover(values: &[SampledValue], within: u32, newest: u32) -> f64 {
     let starts = sorted(values.iter().map(|value| value.first_seen));
     let ends = sorted(values.iter().map(|value| value.last_seen));

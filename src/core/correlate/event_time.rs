@@ -1,4 +1,5 @@
-//! Event times: how late and how far ahead they may be, and which are within a window.
+//! Limits of event times: how late or how far ahead an event may be, and whether it is within a
+//! window.
 
 /// Seconds by which the clock of an event may be ahead of the current time.
 const MAX_CLOCK_AHEAD: u32 = 60;
@@ -6,8 +7,9 @@ const MAX_CLOCK_AHEAD: u32 = 60;
 /// Seconds by which an event may arrive late and still find its group.
 pub const ALLOWED_LATENESS: u32 = 60;
 
-/// Returns whether a time is too far ahead of the current time to be right. Clocks jump: groups and
-/// keys with such a time are treated as expired, or they would be kept until that time.
+/// Returns whether a time is so far ahead of the current time that it must be wrong, for example
+/// because a clock jumped. Groups and keys with a wrong time are treated as expired. Otherwise,
+/// they would be kept until that time.
 pub fn is_from_future(at: u32, now: u32) -> bool {
     at > now.saturating_add(MAX_CLOCK_AHEAD)
 }

@@ -24,11 +24,11 @@ pub struct Firing {
     pub at: u32,
     /// Measured number, which meets the thresholds of the correlation.
     pub value: f64,
-    /// Hashes of accounts in the group: all if the correlation counts accounts and they are few, a
-    /// sample if they are many; only the account of the event for other correlations.
+    /// Hashes of accounts in the group: if the correlation counts accounts, all accounts of a small
+    /// group or a sample of a large group; for other correlations, only the account of the event.
     pub accounts: Vec<u64>,
     /// Sender of the request at which the correlation held.
     pub cause: Cause,
-    /// Whether it repeats a firing whose indicator has not expired.
+    /// Whether this firing repeats an earlier firing whose indicator has not expired.
     pub is_repeated: bool,
 }

@@ -6,14 +6,15 @@ use super::group_state::GroupState;
 use super::hits::AggregationHit;
 use super::plan::{Aggregation, Predicate, Rule};
 
-/// The coordination of a group is checked again after 1/32 as many events as it has values.
+/// After a check that failed, the coordination of a group is checked again after 1/32 as many
+/// events as the group has values.
 const RECHECK_DIVISOR: usize = 32;
 
-/// Seconds of the shortest window in which new accounts need fewer events.
+/// Length in seconds of the shortest window in which a new account needs fewer events than the
+/// mean.
 const MIN_PROPORTIONAL_WINDOW: u32 = 86_400;
 
-/// A new account needs at least this share of the events of an account that was there for the whole
-/// time.
+/// Minimum share of the mean number of events that a new account needs, however new it is.
 const MIN_AGE_SHARE: f64 = 0.125;
 
 /// A group, with its counts.
@@ -27,7 +28,7 @@ pub struct Group {
     pub newest: u32,
     /// Number of further events for which the coordination is not checked.
     pub skip_checks: u16,
-    /// Counts of its events, in the form that the aggregation needs.
+    /// Counts of the group's events, in the form that the aggregation needs.
     pub state: GroupState,
 }
 
@@ -62,14 +63,14 @@ impl Group {
         let is_check_due = self.skip_checks == 0;
         self.skip_checks = self.skip_checks.saturating_sub(1);
         let hits = hits.iter().filter(|hit| hit.belongs_to(first_value));
-        self.state.record(context, self.newest, hits.map(|hit| hit.event));
+        self.state.record(context, self.newest, hits.map(|hit| hit.source));
         is_check_due
     }
 
     /// Returns the measured number if a rule holds.
     ///
-    /// `is_check_due` says whether the coordination is checked at all, as [`Group::record`]
-    /// returned it: a check reads all values.
+    /// `is_check_due` is the result of [`Group::record`]. If it is false, a rule that demands
+    /// coordination is not checked and does not hold, because a check reads all values.
     pub fn measure(
         &mut self,
         context: &AggregationContext<'_>,
@@ -82,14 +83,15 @@ impl Group {
         is_coordinated.then_some(value)
     }
 
-    /// Returns whether the account of the event may take part, if a rule is about accounts: whether
-    /// it has enough events for [`Group::takes_part`].
+    /// Returns whether the account of the event has at least [`Rule::min_own_events`] events; true
+    /// if the rule has no minimum. This cheap check comes before [`Group::takes_part`].
     pub fn may_take_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
         rule.min_own_events.is_none_or(|min| self.own_events(context, rule) >= min)
     }
 
-    /// Returns whether the account of the event takes part in a rule that holds, if the rule is
-    /// about accounts: whether it has at least half of the events that are expected of it.
+    /// Returns whether the account of the event takes part in a rule that holds: whether it has at
+    /// least half of the events that are expected of it. True if the indicators of the rule are not
+    /// for accounts.
     pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
         let expected = self.expected_events(context, rule);
         rule.min_own_events.is_none()
@@ -99,14 +101,15 @@ impl Group {
     /// Returns the number of events that are expected of the account of the event: the group's
     /// mean.
     ///
-    /// If most accounts must begin together, an account that replaces another one has had less
-    /// time than the group, and needs less, in proportion. This holds only for windows of a day or
-    /// longer: to a shorter one, a person who comes back from a break is new again. An account that
-    /// was there before the others began has not begun with them: infinity.
+    /// If the rule demands that most accounts begin together, an account that replaces another
+    /// account has had less time than the group. So it needs proportionally fewer events. This
+    /// applies only to windows of a day or longer: in a shorter window, a person who comes back
+    /// from a break counts as new again. For an account that was there before the others began, the
+    /// result is infinity: the account has not begun with them, and does not take part.
     fn expected_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
         let mean = self.mean_events(context, rule);
         let (Some(within), GroupState::Distinct(values)) =
-            (rule.predicate.common_start(), &self.state)
+            (rule.predicate.synchronized_within(), &self.state)
         else {
             return mean;
         };
@@ -115,7 +118,7 @@ impl Group {
         match values.first_seen(context.salted_principal(), rule.window) {
             Some(first_seen) if first_seen < begins => f64::INFINITY,
             Some(first_seen) if window >= MIN_PROPORTIONAL_WINDOW => {
-                // The mean covers the time since the others began, or the window.
+                // The mean covers the time since the others began, but at most one window.
                 let span = self.newest.saturating_sub(begins).clamp(1, window);
                 let age = f64::from(self.newest.saturating_sub(first_seen));
                 mean * (age / f64::from(span)).clamp(MIN_AGE_SHARE, 1.0)
@@ -124,7 +127,8 @@ impl Group {
         }
     }
 
-    /// Returns the mean number of events of the values of a rule; 0 if it does not count values.
+    /// Returns the mean number of events per value in the window of a rule; 0 if the group does not
+    /// count values.
     pub fn mean_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
         let GroupState::Distinct(values) = &self.state else { return 0.0 };
         values.mean_events(rule.window, context.window(rule), self.newest)
@@ -138,12 +142,13 @@ impl Group {
         match &self.state {
             GroupState::Distinct(values)
                 if context.aggregation.counts_tenants()
-                    && (rule.predicate.demands_load()
+                    && (rule.predicate.requires_events_per_value()
                         || !context.aggregation.has_correlation_events()) =>
             {
                 values.events_of(context.salted_principal(), rule.window)
             }
-            // The event is a correlation that holds for an account that takes part.
+            // The event is a correlation, which holds only for an account that takes part. So the
+            // account needs no further events.
             _ => f64::INFINITY,
         }
     }
@@ -154,7 +159,7 @@ impl Group {
     }
 
     /// Returns a rank for eviction: about the number of accounts that share the group, halved for
-    /// each quarter of `retention` seconds since the latest event.
+    /// every `retention / 4` seconds since the latest event.
     pub fn retention_rank(&self, now: u32, retention: u32) -> u8 {
         if is_from_future(self.newest, now) {
             return 0;
@@ -164,8 +169,8 @@ impl Group {
         self.state.rank().checked_shr(halvings).unwrap_or(0)
     }
 
-    /// Returns whether the values show the coordination of a rule. If not, the next checks are
-    /// skipped until 1/32 as many events have been counted as there are values.
+    /// Returns whether the values show the coordination of a rule. If they do not, checks are
+    /// skipped until the group has counted 1/32 as many events as it has values.
     fn meets_coordination(&mut self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
         let (Predicate::Thresholds { coordination, .. }, GroupState::Distinct(distinct_values)) =
             (&rule.predicate, &self.state)

@@ -16,7 +16,7 @@ pub struct GroupKeys {
     values: Vec<u64>,
     /// Buffer that is swapped with `values`.
     scratch: Vec<u64>,
-    /// Hash over the values of each group, once they are hashed.
+    /// Hash over the values of each group, as [`GroupKeys::hash_values`] computed it.
     value_hashes: Vec<u64>,
 }
 
@@ -30,8 +30,8 @@ pub struct GroupKey<'v> {
     pub values_hash: u64,
 }
 
-/// Sets `keys` to every combination of the values of `fields`; none if a field has no value. The
-/// hashes of `keys` are stale until [`GroupKeys::hash_values`].
+/// Sets `keys` to every combination of the values of `fields`; to no group if a field has no value.
+/// The hashes of `keys` are out of date until [`GroupKeys::hash_values`] is called.
 pub fn group_keys(fields: &[u16], observation: &Observation, keys: &mut GroupKeys) {
     keys.width = 0;
     keys.values.clear();
@@ -91,7 +91,7 @@ impl GroupKeys {
 }
 
 impl GroupKey<'_> {
-    /// Returns the first value, which decides the shard; 0 if the values are unknown.
+    /// Returns the first value, which determines the shard; 0 if the values are unknown.
     pub fn first_value(&self) -> u64 {
         self.values.first().copied().unwrap_or_default()
     }

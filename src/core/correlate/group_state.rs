@@ -1,4 +1,6 @@
-//! The counts of a group, of one kind per aggregation.
+//! The counts of a group. Each aggregation has one kind of counts.
+//!
+//! A *source* is a signature or correlation whose hits are the events of an aggregation.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +20,7 @@ pub enum GroupState {
     Sum(WindowSum),
     /// Time of the latest event of each source.
     LastSeen(LastSeen),
-    /// Latest sequence of events, one of each source in their order.
+    /// Latest sequence of events that has one event of each source, in the order of the sources.
     Ordered(OrderedMatch),
 }
 
@@ -28,8 +30,8 @@ impl GroupState {
         match aggregation.kind {
             StateKind::Distinct => Self::Distinct(DistinctValues::Exact(Vec::new())),
             StateKind::Sum => Self::Sum(WindowSum::default()),
-            StateKind::LastSeen => Self::LastSeen(LastSeen::new(aggregation.events.len())),
-            StateKind::Ordered => Self::Ordered(OrderedMatch::new(aggregation.events.len())),
+            StateKind::LastSeen => Self::LastSeen(LastSeen::new(aggregation.sources.len())),
+            StateKind::Ordered => Self::Ordered(OrderedMatch::new(aggregation.sources.len())),
         }
     }
 
@@ -47,8 +49,8 @@ impl GroupState {
                 for (_, hash) in values {
                     let salted = hash ^ salt;
                     distinct_values.record(salted, event.at, newest, &aggregation.windows);
-                    if let Some(solo_history) = event.solo_history {
-                        distinct_values.backfill(salted, solo_history, &aggregation.windows);
+                    if let Some(earlier_events) = event.earlier_events {
+                        distinct_values.backfill(salted, earlier_events, &aggregation.windows);
                     }
                 }
             }
@@ -56,14 +58,15 @@ impl GroupState {
             Self::LastSeen(last_seen) => hits.for_each(|source| last_seen.record(source, event.at)),
             Self::Ordered(ordered_match) => {
                 let value = values.first().map(|(_, hash)| *hash);
-                // From the last source to the first, so that no request follows itself.
+                // The order is from the last source to the first. Otherwise, one request could be
+                // several events of a sequence.
                 hits.rev().for_each(|source| ordered_match.record(source, event.at, value));
             }
         }
     }
 
-    /// Returns the number that a rule measures if its condition holds. The coordination of values
-    /// is not checked here.
+    /// Returns the number that a rule measures; `None` if its condition does not hold. The
+    /// coordination of values is not checked here.
     pub fn measure(
         &self,
         context: &AggregationContext<'_>,
@@ -95,9 +98,10 @@ impl GroupState {
                 }
                 (rule_names.iter().filter(|rule_name| was_hit(rule_name)).count() as f64, true)
             }
-            (Self::Ordered(ordered_match), Predicate::TemporalOrdered) => {
-                (context.aggregation.events.len() as f64, ordered_match.is_complete(newest, window))
-            }
+            (Self::Ordered(ordered_match), Predicate::TemporalOrdered) => (
+                context.aggregation.sources.len() as f64,
+                ordered_match.is_complete(newest, window),
+            ),
             _ => return None,
         };
         is_satisfied.then_some(value)
@@ -172,8 +176,9 @@ impl GroupState {
     }
 }
 
-/// Keeps the accounts to which an account is linked: the accounts with the lowest hashes, so that
-/// all accounts of a group are linked to the same ones.
+/// Reduces `accounts` to the accounts to which a firing links `own_account`: the accounts with the
+/// lowest hashes, and `own_account` itself. So all accounts of a group are linked to the same
+/// accounts.
 fn keep_links(accounts: &mut Vec<u64>, own_account: u64) {
     accounts.sort_unstable();
     accounts.truncate(MAX_LINKS);
@@ -182,8 +187,8 @@ fn keep_links(accounts: &mut Vec<u64>, own_account: u64) {
     }
 }
 
-/// Maximum number of accounts that a firing for a single account reports in addition to it. Each
-/// account of the group has a firing.
+/// Maximum number of other accounts that a firing for a single account reports. A few are enough,
+/// because each account of the group has a firing of its own.
 const MAX_LINKS: usize = 8;
 
 /// Adds the number of an observation, or 1 if the aggregation counts events. A deferred observation
@@ -196,7 +201,7 @@ fn record_sum(window_sum: &mut WindowSum, context: &AggregationContext<'_>, newe
         Some(field) => event.observation.number(field),
     };
     let Some(number) = number else { return };
-    let event_count = event.solo_history.map_or(1, |history| {
+    let event_count = event.earlier_events.map_or(1, |history| {
         let span = event.at.saturating_sub(history.first_seen);
         events_in_window(history.event_count, span, window)
     });

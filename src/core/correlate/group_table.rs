@@ -1,10 +1,11 @@
 //! Groups by key, in bounded memory.
 //!
-//! The table is set-associative: a key may be in any of the eight slots of its set. Each partition
-//! doubles when a set is full, up to the memory limit. A new group then replaces the least shared
-//! group of its set, unless that ranks above the number of accounts that used the new key (see
-//! [`sketch`](super::sketch)). So a flood of keys that one account uses evicts only such keys. Of
-//! equally shared groups, the one is replaced whose first correlation needs the most accounts.
+//! The table is set-associative: a key may be in any of the eight slots of its set. If a set is
+//! full, its partition doubles, up to the memory limit. At the limit, a new group replaces the
+//! group of its set that the fewest accounts share. But the new group is rejected if fewer accounts
+//! have used its key than share that group (see [`sketch`](super::sketch) for the estimate). So a
+//! flood of keys that one account uses evicts only keys that one account uses. Among groups that
+//! equally many accounts share, the group whose correlations need the most accounts is replaced.
 
 use std::cmp::Reverse;
 
@@ -13,8 +14,8 @@ use super::group::Group;
 use super::plan::Plan;
 use super::sketch::{AccountSketch, SKETCH_BYTES};
 
-/// Number of partitions of the tables. Each partition grows by itself, so that only one partition
-/// is in memory twice at a time, and each is saved by itself.
+/// Number of partitions of the tables. Each partition grows separately, so that at most one
+/// partition at a time is in memory twice. Each partition is also saved separately.
 pub const PARTITIONS: usize = 16;
 
 /// Slots per set.
@@ -33,9 +34,9 @@ pub struct GroupTable {
     state_bytes: usize,
     /// Maximum of [`GroupTable::heap_bytes`].
     max_bytes: usize,
-    /// Accounts per requested key, since a set was full at the memory limit.
+    /// Estimated number of accounts per key; `None` until a set is full at the memory limit.
     sketch: Option<AccountSketch>,
-    /// Next set to sweep.
+    /// Next set that is searched for expired groups.
     sweep_cursor: SetIndex,
     evicted: u64,
     /// Partitions that have changed since they were saved.
@@ -234,8 +235,8 @@ impl GroupTable {
         Some(SlotIndex { partition: partition_index, slot: slots.start.saturating_add(offset) })
     }
 
-    /// Returns an empty slot for a new key, which may evict another group. `None` if the key is not
-    /// admitted.
+    /// Returns an empty slot for a new key. May evict another group. Returns `None` if the key is
+    /// not admitted.
     fn admit(&mut self, key: u64, now: u32, plan: &Plan) -> Option<SlotIndex> {
         loop {
             if let Some(slot) = self.reclaim(key, now, plan) {
@@ -257,8 +258,8 @@ impl GroupTable {
         Some(victim)
     }
 
-    /// Returns a slot of the set of a key that is empty or has an expired group, which is removed;
-    /// `None` if all groups of the set are active.
+    /// Returns a slot in the set of a key that is empty or has an expired group. Removes the
+    /// expired group. Returns `None` if all groups of the set are active.
     fn reclaim(&mut self, key: u64, now: u32, plan: &Plan) -> Option<SlotIndex> {
         let slot = self
             .candidate_slots(key)
@@ -299,8 +300,8 @@ impl GroupTable {
         true
     }
 
-    /// Evicts groups, the least shared of each set, until the memory limit is kept. Gives up after
-    /// two passes over the table.
+    /// Evicts the least shared group of one set after another, until the memory limit is met. Gives
+    /// up after two passes over the table.
     fn evict_to_limit(&mut self, now: u32, plan: &Plan) {
         if self.heap_bytes() <= self.max_bytes {
             return;
@@ -362,8 +363,9 @@ fn partition_of(key: u64) -> usize {
     (u128::from(key).saturating_mul(PARTITIONS as u128) >> u64::BITS) as usize
 }
 
-/// Returns a rank by which groups are evicted, the lowest first: the least shared; of equally
-/// shared ones the group whose first correlation needs the most accounts; and of these the oldest.
+/// Returns a rank: the group with the lowest rank is evicted first. The criteria are, in this
+/// order: the fewest accounts share the group; its correlations need the most accounts; its latest
+/// event is the oldest.
 fn eviction_rank(group: &Group, now: u32, plan: &Plan) -> (u8, Reverse<u32>, u32) {
     let retention = plan.group_retention(group.aggregation);
     let needed = plan.values_needed(group.aggregation);

@@ -9,15 +9,15 @@ use super::plan::{Aggregation, EventSource, StateKind};
 pub struct AggregationHit {
     /// Index of the aggregation in the plan.
     pub aggregation: usize,
-    /// Index of the source in [`Aggregation::events`].
-    pub event: usize,
+    /// Index of the source in [`Aggregation::sources`].
+    pub source: usize,
     /// First value of the groups that have the event; `None` for all groups of the observation.
     pub first_value: Option<u64>,
 }
 
-/// A correlation that holds by the current observation.
+/// A correlation that holds at the current observation.
 #[derive(Clone, Copy, Debug)]
-pub struct Satisfied {
+pub struct HeldCorrelation {
     /// Index of the correlation in the plan.
     pub correlation: usize,
     /// First value of the group for which the correlation holds.
@@ -36,11 +36,14 @@ pub fn find_hits(
     aggregation_index: usize,
     aggregation: &Aggregation,
     event: &EventContext<'_>,
-    satisfied: &[Satisfied],
+    satisfied: &[HeldCorrelation],
     hits: &mut Vec<AggregationHit>,
 ) {
-    let hit =
-        |event, first_value| AggregationHit { aggregation: aggregation_index, event, first_value };
+    let hit = |source, first_value| AggregationHit {
+        aggregation: aggregation_index,
+        source,
+        first_value,
+    };
     if aggregation.only.is_some_and(|signature| !event.has_signature(signature)) {
         return;
     }
@@ -49,12 +52,12 @@ pub fn find_hits(
     if !is_signature_hit && satisfied.is_empty() || !has_input(event.observation, aggregation) {
         return;
     }
-    // These kinds do not distinguish sources.
+    // These kinds do not distinguish sources, so one hit is enough.
     if is_signature_hit && matches!(aggregation.kind, StateKind::Distinct | StateKind::Sum) {
         hits.push(hit(0, None));
         return;
     }
-    for (event_index, source) in aggregation.events.iter().enumerate() {
+    for (event_index, source) in aggregation.sources.iter().enumerate() {
         match source {
             EventSource::Signature(index) => {
                 if event.has_signature(*index) {

@@ -1,7 +1,7 @@
 //! Indicators: keys for which a correlation fired. Later requests with such a key score higher.
 //!
-//! The registry publishes all indicators in a binary form, which isolates search in place: a new
-//! isolate has no time to decode a hundred thousand entries.
+//! The registry publishes all indicators in a binary form. Isolates search the binary form without
+//! decoding it, because a new isolate has no time to decode a hundred thousand entries.
 
 mod entry;
 mod packed;
@@ -55,9 +55,9 @@ pub struct Indicators {
     correlation_names: Vec<String>,
     /// Former ids of the clusters of the indicators.
     aliases: ClusterAliases,
-    /// Entries that were decoded.
+    /// Entries in the binary form, as [`Indicators::decode`] read them.
     packed: PackedIndicators,
-    /// Entries that were added since, as linked lists by key.
+    /// Entries that were added after decoding: one linked list per key.
     added: Vec<IndicatorEntry>,
     /// Index of the first added entry of each key.
     first_added: HashMap<u64, u32, BuildHasherDefault<IdentityHasher>>,
@@ -102,8 +102,8 @@ impl Indicators {
         self.all_entries().filter_map(|entry| self.resolve(&entry))
     }
 
-    /// Adds an indicator, or extends the indicator with the same key and correlation. Beyond
-    /// [`MAX_INDICATORS`] and the limits of names, new indicators are ignored.
+    /// Adds an indicator, or extends the indicator with the same key and correlation. Ignores new
+    /// indicators beyond [`MAX_INDICATORS`], and names of correlations that exceed a limit.
     pub fn add(&mut self, indicator: Indicator<'_>) {
         let Indicator { key, expires, cluster, .. } = indicator;
         if let Some(name_index) = self.intern(indicator.correlation) {
@@ -116,7 +116,7 @@ impl Indicators {
         &self.aliases
     }
 
-    /// Adds an alias of a cluster: the id of a cluster that has merged into the one with `id`.
+    /// Adds an alias: the id of a cluster that has merged into the cluster `id`.
     pub fn add_alias(&mut self, alias: u32, id: u32) {
         self.aliases.add(alias, id);
     }
@@ -136,10 +136,11 @@ impl Indicators {
 
     /// Encodes the indicators in the binary form.
     ///
-    /// The form is a version byte; the number of names, and each name after its length, one byte
-    /// each; the number of aliases of clusters (4), and alias and id (4 each); and entries of 18
-    /// bytes: key (8), index of the name (2), expiry (4), cluster (4). Numbers are little-endian.
-    /// Aliases are sorted, and entries are sorted by key and index.
+    /// The form has these parts, with the number of bytes in parentheses: version (1); number of
+    /// names (1), and for each name its length (1) and its text; number of aliases of clusters (4),
+    /// and for each alias the alias (4) and the id of its cluster (4); entries of 18 bytes: key
+    /// (8), index of the name (2), expiry (4), cluster (4). Numbers are little-endian. Aliases are
+    /// sorted, and entries are sorted by key and index.
     pub fn encode(&self) -> Vec<u8> {
         let name_count = self.correlation_names.len().min(MAX_CORRELATION_NAMES);
         let mut encoded = vec![FORMAT_VERSION, name_count as u8];
@@ -177,7 +178,7 @@ impl Indicators {
             let (name, after_name) =
                 after_length.split_at_checked(usize::from(*length)).ok_or_else(invalid)?;
             let name = std::str::from_utf8(name).map_err(|_| invalid())?;
-            // A repeated name has the index of its first occurrence.
+            // A repeated name has the index of its first occurrence, which differs from `index`.
             if indicators.intern(name).map(usize::from) != Some(index) {
                 return Err(invalid());
             }
@@ -245,8 +246,8 @@ impl Indicators {
         self.correlation_names.iter().position(|name| name == correlation)
     }
 
-    /// Returns the index of a correlation's name, which is added if it is new. `None` if it exceeds
-    /// a limit.
+    /// Returns the index of a correlation's name. Adds the name if it is new. Returns `None` if the
+    /// name is too long or there are too many names.
     fn intern(&mut self, correlation: &str) -> Option<u16> {
         let index = match self.name_index(correlation) {
             Some(index) => index,

@@ -44,25 +44,27 @@ impl Observation {
         self.values(0).first().map_or(0, |(_, hash)| *hash)
     }
 
-    /// Returns the values by which the request counts among the accounts that share a key: its
-    /// accounts, or its tenant in their place.
+    /// Returns the values under which the request counts among the accounts that share a key: its
+    /// tenant if it is known, or else its accounts.
     pub(super) fn principals(&self) -> Vec<(u16, u64)> {
         if self.tenant == 0 { self.values(0).to_vec() } else { vec![(0, self.tenant)] }
     }
 
-    /// Replaces the account by another, given by its hash.
+    /// Replaces the account by the account with the hash `hash`.
     pub fn set_account(&mut self, hash: u64) {
         self.values.retain(|(field, _)| *field != 0);
         self.values.insert(0, (0, hash));
     }
 
-    /// Moves the observation from an account that anybody can name to a separate one without
-    /// tenant, because the origin has not confirmed the claim: a forged token must not harm the
-    /// account that it names.
-    pub fn disown(&mut self, key: &HashKey) {
+    /// Replaces the account by a separate account whose hash is derived from it, and removes the
+    /// tenant. Anybody can claim an account, with a forged token for example. As long as the origin
+    /// has not confirmed the claim, the request must not harm the account that it names.
+    pub fn replace_unconfirmed_account(&mut self, key: &HashKey) {
         self.tenant = 0;
         let accounts = self.values.iter_mut().take_while(|(field, _)| *field == 0);
-        accounts.for_each(|(_, hash)| *hash = key.keyed_hash(DISOWNED, &hash.to_le_bytes()));
+        accounts.for_each(|(_, hash)| {
+            *hash = key.keyed_hash(UNCONFIRMED_ACCOUNT_DOMAIN, &hash.to_le_bytes())
+        });
     }
 
     /// Returns the value of a numeric field; `None` if the request does not have the field.
@@ -72,26 +74,26 @@ impl Observation {
 }
 
 /// Domain of the hashes of accounts that were claimed without proof.
-const DISOWNED: &str = "hedgerow.account.claimed";
+const UNCONFIRMED_ACCOUNT_DOMAIN: &str = "hedgerow.account.claimed";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_disowned_observation_has_another_account() {
+    fn an_unconfirmed_account_is_replaced() {
         let values = vec![(0, 7), (1, 7)];
         let observation = Observation { values, tenant: 5, ..Observation::default() };
         let (mut first, mut second) = (observation.clone(), observation.clone());
         let key = HashKey::derive(b"secret");
-        first.disown(&key);
-        second.disown(&key);
+        first.replace_unconfirmed_account(&key);
+        second.replace_unconfirmed_account(&key);
         assert!(first.account() != 7 && first.tenant == 0);
         assert_eq!((first.account(), first.values(1)), (second.account(), observation.values(1)));
         second.set_account(9);
         assert_eq!((second.account(), second.values.len()), (9, 2));
         let mut anonymous = Observation::default();
-        anonymous.disown(&key);
+        anonymous.replace_unconfirmed_account(&key);
         assert_eq!(anonymous.account(), 0);
         anonymous.set_account(9);
         assert_eq!(anonymous.account(), 9);

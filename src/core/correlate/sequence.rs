@@ -40,22 +40,23 @@ impl LastSeen {
     }
 }
 
-/// The latest sequence of events, one of each source in their order.
+/// The latest sequence of events that has one event of each source, in the order of the sources.
 ///
-/// For each source it keeps two sequences that end with an event of that source: the one that began
-/// last, and the one that began last among sequences that end with another value. The second
-/// matters if values must differ: it can be extended by events with the value of the first.
+/// For each source, it keeps two partial sequences that end with an event of that source. The first
+/// is the sequence that began last. The second is the sequence that began last among sequences that
+/// end with another value. The second is needed if consecutive values must differ: an event with
+/// the last value of the first sequence can extend only the second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OrderedMatch(Box<[[Partial; 2]]>);
 
-/// A sequence up to one of the sources.
+/// A partial sequence, which ends with an event of one of the sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Partial {
     /// Time of the first event, in seconds since the epoch; 0 before the first event.
     started_at: u32,
     /// Time of the last event, in seconds since the epoch.
     last_hit_at: u32,
-    /// Hash of the last event's value; it matters if values must differ.
+    /// Hash of the last event's value. It is compared only if values must differ.
     value: u64,
 }
 
@@ -65,11 +66,11 @@ impl OrderedMatch {
         Self(vec![Default::default(); source_count].into())
     }
 
-    /// Records an event of a source. With a `value`, it extends only a sequence that ends with
-    /// another value.
+    /// Records an event of a source. If `value` is given, the event extends only a sequence that
+    /// ends with another value.
     ///
-    /// A late event can only extend a sequence at its end. So a sequence may be missed, but none is
-    /// invented.
+    /// A late event is not inserted into a sequence: it can only extend a sequence at its end. So a
+    /// sequence may be missed, but no false sequence is found.
     pub fn record(&mut self, source: usize, at: u32, value: Option<u64>) {
         let started_at = match source.checked_sub(1) {
             None => Some(at),
@@ -97,7 +98,8 @@ impl OrderedMatch {
         })
     }
 
-    /// Keeps, for each source, the sequences of either state that began last.
+    /// Merges another state of the same group: keeps, for each source, the sequences that began
+    /// last.
     pub fn merge(&mut self, other: &Self) {
         for (partials, other_partials) in self.0.iter_mut().zip(&other.0) {
             other_partials.iter().for_each(|partial| keep_latest(partials, *partial));

@@ -22,7 +22,7 @@ impl Shard {
         u32::try_from(index).unwrap_or_default()
     }
 
-    /// Returns whether the shard has the groups of a first value.
+    /// Returns whether the shard has the groups whose first value is `first_value`.
     pub fn owns(self, first_value: u64) -> bool {
         Self::owner(first_value, self.count) == self.index
     }

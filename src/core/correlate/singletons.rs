@@ -1,17 +1,17 @@
 //! Keys that only one account has used, in bounded memory.
 //!
-//! The table is set-associative and evicts the key of a set that was not seen for longest. So a
-//! flood of keys that nobody shares evicts only such keys, and never a group.
+//! The table is set-associative and evicts the least recently seen key of a set. So a flood of keys
+//! that only one account uses evicts only keys of this table, and never a group.
 
 use serde::{Deserialize, Serialize};
 
+use super::earlier_events::EarlierEvents;
 use super::event_time::{is_from_future, is_within};
 use super::group_table::PARTITIONS;
-use super::solo_history::SoloHistory;
 
-/// The events of the only account of a key; or the mark that the key has groups.
+/// The events of the only account of a key, or a mark that the key has groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Singleton {
+pub struct SoleAccountEvents {
     /// Hash of the account.
     pub account: u64,
     /// Time since which the account has the key, in seconds since the epoch.
@@ -32,12 +32,12 @@ pub struct Singleton {
 #[derive(Clone, Copy, Debug)]
 pub struct TimedSingleton {
     /// Events of the key's only account.
-    pub singleton: Singleton,
+    pub singleton: SoleAccountEvents,
     /// Time of the latest event, in seconds since the epoch.
     pub at: u32,
 }
 
-/// When a key was seen, and for how long keys are remembered.
+/// The time at which a key was seen, and the time for which keys are remembered.
 #[derive(Clone, Copy, Debug)]
 pub struct SeenAt {
     /// Time of the event, in seconds since the epoch.
@@ -46,13 +46,13 @@ pub struct SeenAt {
     pub now: u32,
     /// Seconds for which a key is remembered after its latest event.
     pub retention: u32,
-    /// Seconds without events after which an account is new again.
+    /// Seconds without events after which an account counts as new again.
     pub reset_gap: u32,
 }
 
-/// The result of [`SingletonTable::swap`].
+/// The result of [`SingletonTable::record_event`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Swapped {
+pub struct DeferralOutcome {
     /// Whether the event is deferred, because its key has only one account.
     pub is_deferred: bool,
     /// Earlier events of the key, which must be counted now.
@@ -66,7 +66,7 @@ pub struct SingletonTable {
     keys: Vec<u64>,
     /// Time of the latest event of each key, in seconds since the epoch.
     newest: Vec<u32>,
-    singletons: Vec<Singleton>,
+    singletons: Vec<SoleAccountEvents>,
     /// Maximum number of slots.
     max_slots: usize,
 }
@@ -78,26 +78,27 @@ const WAYS: usize = 8;
 const INITIAL_SLOTS: usize = PARTITIONS * WAYS;
 
 /// Bytes per slot.
-const SLOT_BYTES: usize = size_of::<u64>() + size_of::<u32>() + size_of::<Singleton>();
+const SLOT_BYTES: usize = size_of::<u64>() + size_of::<u32>() + size_of::<SoleAccountEvents>();
 
-impl Singleton {
+impl SoleAccountEvents {
     /// Returns whether the key waits for a second account.
     pub fn is_pending(&self) -> bool {
         self.hit_bits != 0
     }
 
-    /// Returns the history of the account for an aggregation to which it is new again after
-    /// `count_window` seconds without events.
+    /// Returns the history of the account for an aggregation in which an account counts as new
+    /// again after `count_window` seconds without events.
     ///
-    /// The latest event was at `at`; the others are taken to be evenly spread since `first_seen`.
-    pub fn solo_history(&self, at: u32, count_window: u32) -> SoloHistory {
+    /// The latest event was at `at`. The other events are assumed to be evenly spread since
+    /// `first_seen`.
+    pub fn earlier_events(&self, at: u32, count_window: u32) -> EarlierEvents {
         let gap_count = u32::from(self.event_count.saturating_sub(1)).max(1);
         let gap = at.saturating_sub(self.first_seen).checked_div(gap_count).unwrap_or_default();
         let first_seen = if gap >= count_window { at } else { self.first_seen };
-        SoloHistory { first_seen, event_count: self.event_count }
+        EarlierEvents { first_seen, event_count: self.event_count }
     }
 
-    /// Returns whether the same account has sent another event with the same hits.
+    /// Returns whether `other` is an event of the same account with the same hits.
     fn has_same_hits(&self, other: &Self) -> bool {
         self.is_pending() && (self.account, self.hit_bits) == (other.account, other.hit_bits)
     }
@@ -148,21 +149,22 @@ impl SingletonTable {
     /// Records an event of a key, and returns whether it is deferred. If it is not, the key is
     /// marked as having groups, and the earlier events that were deferred are returned.
     ///
-    /// The table may grow by `free_bytes`. `has_groups` returns whether a key that the table does
-    /// not have has groups: then the table has evicted it, and the event is not deferred.
-    pub fn swap(
+    /// The table may grow by `free_bytes`. `has_groups` is called for a key that is not in the
+    /// table. If it returns true, the table has evicted the key earlier, and the event is not
+    /// deferred.
+    pub fn record_event(
         &mut self,
         key: u64,
-        singleton: Singleton,
+        singleton: SoleAccountEvents,
         seen_at: SeenAt,
         free_bytes: usize,
         has_groups: impl FnOnce() -> bool,
-    ) -> Swapped {
+    ) -> DeferralOutcome {
         let SeenAt { at, now, retention, reset_gap } = seen_at;
         let existing_slot = self.find(key);
         let singleton = match existing_slot {
             None if singleton.is_pending() && has_groups() => {
-                Singleton { hit_bits: 0, ..singleton }
+                SoleAccountEvents { hit_bits: 0, ..singleton }
             }
             _ => singleton,
         };
@@ -170,7 +172,7 @@ impl SingletonTable {
         let (Some(newest), Some(stored)) =
             (self.newest.get_mut(slot), self.singletons.get_mut(slot))
         else {
-            return Swapped::default();
+            return DeferralOutcome::default();
         };
         let is_current = is_within(*newest, at, retention) && !is_from_future(*newest, now);
         if existing_slot.is_none() || !is_current {
@@ -179,7 +181,7 @@ impl SingletonTable {
             if let Some(stored_key) = self.keys.get_mut(slot) {
                 *stored_key = key;
             }
-            return Swapped { is_deferred: singleton.is_pending(), released: None };
+            return DeferralOutcome { is_deferred: singleton.is_pending(), released: None };
         }
         if stored.has_same_hits(&singleton) {
             if at.saturating_sub(*newest) >= reset_gap {
@@ -187,16 +189,17 @@ impl SingletonTable {
             }
             stored.merge(&singleton);
             *newest = (*newest).max(at);
-            return Swapped { is_deferred: true, released: None };
+            return DeferralOutcome { is_deferred: true, released: None };
         }
         let previous = TimedSingleton { singleton: *stored, at: *newest };
-        *stored = Singleton { hit_bits: 0, ..singleton };
+        *stored = SoleAccountEvents { hit_bits: 0, ..singleton };
         *newest = (*newest).max(at);
         let released = previous.singleton.is_pending().then_some(previous);
-        Swapped { is_deferred: false, released }
+        DeferralOutcome { is_deferred: false, released }
     }
 
-    /// Returns the keys and singletons of a partition, by the first bits of the key.
+    /// Returns the keys and singletons of a partition. The first bits of a key determine its
+    /// partition.
     pub fn entries_in_partition(
         &self,
         partition: usize,
@@ -225,7 +228,7 @@ impl SingletonTable {
     fn resize(&mut self, slot_count: usize) {
         self.keys.resize(slot_count, 0);
         self.newest.resize(slot_count, 0);
-        self.singletons.resize(slot_count, Singleton::default());
+        self.singletons.resize(slot_count, SoleAccountEvents::default());
     }
 
     /// Returns the slots of the set of a key. Sets are in the order of their keys.
@@ -243,8 +246,8 @@ impl SingletonTable {
         Some(slots.start.saturating_add(offset))
     }
 
-    /// Returns a slot for a new key: an empty slot, or the slot of the key that was not seen for
-    /// longest. If the limits allow it, the table doubles instead of evicting.
+    /// Returns a slot for a new key: an empty slot, or the slot of the least recently seen key. If
+    /// the limits allow it, the table doubles instead of evicting.
     fn allocate(&mut self, key: u64, now: u32, free_bytes: usize) -> usize {
         loop {
             let slots = self.candidate_slots(key);
@@ -255,7 +258,7 @@ impl SingletonTable {
             if new_slot_count > self.max_slots
                 || new_slot_count.saturating_mul(SLOT_BYTES) > free_bytes
             {
-                // Keys with a time in the future are evicted first: the time must be wrong.
+                // Keys with a time in the future are evicted first, because the time must be wrong.
                 let is_plausible = |newest: &u32| !is_from_future(*newest, now);
                 let last_seen = |slot: &usize| self.newest.get(*slot).copied().filter(is_plausible);
                 return slots.min_by_key(last_seen).unwrap_or_default();

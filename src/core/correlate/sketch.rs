@@ -1,7 +1,8 @@
 //! An approximate count of accounts per key, for keys without a group.
 //!
-//! It decides which keys are admitted to a full group table (TinyLFU): a count-min sketch, behind a
-//! Bloom filter of pairs of key and account, so that each account counts once per key.
+//! A full group table admits or rejects new keys by this count (the algorithm TinyLFU). The
+//! counters are a count-min sketch. A Bloom filter of pairs of key and account makes each account
+//! count only once per key.
 
 use crate::keyed_hash::fmix64;
 
@@ -17,7 +18,7 @@ pub const SKETCH_BYTES: usize = COUNTERS + DOORKEEPER_BITS / 8;
 /// Number of recorded pairs after which all counts are halved and the Bloom filter is cleared.
 const HALVING_INTERVAL: usize = COUNTERS;
 
-/// Number of counters per key.
+/// Number of counters that each key increments.
 const ROWS: u64 = 4;
 
 /// Approximate counts of the accounts that used each key.
@@ -60,15 +61,16 @@ impl AccountSketch {
         }
     }
 
-    /// Returns about how many accounts used a key, up to 255. Collisions of counters raise the
-    /// estimate; collisions in the Bloom filter lower it.
+    /// Returns approximately how many accounts used a key, up to 255. Collisions of counters raise
+    /// the estimate; collisions in the Bloom filter lower it.
     pub fn estimate(&self, key: u64) -> u8 {
         let counts =
             counter_indexes(key).map(|index| self.counters.get(index).copied().unwrap_or(0));
         counts.min().unwrap_or(0)
     }
 
-    /// Adds a pair to the Bloom filter. Returns whether it seemed to be there already.
+    /// Adds a pair to the Bloom filter. Returns whether the filter seemed to contain the pair
+    /// already.
     fn test_and_set(&mut self, pair: u64) -> bool {
         let mut was_set = true;
         for bit in [pair as usize % DOORKEEPER_BITS, (pair >> 32) as usize % DOORKEEPER_BITS] {

@@ -1,9 +1,11 @@
-//! Saves and restores a correlator by partitions, so that only changed partitions are saved again.
+//! Saves and restores a correlator partition by partition, so that only changed partitions are
+//! saved again.
 //!
-//! A partition is a version byte, and then in postcard: the aggregations by identity, their groups,
-//! the group-bys by identity, their singletons, the correlations by name, and their firings. If the
-//! plan has changed since, entries of an aggregation, group-by or correlation that the new plan
-//! lacks are dropped.
+//! A saved partition begins with a version byte. The rest is in the format of the crate `postcard`:
+//! the ids of the aggregations, and their groups; the ids of the group-bys (combinations of
+//! fields), and their singletons; the names of the correlations, and their firings. If the plan has
+//! changed since then, entries of an aggregation, group-by or correlation that the new plan does
+//! not have are dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,20 +17,21 @@ use super::group::Group;
 use super::group_state::GroupState;
 use super::group_table::PARTITIONS;
 use super::plan::Plan;
-use super::singletons::{Singleton, TimedSingleton};
+use super::singletons::{SoleAccountEvents, TimedSingleton};
 use crate::error::Error;
 
 /// Format version, the first byte of a partition. Other versions are rejected.
 const FORMAT_VERSION: u8 = 1;
 
-/// A partition. The order of fields is part of the format, here and in the structs below.
+/// A saved partition. The order of the struct's fields is part of the format, here and in the
+/// structs below.
 #[derive(Serialize, Deserialize)]
 struct PartitionSnapshot {
     /// Aggregations, in the order of the indexes in `groups`.
     aggregations: Vec<AggregationSnapshot>,
     groups: Vec<GroupSnapshot>,
-    /// Identities of the deferrals, in the order of the indexes in `singletons`; 0 for a group-by
-    /// without deferral.
+    /// Ids of the deferrals, in the order of the indexes in `singletons`; 0 for a group-by without
+    /// deferral.
     group_bys: Vec<u64>,
     singletons: Vec<SingletonSnapshot>,
     /// Names of the correlations, in the order of the indexes in `firings`.
@@ -55,7 +58,7 @@ struct GroupSnapshot {
 struct SingletonSnapshot {
     key: u64,
     at: u32,
-    singleton: Singleton,
+    singleton: SoleAccountEvents,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,16 +69,16 @@ struct FiringSnapshot {
 }
 
 impl Correlator {
-    /// Returns the first partition that has changed since it was saved, with its index: one at a
-    /// time, because a host may not have the memory for all. Save it, and then call
-    /// [`Correlator::mark_written`].
+    /// Returns the index and the encoding of the first partition that has changed since it was
+    /// saved. It returns one partition at a time, because a host may not have the memory for all.
+    /// The host saves the partition, and then calls [`Correlator::mark_saved`].
     pub fn first_dirty_partition(&self) -> Option<(usize, Vec<u8>)> {
         let partition = self.table.first_dirty()?;
         Some((partition, self.encode_partition(partition)))
     }
 
     /// Marks a partition as saved.
-    pub fn mark_written(&mut self, partition: usize) {
+    pub fn mark_saved(&mut self, partition: usize) {
         self.table.mark_saved(partition);
     }
 
@@ -84,7 +87,7 @@ impl Correlator {
     pub fn drain_dirty(&mut self) -> Vec<(usize, Vec<u8>)> {
         let mut partitions = Vec::new();
         while let Some((partition, bytes)) = self.first_dirty_partition() {
-            self.mark_written(partition);
+            self.mark_saved(partition);
             partitions.push((partition, bytes));
         }
         partitions
@@ -96,7 +99,7 @@ impl Correlator {
     }
 
     /// Restores a partition that a correlator of the same shard has saved, perhaps with an earlier
-    /// plan. Counts that exist already are added up: this also merges two correlators.
+    /// plan. Saved counts are added to existing counts, so this also merges two correlators.
     ///
     /// # Errors
     ///
@@ -139,7 +142,8 @@ impl Correlator {
         postcard::to_extend(&snapshot, vec![FORMAT_VERSION]).unwrap_or_default()
     }
 
-    /// Returns the firings of a partition, sorted: equal firings encode to equal bytes.
+    /// Returns the firings of a partition. They are sorted, so that equal firings encode to equal
+    /// bytes.
     fn firings_in_partition(&self, partition: usize) -> Vec<FiringSnapshot> {
         let mut firings: Vec<FiringSnapshot> = self
             .refire_limiter
@@ -192,7 +196,7 @@ impl Correlator {
         for SingletonSnapshot { key, at, singleton } in singletons {
             let id = group_by_ids.get(usize::from(singleton.group_by));
             if let Some(group_by) = id.and_then(|id| group_by_indexes.get(id)).copied() {
-                let singleton = Singleton { group_by, ..singleton };
+                let singleton = SoleAccountEvents { group_by, ..singleton };
                 self.restore_deferred(plan, key, TimedSingleton { singleton, at }, now);
             }
         }
@@ -216,8 +220,8 @@ impl Correlator {
         }
     }
 
-    /// Adds the counts of a saved group. `windows` are the windows that its aggregation had, in
-    /// seconds.
+    /// Adds the counts of a saved group. `windows` are the windows, in seconds, that its
+    /// aggregation had when the group was saved.
     fn merge_group(
         &mut self,
         plan: &Plan,

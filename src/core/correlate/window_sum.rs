@@ -1,12 +1,12 @@
-//! The number and sum of events in a sliding window, by buckets of time.
+//! The number of events and the sum of a field in a sliding window, by buckets of time.
 
 use serde::{Deserialize, Serialize};
 
-/// Number of buckets per window; each is at least one second.
+/// Number of buckets per window. Each bucket is at least one second long.
 ///
-/// A bucket counts while all of it is within the window. So an event counts for at least 31/32 of
-/// the window, and never longer than the window. Public for the reference implementation in the
-/// integration tests.
+/// A bucket counts as long as all of it is within the window. So an event counts for at least 31/32
+/// of the length of the window, and never for longer than the window. Public for the reference
+/// implementation in the integration tests.
 pub const BUCKETS: u32 = 32;
 
 /// Number and sum of the events of a group, by buckets of time that had events.
@@ -31,8 +31,8 @@ pub struct WindowTotal {
 }
 
 impl WindowSum {
-    /// Adds `event_count` events of the same value at one time. `newest` is the time of the group's
-    /// latest event, these included.
+    /// Adds `event_count` events with the same value and the same time `at`. `newest` is the time
+    /// of the group's latest event, including the added events.
     pub fn add(&mut self, value: f64, event_count: u16, at: u32, newest: u32, window: u32) {
         let sum = clamp_f32(value * f64::from(event_count));
         let count = u32::from(event_count);
@@ -72,7 +72,8 @@ impl WindowSum {
         self.0.capacity().saturating_mul(size_of::<Bucket>())
     }
 
-    /// Adds a bucket to the bucket with the same index, or inserts it in order.
+    /// Adds the counts of a bucket to the bucket with the same index, or inserts the bucket in the
+    /// order of the indexes.
     fn add_bucket(&mut self, added: Bucket) {
         match self.0.binary_search_by_key(&added.index, |bucket| bucket.index) {
             Ok(position) => {
@@ -86,8 +87,8 @@ impl WindowSum {
     }
 }
 
-/// Converts a number to `f32`. Numbers that clients choose may be too large for it: they become the
-/// largest finite number.
+/// Converts a number to `f32`. Clients can send numbers that are too large for `f32`. Such a number
+/// becomes the largest finite `f32`.
 pub fn clamp_f32(number: f64) -> f32 {
     number.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }

@@ -1,6 +1,7 @@
-//! Degradation: removes the parameters that make a response worth harvesting, byte-exactly.
+//! Degradation: removes the parameters of a request that make its response useful for training
+//! another model.
 //!
-//! All other bytes of the request stay as received.
+//! All other bytes of the request stay unchanged.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
@@ -16,7 +17,7 @@ pub enum Degradation {
     Edited(Vec<u8>),
     /// The body has nothing to remove.
     Unchanged,
-    /// The body is malformed, so an edit might hit the wrong bytes.
+    /// The body is malformed, so an edit might change the wrong bytes.
     NotEditable,
 }
 
@@ -68,7 +69,7 @@ pub fn degrade(body: &[u8], endpoint: Endpoint, content_type: Option<&str>) -> D
     }
 }
 
-/// The kind of object that a member is in, which decides the meaning of its key.
+/// The kind of object that contains a member. It determines the meaning of the member's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Body,
@@ -102,13 +103,14 @@ fn edit_document(text: &[u8], offset: usize, scope: Scope, edits: &mut Vec<Edit>
         (to_body_offset(range.start)..to_body_offset(range.end), replacement)
     };
     edits.extend(editor.edits.into_iter().map(to_body_edit));
-    // A second JSON text is malformed, too: an origin may read only the first text.
+    // A body with a second JSON text counts as malformed, too, because an origin may read only the
+    // first text.
     let is_complete = reader.at_end();
     let errors = reader.errors();
     is_complete && !errors.syntax && !errors.truncated
 }
 
-/// Returns the body with its edits, which are in ascending order and do not overlap.
+/// Returns the body after `edits`. The edits must be in ascending order and must not overlap.
 fn apply_edits(body: &[u8], edits: &[Edit]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     let mut copied_to = 0;
@@ -174,14 +176,15 @@ impl DocumentEditor<'_> {
         members.finish(&mut self.edits);
     }
 
-    /// Replaces a value unless it already is the new one.
+    /// Replaces the value in `range` by `value`, unless it is equal to `value` already.
     fn replace_value(&mut self, range: Range<usize>, value: &'static str) {
         if self.text.get(range.clone()).map(<[u8]>::trim_ascii) != Some(value.as_bytes()) {
             self.edits.push((range, value));
         }
     }
 
-    /// Edits `include`, a list of additional outputs.
+    /// Edits the value of `include`, a list of additional outputs: removes encrypted reasoning and
+    /// log-probabilities.
     fn edit_include(&mut self, reader: &mut Reader<'_>) {
         match reader.next_token() {
             Token::Array => {}
@@ -213,14 +216,14 @@ impl DocumentEditor<'_> {
     }
 }
 
-/// A remover of members of one object or array, together with a comma each: the comma before the
-/// member, or after it if no member before it is kept.
+/// A remover of members of one object or array. With each member, it removes one comma: the comma
+/// before the member, or the comma after it if no earlier member is kept.
 struct MemberRemover {
     /// Byte position after the last kept member, or after the opening bracket.
     after_last_kept: usize,
     /// Whether a member has been kept.
     has_kept: bool,
-    /// Removed member whose comma is the comma after it.
+    /// Removed member that is removed together with the comma after it.
     pending_removal: Option<Range<usize>>,
 }
 
@@ -229,7 +232,8 @@ impl MemberRemover {
         Self { after_last_kept: reader.position(), has_kept: false, pending_removal: None }
     }
 
-    /// Ends a pending removal at the start of the next member, which includes the comma between.
+    /// Ends a pending removal at the start of the next member, so that it includes the comma
+    /// between the members.
     fn begin_member(&mut self, member_start: usize, edits: &mut Vec<Edit>) {
         edits.extend(self.pending_removal.take().map(|range| (range.start..member_start, "")));
     }
@@ -256,7 +260,7 @@ impl MemberRemover {
 /// Maximum nesting depth of edits; Gemini's batches need seven levels.
 const MAX_DEPTH: u8 = 12;
 
-/// Returns the edit of a member by its normalised key and the object that it is in.
+/// Returns the edit of a member, given its normalised key and the kind of object that contains it.
 fn member_action(key: &str, scope: Scope) -> MemberAction {
     match (scope, key) {
         (
@@ -274,7 +278,7 @@ fn member_action(key: &str, scope: Scope) -> MemberAction {
             MemberAction::Enter(Scope::Batch)
         }
         (Scope::Batch, "params" | "request") => MemberAction::Enter(Scope::Body),
-        // An entry may also be in the list without a wrapper.
+        // A batch may also contain entries without the wrapper `params` or `request`.
         (Scope::Batch, key) => member_action(key, Scope::Body),
         (Scope::Line, "body") => MemberAction::Enter(Scope::Body),
         (Scope::Reasoning, "summary" | "generatesummary") => MemberAction::Remove,

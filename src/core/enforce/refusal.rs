@@ -1,7 +1,8 @@
 //! Error responses in the caller's own dialect, so that SDKs raise their usual typed errors.
 //!
-//! [`ErrorKind`] is the table of every error that Hedgerow itself answers with: status, type names
-//! and body shape per dialect. [`Refusal`] names the three of them that a policy can ask for.
+//! [`ErrorKind`] lists the errors with which Hedgerow itself answers; it gives the status, the type
+//! names and the shape of the body in each dialect. [`Refusal`] lists the reasons why the policy or
+//! a limit refuses a request; each reason has a kind of error.
 
 use serde_json::{Value, json};
 
@@ -20,13 +21,13 @@ pub enum ErrorKind {
     Timeout,
     /// The request exceeds a limit.
     TooLarge,
-    /// The request is in a format that is not read.
+    /// The request is in a format that Hedgerow does not read.
     Unsupported,
     /// The client must slow down.
     RateLimited,
     /// The origin did not answer.
     BadGateway,
-    /// Hedgerow cannot forward the request, or must not without a score.
+    /// Hedgerow cannot forward the request, or must not forward it without a score.
     Unavailable,
     /// The policy refuses WebSockets: the client must use HTTP.
     UpgradeRequired,
@@ -49,8 +50,8 @@ impl ErrorKind {
         self.row().0
     }
 
-    /// Returns the JSON body of the response. Generic clients get OpenAI's shape, and the message
-    /// in a member of its own, too.
+    /// Returns the JSON body of the response. In the generic dialect, the body has OpenAI's shape,
+    /// and the message also in a top-level member `message`.
     pub fn body(self, dialect: Dialect, message: &str, request_id: &str) -> Value {
         let (status, types) = self.row();
         match dialect {
@@ -64,7 +65,8 @@ impl ErrorKind {
             }),
             Dialect::Openai => openai_body(types, message),
             Dialect::Generic => {
-                // Bedrock, Cohere, Mistral and others have the text in a member `message`.
+                // Clients of Bedrock, Cohere, Mistral and others read the text from a member
+                // `message`.
                 let mut body = openai_body(types, message);
                 if let Some(members) = body.as_object_mut() {
                     members.insert("message".to_owned(), message.into());
@@ -124,7 +126,7 @@ pub enum Refusal {
     Late,
     /// The request exceeds a limit: status 413.
     TooLarge,
-    /// The request is in an encoding or a format that is not read: status 415.
+    /// The request is in an encoding or a format that Hedgerow does not read: status 415.
     Unsupported,
 }
 
@@ -145,9 +147,10 @@ impl Refusal {
         self.kind().status()
     }
 
-    /// Returns the WebSocket close code that follows the refusal of a message: 1008 for a violation
-    /// of the policy, 1009 or 1003 for a message that is too large or not readable, 1013 for one
-    /// that could not be scored (RFC 6455 and its registry).
+    /// Returns the WebSocket close code that is sent after the refusal of a message (RFC 6455 and
+    /// its registry): 1008 for a violation of the policy or a late message, 1009 for a message that
+    /// is too large, 1003 for a message that is not readable, 1013 for a message that could not be
+    /// scored.
     pub fn close_code(self) -> u16 {
         match self {
             Self::Throttle | Self::Block | Self::Late => 1008,
@@ -169,7 +172,7 @@ impl Refusal {
         let mut body = match dialect {
             Dialect::Gemini => return None,
             Dialect::Openai | Dialect::Anthropic | Dialect::Generic => {
-                // Only Gemini's body has the delay.
+                // The delay is 0, because only Gemini's body contains it.
                 self.body(Dialect::Openai, request_id, 0)
             }
         };
@@ -195,12 +198,12 @@ impl Refusal {
         body
     }
 
-    /// Returns the value of `x-should-retry`, which the SDKs of OpenAI and Anthropic obey before
-    /// anything else; `None` leaves it to the SDK.
+    /// Returns the value of the header `x-should-retry`, which has priority over all other retry
+    /// rules of the SDKs of OpenAI and Anthropic. If it is `None`, the SDK decides.
     ///
-    /// A refused request gets another refusal if it is sent again. SDKs would repeat a 429 two
-    /// times: after half a second if they ignore `Retry-After`, or else after waiting without a
-    /// word. With `false` they raise their error at once, and the caller decides.
+    /// If a refused request is sent again, it is refused again. By default, SDKs repeat a request
+    /// twice after a 429: after half a second if they ignore `Retry-After`, or else after a silent
+    /// wait. With `false`, they raise an error at once, and the caller decides.
     pub fn should_retry(self) -> Option<bool> {
         match self {
             Self::Throttle | Self::Block | Self::TooLarge | Self::Unsupported => Some(false),

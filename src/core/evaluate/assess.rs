@@ -1,4 +1,4 @@
-//! Assessment of a request: hits, indicators, exemptions, score, band, and the observation of it.
+//! Assessment of a request: hits, indicators, exemptions, score, band and observation.
 
 use crate::completeness::Completeness;
 use crate::correlate::Observation;
@@ -22,8 +22,8 @@ impl Ruleset {
         self.assess_as(self.endpoint(envelope)?, envelope)
     }
 
-    /// Assesses a request whose endpoint is known, by [`Ruleset::endpoint`]; `None` if its body
-    /// shows that it is not an LLM call.
+    /// Assesses a request to the endpoint that [`Ruleset::endpoint`] has returned; `None` if the
+    /// body shows that the request is not an LLM call.
     pub fn assess_as(&self, endpoint: Endpoint, envelope: &Envelope<'_>) -> Option<Assessment> {
         self.assess_each(endpoint, envelope, &mut |_| {})
     }
@@ -39,16 +39,12 @@ impl Ruleset {
         let encoding = envelope.headers.iter().find(|(name, _)| name == "content-encoding");
         let body =
             Body::new(envelope.body, encoding.map(|(_, value)| value.as_str()), &self.policy.scan);
-        let mut highest: Option<Assessment> = None;
-        let mut highest_observation: Option<(f64, Observation)> = None;
-        let mut entry_index = 0_usize;
-        let mut all_issues = body.issues;
+        let mut results = EntryResults { issues: body.issues, ..EntryResults::default() };
         if envelope.unscanned_bytes > 0 && !body.is_unmodified() {
-            // The rest is in an encoding that cannot be read from its middle.
-            all_issues.insert(ReadIssues::INFLATE);
+            // The bytes that were not scanned are in an encoding that cannot be decoded from the
+            // middle.
+            results.issues.insert(ReadIssues::INFLATE);
         }
-        let mut has_prompt = false;
-        let mut clusters: Vec<RequestCluster> = Vec::new();
         let mut matcher = self.program.matcher();
         let headers = self.program.header_bits(envelope.headers);
         let list_hits = self.client_list_hits(envelope);
@@ -58,62 +54,58 @@ impl Ruleset {
             &body,
             &self.policy.scan,
             &mut |request| {
-                request.add_seeds(&self.seeds);
+                request.add_known_prompt_sets(&self.seeds);
                 on_request(request);
                 let mut hits = matcher.hits(request, &headers);
                 hits.extend_from_slice(&list_hits);
                 hits.extend(self.template_list_hits(request, envelope));
-                let mut issues = request.issues();
-                if request.work().is_exhausted() {
-                    issues.insert(ReadIssues::COSTLY);
-                }
-                all_issues.insert(issues);
-                has_prompt |= request.has_prompt();
-                let mut assessment = self.score(envelope, endpoint, hits, issues);
-                let exceeds_highest = |score: &Score, highest: &Option<Assessment>| {
-                    highest
-                        .as_ref()
-                        .is_none_or(|highest| score.probability > highest.score.probability)
-                };
-                let is_highest = exceeds_highest(&assessment.score, &highest);
-                let is_counted = entry_index < MAX_OBSERVED_ENTRIES || is_highest;
-                let observation = self.correlate(envelope, request, &mut assessment, is_counted);
-                entry_index = entry_index.saturating_add(1);
-                add_clusters(&mut clusters, &assessment.clusters);
-                let score = assessment.score.probability;
-                if let Some(observation) = observation
-                    && highest_observation
-                        .as_ref()
-                        .is_none_or(|(highest_score, _)| score > *highest_score)
-                {
-                    highest_observation = Some((score, observation));
-                }
-                // Indicators may have changed the score.
-                if exceeds_highest(&assessment.score, &highest) {
-                    assessment.model = request.model().map(str::to_owned);
-                    highest = Some(assessment);
-                }
+                self.assess_entry(envelope, endpoint, request, hits, &mut results);
             },
         )?;
+        let EntryResults { highest, highest_observation, mut issues, has_prompt, clusters, .. } =
+            results;
         let mut assessment =
             highest.unwrap_or_else(|| self.score(envelope, endpoint, list_hits, body.issues));
         if endpoint == Endpoint::Unknown && !has_prompt {
             return None;
         }
         assessment.entries = entries;
-        // The clusters of the entry that decides come first.
+        // The clusters of the entry with the highest score stay first.
         add_clusters(&mut assessment.clusters, &clusters);
         assessment.observation = highest_observation.map(|(_, observation)| observation);
         if entries >= self.policy.scan.max_entries {
-            all_issues.insert(ReadIssues::ENTRIES);
+            issues.insert(ReadIssues::ENTRIES);
         }
-        assessment.issues = all_issues;
-        assessment.completeness = Completeness::new(envelope, endpoint, all_issues);
+        assessment.issues = issues;
+        assessment.completeness = Completeness::new(envelope, endpoint, issues);
         Some(assessment)
     }
 
-    /// Returns the observation of an exemplar's request, which is not an HTTP request. `now` is in
-    /// seconds since the epoch.
+    /// Assesses one LLM request of a body, and adds the result to `results`. `hits` are all hits of
+    /// the request, except hits of indicators.
+    fn assess_entry(
+        &self,
+        envelope: &Envelope<'_>,
+        endpoint: Endpoint,
+        request: &Request<'_>,
+        hits: Vec<Hit>,
+        results: &mut EntryResults,
+    ) {
+        let mut issues = request.issues();
+        if request.work().is_exhausted() {
+            issues.insert(ReadIssues::COSTLY);
+        }
+        results.issues.insert(issues);
+        results.has_prompt |= request.has_prompt();
+        let mut assessment = self.score(envelope, endpoint, hits, issues);
+        let is_counted =
+            results.count < MAX_OBSERVED_ENTRIES || results.is_highest(&assessment.score);
+        let observation = self.correlate(envelope, request, &mut assessment, is_counted);
+        results.add(assessment, observation, request.model());
+    }
+
+    /// Returns the observation of a request in an exemplar (a test case in a rule file). Such a
+    /// request has no HTTP envelope. `now` is in seconds since the epoch.
     pub fn observe(
         &self,
         matcher: &mut Matcher<'_>,
@@ -131,8 +123,9 @@ impl Ruleset {
     /// Returns the observation of a request if it is counted, and adds the indicators that the
     /// request matches to its assessment.
     ///
-    /// Correlations count neither fully exempt requests nor requests to unknown paths: forms that
-    /// are not LLM calls have templates, too, and would make clusters of ordinary accounts.
+    /// Correlations count neither fully exempt requests nor requests to unknown paths. At unknown
+    /// paths, ordinary web forms would also have template keys, and would link ordinary accounts to
+    /// clusters.
     fn correlate(
         &self,
         envelope: &Envelope<'_>,
@@ -170,7 +163,7 @@ impl Ruleset {
         Some(observation)
     }
 
-    /// Scores hits under the exemptions that apply, and removes the hits that they suppress.
+    /// Scores hits without those that an exemption suppresses, and removes the suppressed hits.
     fn score(
         &self,
         envelope: &Envelope<'_>,
@@ -179,34 +172,13 @@ impl Ruleset {
         issues: ReadIssues,
     ) -> Assessment {
         let exemptions: Vec<&Exemption> = self.policy.exemptions(envelope).collect();
-        let suppresses = |exemption: &Exemption, signature: &Signature| {
-            exemption.signatures.contains(&signature.name)
-        };
-        let hit_signatures = || hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
-        let counts = |signature: &Signature| {
-            signature.status != Status::Experimental
-                && !exemptions.iter().any(|exemption| suppresses(exemption, signature))
-        };
-        let counted = hits.iter().filter_map(|hit| {
-            Some((self.signatures.get(hit.signature).filter(|found| counts(found))?, hit))
-        });
-        let weights = counted.map(|(signature, hit)| HitWeight {
-            family: &signature.family,
-            weight: signature.weight,
-            is_innocent: !hit.innocence.is_empty(),
-        });
-        let score = Score::new(weights, &self.policy.score);
-        let applies = |exemption: &&&Exemption| {
-            exemption.signatures.is_empty()
-                || hit_signatures().any(|signature| suppresses(exemption, signature))
-        };
-        let exemption_name =
-            exemptions.iter().find(applies).map(|exemption| exemption.name.clone());
+        let score = self.score_of_hits(&hits, &exemptions);
+        let exemption_name = self
+            .first_applying_exemption(&hits, &exemptions)
+            .map(|exemption| exemption.name.clone());
         hits.retain(|hit| {
             let signature = self.signatures.get(hit.signature);
-            signature.is_none_or(|signature| {
-                !exemptions.iter().any(|exemption| suppresses(exemption, signature))
-            })
+            signature.is_none_or(|signature| !is_suppressed(signature, &exemptions))
         });
         Assessment {
             endpoint,
@@ -223,6 +195,93 @@ impl Ruleset {
             model: None,
         }
     }
+
+    /// Returns the score of hits. Hits of experimental signatures, and hits that an exemption
+    /// suppresses, do not count.
+    fn score_of_hits(&self, hits: &[Hit], exemptions: &[&Exemption]) -> Score {
+        let counts = |signature: &Signature| {
+            signature.status != Status::Experimental && !is_suppressed(signature, exemptions)
+        };
+        let weights = hits.iter().filter_map(|hit| {
+            let signature = self.signatures.get(hit.signature).filter(|found| counts(found))?;
+            Some(HitWeight {
+                family: &signature.family,
+                weight: signature.weight,
+                is_innocent: !hit.innocence.is_empty(),
+            })
+        });
+        Score::new(weights, &self.policy.score)
+    }
+
+    /// Returns the first exemption that is for all signatures or suppresses one of the hits.
+    fn first_applying_exemption<'e>(
+        &self,
+        hits: &[Hit],
+        exemptions: &[&'e Exemption],
+    ) -> Option<&'e Exemption> {
+        let mut candidates = exemptions.iter().copied();
+        candidates.find(|exemption| {
+            let mut signatures = hits.iter().filter_map(|hit| self.signatures.get(hit.signature));
+            exemption.signatures.is_empty()
+                || signatures.any(|signature| suppresses(exemption, signature))
+        })
+    }
+}
+
+/// Returns whether an exemption suppresses the hits of a signature.
+fn suppresses(exemption: &Exemption, signature: &Signature) -> bool {
+    exemption.signatures.contains(&signature.name)
+}
+
+/// Returns whether one of `exemptions` suppresses the hits of a signature.
+fn is_suppressed(signature: &Signature, exemptions: &[&Exemption]) -> bool {
+    exemptions.iter().any(|exemption| suppresses(exemption, signature))
+}
+
+/// The results of the LLM requests of a body, which is one request or a batch of requests.
+#[derive(Default)]
+struct EntryResults {
+    /// Assessment with the highest score.
+    highest: Option<Assessment>,
+    /// Observation of the request with the highest score, of those that are counted, and the score.
+    highest_observation: Option<(f64, Observation)>,
+    /// Number of requests.
+    count: usize,
+    /// Reasons why parts of the body were not read.
+    issues: ReadIssues,
+    /// Whether any request has a prompt.
+    has_prompt: bool,
+    /// Clusters of all requests.
+    clusters: Vec<RequestCluster>,
+}
+
+impl EntryResults {
+    /// Returns whether a score is higher than those of all requests so far.
+    fn is_highest(&self, score: &Score) -> bool {
+        self.highest.as_ref().is_none_or(|highest| score.probability > highest.score.probability)
+    }
+
+    /// Adds a request that asks for `model`.
+    fn add(
+        &mut self,
+        mut assessment: Assessment,
+        observation: Option<Observation>,
+        model: Option<&str>,
+    ) {
+        self.count = self.count.saturating_add(1);
+        add_clusters(&mut self.clusters, &assessment.clusters);
+        let score = assessment.score.probability;
+        if let Some(observation) = observation
+            && self.highest_observation.as_ref().is_none_or(|(highest, _)| score > *highest)
+        {
+            self.highest_observation = Some((score, observation));
+        }
+        // Indicators may have changed the score since it was compared for the observation.
+        if self.is_highest(&assessment.score) {
+            assessment.model = model.map(str::to_owned);
+            self.highest = Some(assessment);
+        }
+    }
 }
 
 /// Adds clusters that are not listed yet, up to [`MAX_CLUSTERS`].
@@ -234,9 +293,11 @@ fn add_clusters(clusters: &mut Vec<RequestCluster>, added: &[RequestCluster]) {
     }
 }
 
-/// Maximum number of clusters of a request: a batch may have the keys of many.
+/// Maximum number of clusters of a request. The entries of a batch may match indicators of many
+/// clusters.
 const MAX_CLUSTERS: usize = 256;
 
 /// Maximum number of batch entries that are observed, in addition to each entry that scores higher
-/// than all before it. Sketching all of ten thousand would cost as much as matching them.
+/// than all entries before it. Computing the template keys of ten thousand entries would cost as
+/// much as matching them.
 const MAX_OBSERVED_ENTRIES: usize = 64;

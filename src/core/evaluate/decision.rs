@@ -16,7 +16,7 @@ use crate::rules::policy::{
 use crate::rules::signature::Status;
 use crate::ruleset::Ruleset;
 
-/// The result of scoring a request, independent of account and mode.
+/// The result of scoring a request, which does not depend on the mode of the policy.
 #[derive(Clone, Debug)]
 pub struct Assessment {
     /// Endpoint that was called.
@@ -25,11 +25,11 @@ pub struct Assessment {
     pub score: Score,
     /// Band of the score.
     pub band: Band,
-    /// Signatures that matched, including experimental ones.
+    /// Signatures that matched, including experimental signatures.
     pub hits: Vec<Hit>,
     /// Reasons why parts of the body were not read, in any LLM request of the body.
     pub issues: ReadIssues,
-    /// Share that was scored, and why the rest was not.
+    /// Share of the body that was scored, and the reasons why the rest was not.
     pub completeness: Completeness,
     /// Number of LLM requests in the body.
     pub entries: usize,
@@ -39,18 +39,20 @@ pub struct Assessment {
     pub is_exempt: bool,
     /// Observation for the correlator, if the request is counted.
     pub observation: Option<Observation>,
-    /// Clusters of the indicators that the request takes part in, the one with the strongest
-    /// evidence first.
+    /// Clusters of the indicators that count for the request. The cluster with the strongest
+    /// evidence is first.
     pub clusters: Vec<RequestCluster>,
     /// Requested model.
     pub model: Option<String>,
 }
 
 impl Assessment {
-    /// Returns the action, which mode Shadow only records, and the reason if the request is not
-    /// refused or degraded for its score, but because it was not scored whole.
+    /// Returns the action of the policy. If the action is not due to the score, but to a part that
+    /// was not scored, also returns the reason why it was not scored. Mode Shadow only records the
+    /// action.
     ///
-    /// A request to an unknown path is tagged at most: it may not be an LLM call.
+    /// The strictest action on a request to an unknown path is Tag, because the request may not be
+    /// an LLM call.
     pub fn action(
         &self,
         policy: &Policy,
@@ -70,25 +72,26 @@ impl Assessment {
     }
 }
 
-/// The action on a request, with the evidence: the record that is logged.
+/// The action on a request, with the evidence. The decision is the record that is logged.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decision {
     /// Id of the account (a keyed hash).
     pub account: Option<String>,
-    /// How the account was found out: `key` or `jwt`, for example.
+    /// Method by which the account was determined: `key` or `jwt`, for example.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_kind: Option<&'static str>,
     /// Id of the tenant (a keyed hash), if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// Id of the cluster of an indicator that matched. Of several clusters, the one whose treatment
-    /// by the policy is the strictest; else the one with the strongest evidence.
+    /// Id of the cluster of an indicator that hit. If the indicators have several clusters, this is
+    /// the cluster that the policy treats most strictly; if the treatment is the same, the cluster
+    /// with the strongest evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// Former ids of this cluster, at most 16; those that the policy names come first.
+    /// Former ids of this cluster, at most 16. Ids that the policy names come first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cluster_aliases: Vec<String>,
-    /// Ids of the other clusters of the request, at most 16.
+    /// Ids of the other clusters of the indicators that hit, at most 16.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other_clusters: Vec<String>,
     /// Dialect of the body.
@@ -97,21 +100,21 @@ pub struct Decision {
     pub operation: &'static str,
     /// Probability of harvesting, from 0 to 100.
     pub score: f64,
-    /// Decibans before any evidence.
+    /// Prior of the policy: the decibans before any evidence is added.
     pub prior: f64,
-    /// Decibans of evidence, after caps.
+    /// Evidence of all hits in decibans, after the cap of each family of signatures.
     pub evidence: f64,
-    /// Contribution of each family.
+    /// Contribution of each family of signatures to the evidence.
     pub contributions: Vec<Contribution>,
     /// Band of the score.
     pub band: Band,
-    /// Action, which mode Shadow only records.
+    /// Action that the policy gives for the request. Mode Shadow only records the action.
     pub action: Action,
     /// Mode: whether the action is carried out.
     pub mode: Mode,
     /// Signatures that matched and count, with weight and evidence.
     pub hits: Vec<DecisionHit>,
-    /// Names of experimental signatures that matched.
+    /// Names of experimental signatures that matched. They do not change the score.
     pub shadow_hits: Vec<String>,
     /// Name of the exemption that applies.
     pub exemption: Option<String>,
@@ -126,17 +129,18 @@ pub struct Decision {
     pub unscanned_bytes: u64,
     /// Reasons why parts of the body were not read.
     pub unreadable: Vec<&'static str>,
-    /// Reasons why a part of the request was not scored; empty if it was scored whole.
+    /// Reasons why a part of the request was not scored; empty if all of it was scored.
     pub unscored: Vec<&'static str>,
     /// Share of the body's bytes that were scored, 0 to 1; `None` if it is unknown.
     pub scored_share: Option<f64>,
-    /// The reason in `unscored` that determines the action; `None` if the score does.
+    /// The reason in `unscored` that determines the action; `None` if the score determines the
+    /// action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<&'static str>,
     /// Number of LLM requests in the body.
     pub entries: usize,
-    /// Number of earlier messages of the WebSocket that were scored together with this one.
-    /// Evidence in their text has the empty range at 0.
+    /// Number of earlier messages of the WebSocket that were scored together with this message.
+    /// Evidence in the text of earlier messages has the range 0..0.
     #[serde(skip_serializing_if = "is_zero")]
     pub earlier_messages: usize,
 }
@@ -157,11 +161,12 @@ pub struct DecisionHit {
     pub weight: f64,
     /// Fields and byte ranges; never text.
     pub evidence: Vec<Evidence>,
-    /// Selections of the signature that speak for an innocent request; missing without one.
+    /// Innocence selections of the signature that hold: they are signs of a harmless request and
+    /// reduce its score. Missing if none holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
     pub innocence: Vec<String>,
-    /// Key of the indicator in hex, if the hit is an indicator's.
+    /// Key of the indicator, 16 hexadecimal digits; missing unless the hit comes from an indicator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub key: Option<String>,
@@ -175,49 +180,17 @@ impl Decision {
         assessment: Assessment,
         disposition: Disposition,
     ) -> Self {
-        let deciding = ruleset.policy().deciding_cluster(
-            &assessment.clusters,
-            envelope.path,
-            (envelope.account, envelope.tenant),
-            assessment.band,
-        );
-        let is_other =
-            |cluster: &&RequestCluster| Some(cluster.id) != deciding.map(|first| first.id);
-        let other_clusters = assessment.clusters.iter().filter(is_other).take(MAX_LISTED_CLUSTERS);
-        let other_clusters = other_clusters.map(|cluster| format_cluster_id(cluster.id)).collect();
-        let aliases = deciding.map(|cluster| cluster.aliases.as_slice()).unwrap_or_default();
-        let aliases = aliases.iter().take(MAX_LISTED_CLUSTERS);
-        let cluster_aliases = aliases.map(|alias| format_cluster_id(*alias)).collect();
-        let cluster = deciding.map(|cluster| format_cluster_id(cluster.id));
+        let clusters = ClusterIds::new(ruleset.policy(), envelope, &assessment);
         let completeness = assessment.completeness;
         let (action, incomplete) = assessment.action(ruleset.policy(), &disposition);
-        let mut hits = Vec::new();
-        let mut shadow_hits = Vec::new();
-        for hit in assessment.hits {
-            let Some(signature) = ruleset.signatures().get(hit.signature) else { continue };
-            if signature.status == Status::Experimental {
-                shadow_hits.push(signature.name.clone());
-            } else {
-                let innocence = hit.innocence.iter();
-                let innocence =
-                    innocence.filter_map(|position| signature.innocence.get(*position)).cloned();
-                hits.push(DecisionHit {
-                    innocence: innocence.collect(),
-                    name: signature.name.clone(),
-                    family: signature.family.clone(),
-                    weight: signature.weight,
-                    evidence: hit.evidence,
-                    key: hit.indicator_key.map(|key| format!("{key:016x}")),
-                });
-            }
-        }
+        let (hits, shadow_hits) = decision_hits(ruleset, assessment.hits);
         Self {
             account: envelope.account.map(str::to_owned),
             account_kind: envelope.account_kind.map(AccountKind::name),
             tenant: envelope.tenant.map(str::to_owned),
-            cluster,
-            cluster_aliases,
-            other_clusters,
+            cluster: clusters.deciding,
+            cluster_aliases: clusters.aliases,
+            other_clusters: clusters.others,
             dialect: assessment.endpoint.dialect().name(),
             operation: assessment.endpoint.operation(),
             score: assessment.score.probability,
@@ -250,8 +223,9 @@ impl Decision {
         self.mode == Mode::Enforce
     }
 
-    /// Adds reasons why a part was not scored that are found while the request is enforced. The
-    /// policy may be stricter with them than with the score.
+    /// Adds reasons why a part of the request was not scored. They are found during enforcement,
+    /// after the decision. If the policy has a stricter action for one of these reasons, this
+    /// action replaces the action for the score.
     pub fn add_unscored(&mut self, reasons: UnscoredReasons, policy: &Policy) {
         let is_new = |name: &&str| !self.unscored.contains(name);
         let names: Vec<&'static str> = reasons.names().filter(is_new).collect();
@@ -267,8 +241,9 @@ impl Decision {
         }
     }
 
-    /// Moves the byte ranges of all evidence from a text to the body that it is a part of: the text
-    /// begins with `opening` bytes that are not in the body, and then with the body's byte `start`.
+    /// Changes the byte ranges of all evidence from offsets in the scored text to offsets in the
+    /// body. The scored text consists of `opening` bytes that are not in the body, followed by the
+    /// body from byte `start` on.
     pub fn move_evidence(&mut self, start: u64, opening: u64) {
         let moved = |offset: usize| {
             let offset = (offset as u64).saturating_sub(opening).saturating_add(start);
@@ -291,8 +266,65 @@ impl Decision {
     }
 }
 
+/// The ids of a decision's clusters.
+struct ClusterIds {
+    /// Id of the cluster that decides.
+    deciding: Option<String>,
+    /// Former ids of this cluster.
+    aliases: Vec<String>,
+    /// Ids of the other clusters.
+    others: Vec<String>,
+}
+
+impl ClusterIds {
+    fn new(policy: &Policy, envelope: &Envelope<'_>, assessment: &Assessment) -> Self {
+        let deciding = policy.deciding_cluster(
+            &assessment.clusters,
+            envelope.path,
+            (envelope.account, envelope.tenant),
+            assessment.band,
+        );
+        let is_other =
+            |cluster: &&RequestCluster| Some(cluster.id) != deciding.map(|first| first.id);
+        let others = assessment.clusters.iter().filter(is_other).take(MAX_LISTED_CLUSTERS);
+        let aliases = deciding.map(|cluster| cluster.aliases.as_slice()).unwrap_or_default();
+        let aliases = aliases.iter().take(MAX_LISTED_CLUSTERS);
+        Self {
+            deciding: deciding.map(|cluster| format_cluster_id(cluster.id)),
+            aliases: aliases.map(|alias| format_cluster_id(*alias)).collect(),
+            others: others.map(|cluster| format_cluster_id(cluster.id)).collect(),
+        }
+    }
+}
+
+/// Returns the hits as they are logged, and the names of the experimental signatures that matched.
+fn decision_hits(ruleset: &Ruleset, hits: Vec<Hit>) -> (Vec<DecisionHit>, Vec<String>) {
+    let mut counted = Vec::new();
+    let mut experimental = Vec::new();
+    for hit in hits {
+        let Some(signature) = ruleset.signatures().get(hit.signature) else { continue };
+        if signature.status == Status::Experimental {
+            experimental.push(signature.name.clone());
+        } else {
+            let innocence = hit.innocence.iter();
+            let innocence =
+                innocence.filter_map(|position| signature.innocence.get(*position)).cloned();
+            counted.push(DecisionHit {
+                innocence: innocence.collect(),
+                name: signature.name.clone(),
+                family: signature.family.clone(),
+                weight: signature.weight,
+                evidence: hit.evidence,
+                key: hit.indicator_key.map(|key| format!("{key:016x}")),
+            });
+        }
+    }
+    (counted, experimental)
+}
+
 /// Maximum number of other clusters, and of aliases, in a decision.
 const MAX_LISTED_CLUSTERS: usize = 16;
 
-/// Maximum number of names in a header: 32 names of about 40 bytes stay far below header limits.
+/// Maximum number of names in a header: 32 names of about 40 bytes stay far below the usual limits
+/// of header sizes.
 const MAX_HEADER_HITS: usize = 32;

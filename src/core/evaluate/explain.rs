@@ -1,7 +1,7 @@
 //! Explanations: every comparison of every signature, true or false, with field and byte range.
 //!
-//! This is deliberately the slow, naive path: it skips nothing, uses no scan, and compares each
-//! value separately. A property test compares it with the matcher.
+//! This path is slow and simple on purpose: it skips nothing, uses no scan, and compares each value
+//! separately. A property test compares its results with the results of the optimised matcher.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::explain_near::find_near;
 use crate::extract::{Request, Segment, Source};
-use crate::field::{Field, FieldId, FieldType, Voice, possible_voices, sections};
+use crate::field::{Field, FieldId, FieldType, PassageRole, possible_roles, sections};
 use crate::http::envelope::Envelope;
 use crate::matching::{Evidence, regex_gate};
 use crate::rules::concept::Concept;
@@ -23,7 +23,7 @@ use crate::ruleset::Ruleset;
 use crate::text;
 use crate::text::{Case, SourceMap};
 
-/// The value of a signature and its parts for one request.
+/// Whether a signature and its parts hold for one request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// Name of the signature.
@@ -34,23 +34,24 @@ pub struct Explanation {
     pub holds: bool,
     /// Selections, by name.
     pub selections: Vec<ExplainedSelection>,
-    /// Names of the selections that speak for an innocent request, if the condition holds.
+    /// Names of the innocence selections that hold, which are signs of a harmless request; empty if
+    /// the condition of the signature does not hold.
     pub innocence: Vec<String>,
 }
 
-/// The value of a selection for one request.
+/// Whether a selection and its comparisons hold for one request.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedSelection {
     /// Name of the selection.
     pub name: String,
     /// Whether the selection holds.
     pub holds: bool,
-    /// Comparisons, in order.
+    /// Comparisons, in the order of the rule.
     #[serde(rename = "tests")]
     pub comparisons: Vec<ExplainedComparison>,
 }
 
-/// The value of a comparison for one request.
+/// Whether a comparison holds for one request, and where.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExplainedComparison {
     /// Comparison in Sigma's syntax.
@@ -62,10 +63,10 @@ pub struct ExplainedComparison {
     pub evidence: Option<Evidence>,
 }
 
-/// A passage of a request: who speaks in a part of the body.
+/// A passage of a request: a part of the body with one role (instruction, material or examples).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExplainedPassage {
-    /// Field of the passage's voice.
+    /// Field of the passage's role.
     pub field: Field,
     /// Field of the section that the text is in.
     pub section: Field,
@@ -76,8 +77,8 @@ pub struct ExplainedPassage {
 }
 
 impl ExplainedPassage {
-    fn new(voice: Voice, segment: &Segment<'_>, source: Range<usize>) -> Self {
-        let [field, section] = [voice.field(), segment.section.field()].map(Field::Known);
+    fn new(role: PassageRole, segment: &Segment<'_>, source: Range<usize>) -> Self {
+        let [field, section] = [role.field(), segment.section.field()].map(Field::Known);
         Self { field, section, start: source.start, end: source.end }
     }
 }
@@ -89,11 +90,12 @@ pub struct Explainer<'c> {
     regexes: RefCell<HashMap<String, Option<Regex>>>,
 }
 
-/// The value of a comparison.
+/// The outcome of a comparison.
 enum Outcome {
     /// The comparison does not hold.
     Fails,
-    /// The comparison holds, but has no location: it is with a number, or with an absent value.
+    /// The comparison holds, but has no location, because it tests a number or the absence of a
+    /// value.
     Holds,
     /// The comparison holds at a location.
     Matches(Evidence),
@@ -133,7 +135,8 @@ impl<'c> Explainer<'c> {
         list_hits.extend(ruleset.template_list_hits(request, envelope));
         let explain = |(index, signature): (usize, &Signature)| {
             if ruleset.is_correlation(index) {
-                // An explanation has no indicators, which depend on earlier requests.
+                // Indicators depend on earlier requests, which an explanation does not have. So a
+                // correlation does not hold here.
                 return explain_list_or_correlation(signature, "an indicator of", None);
             }
             if !ruleset.is_list(index) {
@@ -278,8 +281,8 @@ impl<'c> Explainer<'c> {
         matching.map_or(Outcome::Fails, |value| Outcome::Matches(evidence_at(test, 0..value.len())))
     }
 
-    /// Returns the range of a match that begins in a passage of the normalised text of a segment,
-    /// which `source` holds.
+    /// Returns the range of a match that begins in `passage`, a range of `text`. `text` is the
+    /// normalised text of a segment, and `source` is where the segment comes from.
     fn find_in_text(
         &self,
         comparison: &Comparison,
@@ -294,22 +297,22 @@ impl<'c> Explainer<'c> {
             Some(passage.start.saturating_add(start)).filter(|start| passage.contains(start))
         };
         match comparison {
-            Comparison::String { string_match: anchor, value, cased: false } => {
-                let start = find(value, anchor.modifier() == "endswith")?;
-                let starts_in_place = anchor.modifier() != "startswith" || start == 0;
-                (starts_in_place && anchor.matches(text, value))
+            Comparison::String { string_match, value, cased: false } => {
+                let start = find(value, string_match.modifier() == "endswith")?;
+                let starts_in_place = string_match.modifier() != "startswith" || start == 0;
+                (starts_in_place && string_match.matches(text, value))
                     .then_some(start..start.saturating_add(value.len()))
             }
-            Comparison::String { string_match: anchor, value, cased: true } => {
+            Comparison::String { string_match, value, cased: true } => {
                 let folded = text::normalize_pattern(value, Case::Fold);
                 let start = find(&folded, false)?;
                 if source.is_joined() {
-                    // Joined parts have no text with case.
+                    // Text that was joined from parts is available only in case-folded form.
                     return None;
                 }
                 let mut cased_text = String::new();
                 source.push_cased_text(&mut cased_text, usize::MAX);
-                anchor
+                string_match
                     .matches(&cased_text, value)
                     .then_some(start..start.saturating_add(folded.len()))
             }
@@ -328,9 +331,9 @@ impl<'c> Explainer<'c> {
 
     fn matches_keyword(&self, comparison: &Comparison, value: &str) -> bool {
         match comparison {
-            Comparison::String { string_match: anchor, value: pattern, cased } => {
+            Comparison::String { string_match, value: pattern, cased } => {
                 let case = if *cased { Case::Keep } else { Case::Fold };
-                anchor.matches(&text::normalize(value, case), pattern)
+                string_match.matches(&text::normalize(value, case), pattern)
             }
             Comparison::Regex { pattern, .. } => {
                 let folded = text::normalize(value, Case::Fold);
@@ -354,10 +357,12 @@ impl<'c> Explainer<'c> {
     }
 }
 
-/// Returns the first `limit` passages of the text that has a voice, in reading order.
+/// Returns the first `limit` passages of a request, in reading order. Text without a role has no
+/// passages.
 ///
-/// Joined parts are left out, because they repeat others, and so is text of earlier messages, which
-/// is not in the body. Text in another coding, such as a file in base64, counts as one passage.
+/// Two kinds of text are left out: joined parts, because they repeat other text, and text of
+/// earlier messages, because it is not in the body. Text in another coding, such as a file in
+/// base64, counts as one passage.
 pub fn explain_passages(request: &Request<'_>, limit: usize) -> Vec<ExplainedPassage> {
     let mut explained = Vec::new();
     for segment in request.segments() {
@@ -383,33 +388,34 @@ fn push_passages(
 ) {
     let base = segment.range.start;
     let passages = request.passages().within(&segment.range);
-    let passages: Vec<(Range<usize>, Voice)> = passages
-        .filter_map(|(range, voice)| {
+    let passages: Vec<(Range<usize>, PassageRole)> = passages
+        .filter_map(|(range, role)| {
             let relative = range.start.saturating_sub(base)..range.end.saturating_sub(base);
-            Some((relative, voice_of_bit(voice)?)).filter(|(range, _)| !range.is_empty())
+            Some((relative, role_of_bit(role)?)).filter(|(range, _)| !range.is_empty())
         })
         .take(limit)
         .collect();
     let edges = passages.iter().flat_map(|(range, _)| [range.start, range.end.saturating_sub(1)]);
     let Some(map) = request.source_map(segment, edges.collect()) else { return };
-    let explain = |(range, voice)| ExplainedPassage::new(voice, segment, map.source_range(range));
+    let explain = |(range, role)| ExplainedPassage::new(role, segment, map.source_range(range));
     explained.extend(passages.into_iter().map(explain));
 }
 
-/// Returns all of a text in another coding as one passage, an instruction if any part is one;
-/// `None` if it has no voice.
+/// Returns a text in another coding as one passage; `None` if it has no role. If any part of the
+/// text is an instruction, the passage is an instruction.
 fn encoded_passage(request: &Request<'_>, segment: &Segment<'_>) -> Option<ExplainedPassage> {
-    let voices = request.passages().within(&segment.range);
-    let voice = voices.filter_map(|(_, voice)| voice_of_bit(voice)).min()?;
-    Some(ExplainedPassage::new(voice, segment, segment.source.range()))
+    let roles = request.passages().within(&segment.range);
+    let role = roles.filter_map(|(_, role)| role_of_bit(role)).min()?;
+    Some(ExplainedPassage::new(role, segment, segment.source.range()))
 }
 
-fn voice_of_bit(bit: u16) -> Option<Voice> {
-    Voice::ALL.into_iter().find(|voice| *voice as u16 == bit)
+fn role_of_bit(bit: u16) -> Option<PassageRole> {
+    PassageRole::ALL.into_iter().find(|role| *role as u16 == bit)
 }
 
-/// Returns the passages of a segment that a field holds, as ranges of the segment's text: all of it
-/// if a section of the segment is among `sections`.
+/// Returns the passages of a segment whose text a field holds, as ranges of the segment's text.
+/// `sections` are the sections and roles of the field. If a section of the segment is among them,
+/// the result is the whole text as one range.
 fn passages_of_field(
     request: &Request<'_>,
     segment: &Segment<'_>,
@@ -418,14 +424,14 @@ fn passages_of_field(
     if segment.sections() & sections != 0 {
         return std::iter::once(0..segment.range.len()).collect();
     }
-    if possible_voices(segment.sections()) & sections == 0 {
+    if possible_roles(segment.sections()) & sections == 0 {
         return Vec::new();
     }
     let base = segment.range.start;
     let relative =
         |range: Range<usize>| range.start.saturating_sub(base)..range.end.saturating_sub(base);
     let passages = request.passages().within(&segment.range);
-    let held = passages.filter(|(_, voice)| voice & sections != 0);
+    let held = passages.filter(|(_, role)| role & sections != 0);
     held.map(|(range, _)| relative(range)).collect()
 }
 
@@ -444,8 +450,8 @@ fn evidence_at(test: &FieldComparison, range: Range<usize>) -> Evidence {
     Evidence { field: test.field.clone(), start: range.start, end: range.end }
 }
 
-/// Explains a rule without comparisons: a list, which holds if `evidence` shows a value on it, or a
-/// correlation.
+/// Explains a rule without comparisons: a list or a correlation. The rule holds if there is
+/// `evidence`, such as a value that is on the list.
 fn explain_list_or_correlation(
     signature: &Signature,
     label: &str,
@@ -475,9 +481,9 @@ pub fn describe_test(test: &FieldComparison) -> String {
         if modifier.is_empty() { field.clone() } else { format!("{field}|{modifier}") }
     };
     match &test.comparison {
-        Comparison::String { string_match: anchor, value, cased } => {
+        Comparison::String { string_match, value, cased } => {
             let suffix = if *cased { "|cased" } else { "" };
-            format!("{}{suffix}: {value:?}", with_modifier(anchor.modifier()))
+            format!("{}{suffix}: {value:?}", with_modifier(string_match.modifier()))
         }
         Comparison::Regex { pattern, .. } => format!("{}: {pattern}", with_modifier("re")),
         Comparison::Near { within, parts } => describe_near(&field, *within, parts),

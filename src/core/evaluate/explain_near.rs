@@ -1,4 +1,8 @@
-//! The slow path of comparisons with concepts: searches a value for every term.
+//! The slow path of comparisons with concepts (lists of terms that mean one thing): searches a
+//! value for every term.
+//!
+//! A comparison has several parts, each a list of concepts. The *anchor* is a term of the first
+//! part whose concepts are all rare.
 
 use std::ops::Range;
 
@@ -8,8 +12,9 @@ use crate::matching::near::{reach, sentence_around};
 use crate::rules::concept::{Concept, Term, is_whole_word};
 use crate::rules::signature::Within;
 
-/// Returns the range of the first anchor that begins in a passage of `value` and has a term of each
-/// other part near it, together with the first of these terms; `None` if there is none.
+/// Finds the first anchor that begins in `passage`, a range of `value`, and has a term of each
+/// other part near it. Returns the range from the first to the last of these terms, anchor
+/// included; `None` if no anchor is found.
 pub(super) fn find_near(
     value: &str,
     concepts: &[Concept],
@@ -26,7 +31,8 @@ pub(super) fn find_near(
             |name: &String| concepts.iter().any(|concept| concept.name == *name && concept.rare);
         !part.is_empty() && part.iter().all(is_rare_concept)
     };
-    // Only a mutation of a rule lacks a rare part.
+    // A valid rule has a part with only rare concepts. The default is for mutations of rules, which
+    // `hedgerow test` makes.
     let anchor_index = parts.iter().position(is_rare).unwrap_or_default();
     let mut anchors = terms_of(parts.get(anchor_index)?);
     anchors.retain(|anchor| passage.contains(&anchor.start));
@@ -51,12 +57,13 @@ pub(super) fn find_near(
     })
 }
 
-/// Returns all occurrences of terms, by position. Of occurrences of one term that overlap, only the
-/// first counts here: no term overlaps itself.
+/// Returns all occurrences of terms, by position. If occurrences of one term overlap, only the
+/// first is returned. This loses nothing, because no term can overlap itself.
 fn occurrences<'t>(value: &str, terms: impl Iterator<Item = &'t String>) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     for term in terms.map(|term| Term::parse(term)) {
-        // There are thousands of terms: `str::match_indices` takes ten times as long.
+        // This search uses `memmem`, because there are thousands of terms and `str::match_indices`
+        // takes ten times as long.
         let starts = memmem::find_iter(value.as_bytes(), term.text);
         let candidates = starts.map(|start| start..start.saturating_add(term.text.len()));
         ranges.extend(candidates.filter(|range| is_whole_word(value, range.clone(), term.is_stem)));

@@ -1,8 +1,8 @@
-//! Assessment of a message of a WebSocket: alone, or together with earlier messages.
+//! Assessment of a message of a WebSocket, either alone or together with earlier messages.
 
 use crate::evaluate::decision::Assessment;
 use crate::extract::conversation::{Conversation, KeptMessage};
-use crate::extract::earlier_texts::Recorded;
+use crate::extract::earlier_texts::EarlierFindings;
 use crate::extract::realtime::{Generation, MessageEffect};
 use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
@@ -11,27 +11,31 @@ use crate::ruleset::Ruleset;
 /// The assessment of a message.
 #[derive(Debug, Default)]
 pub struct MessageAssessment {
-    /// The assessment to record; `None` if the message is forwarded without one.
+    /// The assessment to record; `None` if the message is forwarded without an assessment.
     pub assessment: Option<Assessment>,
-    /// Whether the assessment is of the message together with earlier ones.
+    /// Whether the assessment covers the message together with earlier messages.
     pub is_joined: bool,
     /// Findings of the assessment.
-    pub recorded: Option<Recorded>,
-    /// The text to keep.
+    pub findings: Option<EarlierFindings>,
+    /// The text to keep for the assessment of later messages.
     pub kept: KeptMessage,
 }
 
 impl Ruleset {
-    /// Assesses a message that the conversation is to be scored with, or that may carry a prompt.
+    /// Assesses a message that must be scored together with the conversation so far, or that may
+    /// carry a prompt.
     ///
     /// A message that makes the model generate is scored together with the text of earlier
-    /// messages, as the model reads it. At most one assessment is recorded per message:
+    /// messages, because the model reads them together. At most one assessment is recorded per
+    /// message:
     ///
-    /// - of a message that asks for an answer and has text, the joint one, like that of an HTTP
-    ///   request, which repeats its conversation
-    /// - of any other message, the joint one only if it shows what no earlier message has shown: a
-    ///   higher band, or template keys. Otherwise the same text would count twice.
-    /// - otherwise the assessment of the message alone, if it may carry a prompt.
+    /// - If the message asks for an answer and has text, the joint assessment is recorded, as for
+    ///   an HTTP request, which repeats its conversation.
+    /// - For any other message, the joint assessment is recorded only if it has a higher band than
+    ///   all earlier assessments, or has template keys and they had none. Otherwise, the same text
+    ///   would count twice.
+    /// - If the joint assessment is not recorded and the message may carry a prompt, the assessment
+    ///   of the message alone is recorded.
     pub fn assess_message(
         &self,
         endpoint: Endpoint,
@@ -50,11 +54,11 @@ impl Ruleset {
             });
             let is_answered = effect.generation >= Generation::Asked && kept.has_text();
             if let Some(joint) = joint
-                && (is_answered || self.shows_more(&joint, conversation))
+                && (is_answered || self.exceeds_recorded(&joint, conversation))
             {
-                let recorded = Some(self.recorded(&joint));
+                let findings = Some(self.findings(&joint));
                 let assessment = Some(joint);
-                return MessageAssessment { assessment, is_joined: true, recorded, kept };
+                return MessageAssessment { assessment, is_joined: true, findings, kept };
             }
         }
         if !effect.carries_prompt {
@@ -63,18 +67,19 @@ impl Ruleset {
         let mut kept = KeptMessage::default();
         let assessment =
             self.assess_each(endpoint, &envelope, &mut |request| kept.take(request, effect));
-        let recorded = assessment.as_ref().map(|assessment| self.recorded(assessment));
-        MessageAssessment { assessment, is_joined: false, recorded, kept }
+        let findings = assessment.as_ref().map(|assessment| self.findings(assessment));
+        MessageAssessment { assessment, is_joined: false, findings, kept }
     }
 
-    /// Returns whether a joint assessment shows more than the assessments of the messages.
-    fn shows_more(&self, joint: &Assessment, conversation: &Conversation) -> bool {
-        let (shown, recorded) = (self.recorded(joint), conversation.earlier().recorded());
-        shown.band > recorded.band || (shown.has_template && !recorded.has_template)
+    /// Returns whether a joint assessment has a higher band than the recorded assessments of the
+    /// conversation, or has template keys and they had none.
+    fn exceeds_recorded(&self, joint: &Assessment, conversation: &Conversation) -> bool {
+        let (shown, findings) = (self.findings(joint), conversation.earlier().findings());
+        shown.band > findings.band || (shown.has_template && !findings.has_template)
     }
 
-    /// Returns what the decision about an assessment will have shown.
-    fn recorded(&self, assessment: &Assessment) -> Recorded {
+    /// Returns the findings of an assessment, in the form in which the conversation records them.
+    fn findings(&self, assessment: &Assessment) -> EarlierFindings {
         let has_template = assessment.observation.as_ref().is_some_and(|observation| {
             let has_values = |index: u16| !observation.values(index).is_empty();
             let fields = (0_u16..).zip(self.plan.fields());
@@ -82,7 +87,7 @@ impl Ruleset {
                 .map(|(index, _)| index)
                 .any(|index| self.is_template_field(index) && has_values(index))
         });
-        Recorded { band: assessment.band, has_template }
+        EarlierFindings { band: assessment.band, has_template }
     }
 }
 
@@ -95,8 +100,8 @@ mod tests {
     const OPENAI: Endpoint = Endpoint::OpenaiRealtime;
     const GEMINI: Endpoint = Endpoint::GeminiLive;
 
-    /// Returns a ruleset with one signature: `red lantern` and `blue kettle` in what the caller
-    /// says.
+    /// Returns a ruleset with one signature. It matches if the caller's instructions contain both
+    /// `red lantern` and `blue kettle`.
     fn ruleset() -> Ruleset {
         let contains = |text: &str| {
             format!(
@@ -116,8 +121,8 @@ mod tests {
         Ruleset::load(bundle.as_bytes()).unwrap()
     }
 
-    /// Sends messages over one connection, and returns the band that each has recorded, and how
-    /// many earlier messages it was scored with.
+    /// Sends messages over one connection. Returns, for each message, the recorded band and the
+    /// number of earlier messages with which it was scored; `None` if nothing was recorded.
     fn send(
         ruleset: &Ruleset,
         conversation: &mut Conversation,
@@ -136,7 +141,7 @@ mod tests {
             let assessed = ruleset.assess_message(endpoint, &envelope, effect, conversation);
             let earlier = conversation.earlier().message_count(message.len());
             let earlier = if assessed.is_joined { earlier } else { 0 };
-            conversation.add(assessed.kept, effect, assessed.recorded);
+            conversation.add(assessed.kept, effect, assessed.findings);
             assessed.assessment.map(|assessment| (assessment.band, earlier))
         };
         messages.iter().map(to_band).collect()
@@ -282,7 +287,7 @@ mod tests {
         let (red, blue) = (item("A red lantern."), item("A blue kettle."));
         let create = r#"{"type":"response.create"}"#;
         let mut conversation = Conversation::default();
-        // One long message does not push out the one before it, many do.
+        // One long message does not displace the message before it; several long messages do.
         let messages = [&red, &long, &blue, create];
         let bands = send(&ruleset, &mut conversation, OPENAI, &messages);
         assert_eq!(bands.last(), Some(&Some((Band::Suspect, 3))));

@@ -2,6 +2,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 use crate::correlate::cluster_aliases::ClusterAliases;
+use crate::correlate::indicator::Indicators;
 use crate::correlate::{GroupKeys, MAX_VALUES_PER_FIELD, Observation, group_keys};
 use crate::evaluate::explain::Explainer;
 use crate::extract::{FieldValue, Request};
@@ -15,10 +16,12 @@ use crate::rules::signature::{Signature, Status};
 use crate::ruleset::Ruleset;
 
 impl Ruleset {
-    /// Returns the observation of a request with its hits. `llr` is their evidence in decibans.
+    /// Returns the observation of a request with its hits. `llr` (log-likelihood ratio) is the
+    /// evidence of the hits in decibans.
     ///
-    /// A hit with a selection for innocence is not an event of correlations: it must not convict
-    /// others who send the same template, as it does not convict its own request.
+    /// A hit for which an innocence selection holds (a sign of a harmless request) is not an event
+    /// of correlations. Its weight is cancelled in its own request, so it must not count against
+    /// other accounts that send the same template either.
     pub(crate) fn observation(
         &self,
         envelope: &Envelope<'_>,
@@ -26,7 +29,7 @@ impl Ruleset {
         hits: &[Hit],
         llr: f64,
     ) -> Observation {
-        let rules = convicting(hits)
+        let rules = without_innocence(hits)
             .filter_map(|hit| self.event_index.get(hit.signature).copied().flatten());
         let mut observation = Observation {
             at: u32::try_from(envelope.now).unwrap_or(u32::MAX),
@@ -47,32 +50,17 @@ impl Ruleset {
                     if field.field_type() == FieldType::Number
                         || field.field_type() == FieldType::Flag =>
                 {
-                    let entries = request.numbers().iter().filter(|(id, _)| id == field_id);
-                    let request_numbers = entries.map(|(_, number)| *number);
-                    let is_llr = *field_id == FieldId::Llr;
-                    let mut numbers: Vec<f64> =
-                        request_numbers.chain(is_llr.then_some(llr)).collect();
-                    observation
-                        .numbers
-                        .extend(numbers.first().map(|number| (field_index, *number)));
-                    numbers.sort_by(f64::total_cmp);
-                    numbers.dedup();
-                    numbers.truncate(MAX_VALUES_PER_FIELD);
-                    let hash = |number: f64| {
-                        envelope
-                            .hash_key
-                            .keyed_hash(field_id.spec().name, &number.to_bits().to_le_bytes())
-                    };
-                    observation
-                        .values
-                        .extend(numbers.into_iter().map(|number| (field_index, hash(number))));
+                    let llr = (*field_id == FieldId::Llr).then_some(llr);
+                    let key = &envelope.hash_key;
+                    add_numbers(&mut observation, (field_index, *field_id), request, llr, key);
                 }
                 field => {
                     values.clear();
                     self.append_hashed_values(envelope, request, hits, field, &mut values);
                     values.sort_unstable();
                     values.dedup();
-                    // A body may have any number of values, such as model names.
+                    // A body may have any number of values, such as model names, so the number is
+                    // limited.
                     values.truncate(MAX_VALUES_PER_FIELD);
                     observation.values.extend(values.iter().map(|value| (field_index, *value)));
                 }
@@ -82,13 +70,16 @@ impl Ruleset {
     }
 
     /// Adds the outcome of a request to its observation: the status of the response, the action,
-    /// and whether the outcome proves the account: the origin answered with a status of the
-    /// policy's `identity.proven`. A refusal of the filter never reached the origin. A host that
-    /// knows that an earlier request has proven the account sets [`Observation::proven`] itself.
+    /// and whether the outcome proves the account.
     ///
-    /// If the origin rejects the credential, all other signatures of the request are dropped.
-    /// Anybody can make up credentials, and with them accounts that seem to share a template with
-    /// others.
+    /// The account is proven if the origin answered with a status in the policy's
+    /// `identity.proven`. A request that Hedgerow refused proves nothing, because it did not reach
+    /// the origin. If an earlier request has proven the account, the host sets
+    /// [`Observation::proven`] itself.
+    ///
+    /// If the origin rejects the credential, only signatures that test the outcome stay in the
+    /// observation. Anybody can invent credentials, and thereby accounts that seem to share a
+    /// template with others.
     pub fn record_outcome(
         &self,
         observation: &mut Observation,
@@ -103,7 +94,7 @@ impl Ruleset {
         let request = Request::from_values(values);
         let explainer = Explainer::default();
         let is_forwarded = !matches!(action, Action::Throttle | Action::Block);
-        observation.proven |= is_forwarded && self.policy.identity.proves(status);
+        observation.proven |= is_forwarded && self.policy.identity.accepts_credential(status);
         if status == STATUS_UNAUTHORIZED {
             observation.signatures.clear();
         }
@@ -135,10 +126,11 @@ impl Ruleset {
     }
 
     /// Returns the indicators that the keys of a request match, as hits, with their clusters.
-    /// `evidence` is that of its content, in decibans.
+    /// `evidence` is the evidence of the request's content, in decibans.
     ///
-    /// An indicator is a hit only if the request takes part in the conduct, and of the correlations
-    /// that count one fact only the strongest is. A weaker one still shows the cluster.
+    /// An indicator is a hit only if the request takes part in the conduct that its correlation
+    /// describes. If several correlations have the same `hedgerow.fact`, only the correlation with
+    /// the highest weight is a hit; the clusters of the others are returned, too.
     pub(crate) fn indicator_hits(
         &self,
         envelope: &Envelope<'_>,
@@ -149,7 +141,27 @@ impl Ruleset {
         else {
             return (Vec::new(), Vec::new());
         };
-        let mut matched: Vec<MatchedIndicator<'_>> = Vec::new();
+        let mut matched = self.matched_indicators(indicators, envelope.now, observation);
+        matched.retain(|entry| {
+            entry.template_keys.len() >= self.min_template_matches(observation, entry.fields)
+        });
+        self.sort_by_weight(&mut matched);
+        let behavior = self.own_behavior(&matched, evidence);
+        matched.retain(|entry| self.has_own_evidence(entry, evidence, behavior));
+        let clusters = self.clusters_of(&matched, indicators.aliases());
+        self.keep_strongest_of_each_fact(&mut matched);
+        (matched.into_iter().map(|entry| self.indicator_hit(&entry)).collect(), clusters)
+    }
+
+    /// Returns the correlations that have active indicators for keys of a request, if the request
+    /// takes part in their conduct. `now` is in seconds since the epoch.
+    fn matched_indicators<'r>(
+        &'r self,
+        indicators: &Indicators,
+        now: u64,
+        observation: &Observation,
+    ) -> Vec<MatchedIndicator<'r>> {
+        let mut matched: Vec<MatchedIndicator<'r>> = Vec::new();
         let mut groups = GroupKeys::default();
         for fields in self.plan.indicator_fields() {
             let template_position = fields.iter().position(|field| self.is_template_field(*field));
@@ -158,7 +170,7 @@ impl Ruleset {
                 let key = combine_hashes(group);
                 let template_key =
                     template_position.and_then(|position| group.get(position)).copied();
-                for indicator in indicators.active(key, envelope.now) {
+                for indicator in indicators.active(key, now) {
                     let Some(signature) =
                         self.counting_correlation(indicator.correlation, observation)
                     else {
@@ -175,32 +187,27 @@ impl Ruleset {
                 }
             }
         }
-        matched.retain(|entry| {
-            entry.template_keys.len() >= self.min_template_matches(observation, entry.fields)
-        });
-        self.sort_by_weight(&mut matched);
-        let behavior = self.own_behavior(&matched, evidence);
-        matched.retain(|entry| self.has_own_evidence(entry, evidence, behavior));
-        let clusters = self.clusters_of(&matched, indicators.aliases());
-        self.keep_strongest_of_each_fact(&mut matched);
-        let hit = |entry: MatchedIndicator<'_>| {
-            let field = entry.fields.first().and_then(|field| self.field(*field));
-            let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
-            let evidence = evidence.into_iter().collect();
-            Hit {
-                signature: entry.signature,
-                evidence,
-                innocence: Vec::new(),
-                indicator_key: Some(entry.key),
-            }
-        };
-        (matched.into_iter().map(hit).collect(), clusters)
+        matched
+    }
+
+    /// Returns the hit of a correlation that has indicators. Its evidence is the first field that
+    /// groups the correlation's events.
+    fn indicator_hit(&self, entry: &MatchedIndicator<'_>) -> Hit {
+        let field = entry.fields.first().and_then(|field| self.field(*field));
+        let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
+        Hit {
+            signature: entry.signature,
+            evidence: evidence.into_iter().collect(),
+            innocence: Vec::new(),
+            indicator_key: Some(entry.key),
+        }
     }
 
     /// Returns the clusters of indicators, without duplicates, in the order of the indicators.
     ///
-    /// An alias of a cluster that the policy names comes before the others, so that the policy
-    /// applies whatever the number of aliases.
+    /// In the aliases of a cluster, the aliases that the policy names come first, and the limit on
+    /// the number of aliases does not remove them. So the policy applies however many aliases there
+    /// are.
     fn clusters_of(
         &self,
         matched: &[MatchedIndicator<'_>],
@@ -220,7 +227,7 @@ impl Ruleset {
                     .cluster_ids()
                     .filter(|named| *named != id && aliases.current_id(*named) == id);
                 let mut names: Vec<u32> = named.collect();
-                for alias in aliases.of(id).take(MAX_SHOWN_ALIASES) {
+                for alias in aliases.aliases_of(id).take(MAX_SHOWN_ALIASES) {
                     if names.len() < MAX_SHOWN_ALIASES && !names.contains(&alias) {
                         names.push(alias);
                     }
@@ -241,12 +248,14 @@ impl Ruleset {
         });
     }
 
-    /// Removes the correlations that count the fact of a stronger one, which comes before them.
+    /// Removes each correlation that counts the same fact as a stronger correlation. `matched` must
+    /// be sorted, the strongest first.
     fn keep_strongest_of_each_fact(&self, matched: &mut Vec<MatchedIndicator<'_>>) {
         let mut facts = Vec::new();
         matched.retain(|entry| {
             let correlation = self.correlation_of(entry);
-            let Some(fact) = correlation.and_then(|found| found.attribution.fact.as_deref()) else {
+            let Some(fact) = correlation.and_then(|found| found.attribution.fact_group.as_deref())
+            else {
                 return true;
             };
             let is_first = !facts.contains(&fact);
@@ -255,14 +264,15 @@ impl Ruleset {
         });
     }
 
-    /// Returns the evidence of the matched correlations about the behaviour of the account alone,
-    /// in decibans, of those that count for a request whose content has the evidence `content`. The
-    /// strongest must come first; each fact counts once.
+    /// Returns the evidence of the account's own behaviour in decibans: the sum of the weights of
+    /// the matched correlations that group by account. A correlation is included only if `content`,
+    /// the evidence of the request's content, is at least the `own_evidence` that it demands. Each
+    /// fact counts once, so `matched` must be sorted, the strongest first.
     fn own_behavior(&self, matched: &[MatchedIndicator<'_>], content: f64) -> f64 {
         let mut facts = Vec::new();
         let mut evidence = 0.0;
         for correlation in matched.iter().filter_map(|entry| self.correlation_of(entry)) {
-            let fact = correlation.attribution.fact.as_deref();
+            let fact = correlation.attribution.fact_group.as_deref();
             if !correlation.groups_by_account()
                 || correlation.status == Status::Experimental
                 || content < correlation.attribution.own_evidence
@@ -277,7 +287,7 @@ impl Ruleset {
     }
 
     /// Returns whether the content of a request and the behaviour of its account have the evidence
-    /// that a correlation demands of those who take part.
+    /// that a correlation demands (`hedgerow.own_evidence`, `hedgerow.own_behavior`).
     fn has_own_evidence(&self, entry: &MatchedIndicator<'_>, content: f64, behavior: f64) -> bool {
         self.correlation_of(entry).is_some_and(|correlation| {
             let attribution = &correlation.attribution;
@@ -291,10 +301,10 @@ impl Ruleset {
         self.plan.correlations().get(index)
     }
 
-    /// Returns how many template keys of a request must be indicators.
+    /// Returns the minimum number of template keys of a request that must be indicators.
     ///
-    /// Users of a template share several of its keys. Users that quote the same text, or ask a
-    /// question of a public list, share one.
+    /// Requests that are made from one template share several keys. Requests that only quote the
+    /// same text, or ask the same question from a public list, share one key.
     fn min_template_matches(&self, observation: &Observation, fields: &[u16]) -> usize {
         let template_field = fields.iter().find(|field| self.is_template_field(**field));
         if template_field.is_some_and(|field| observation.values(*field).len() > 2) { 2 } else { 1 }
@@ -313,7 +323,8 @@ impl Ruleset {
     }
 
     /// Returns the index of a correlation among the signatures of the ruleset; `None` if there is
-    /// no such correlation, or if the request does not take part in its conduct.
+    /// no such correlation, or if the request does not take part in the conduct that the
+    /// correlation describes.
     fn counting_correlation(&self, name: &str, observation: &Observation) -> Option<usize> {
         let correlations = self.plan.correlations();
         let index = correlations.iter().position(|correlation| correlation.name == name)?;
@@ -324,8 +335,9 @@ impl Ruleset {
         takes_part.then(|| self.first_correlation_index().checked_add(index)).flatten()
     }
 
-    /// Returns whether a request is an event of a correlation, by its index in the plan. Outcomes,
-    /// which are not known yet, and correlations are not required.
+    /// Returns whether a request matches a rule of a correlation, given by its index in the plan.
+    /// Rules that test an outcome count as matched, because the outcome is not known yet. If all
+    /// rules are correlations, the request need not match a rule.
     fn is_event_of(&self, index: usize, observation: &Observation) -> bool {
         let only = self.plan.correlations().get(index).and_then(|found| found.only.as_ref());
         if only.is_some_and(|only| !self.has_signature(observation, only)) {
@@ -349,6 +361,17 @@ impl Ruleset {
         })
     }
 
+    /// Adds the keyed hashes of the names of the signatures that hit and add to the score.
+    fn append_signature_hashes(&self, hits: &[Hit], key: &HashKey, values: &mut Vec<u64>) {
+        let signatures =
+            without_innocence(hits).filter_map(|hit| self.signatures.get(hit.signature));
+        let counted = signatures.filter(|signature| signature.status != Status::Experimental);
+        let weighted = counted.filter(|signature| signature.weight > 0.0);
+        let name = FieldId::SignatureName.spec().name;
+        let hash = |signature: &Signature| key.keyed_hash(name, signature.name.as_bytes());
+        values.extend(weighted.map(hash));
+    }
+
     /// Adds the keyed hashes of the values of a field that is not a number.
     fn append_hashed_values(
         &self,
@@ -365,15 +388,7 @@ impl Ruleset {
                 values.extend(addresses.filter_map(|(_, address)| key.hash_network(address)));
             }
             Field::Known(field_id @ FieldId::SignatureName) => {
-                let signatures =
-                    convicting(hits).filter_map(|hit| self.signatures.get(hit.signature));
-                let counted =
-                    signatures.filter(|signature| signature.status != Status::Experimental);
-                let weighted = counted.filter(|signature| signature.weight > 0.0);
-                let hash = |signature: &Signature| {
-                    key.keyed_hash(field_id.spec().name, signature.name.as_bytes())
-                };
-                values.extend(weighted.map(hash));
+                self.append_signature_hashes(hits, key, values);
                 values.extend(request.keyed_hashes(*field_id, key));
             }
             Field::Known(field_id @ FieldId::ReasoningToken) => {
@@ -405,13 +420,35 @@ impl Ruleset {
     }
 }
 
+/// Adds the values of a number or a flag of a request to its observation: the first value as a
+/// number, and the keyed hashes of all different values. `llr` is a further value. The field is
+/// given by its index in the plan and its id.
+fn add_numbers(
+    observation: &mut Observation,
+    (field_index, field_id): (u16, FieldId),
+    request: &Request<'_>,
+    llr: Option<f64>,
+    key: &HashKey,
+) {
+    let entries = request.numbers().iter().filter(|(id, _)| *id == field_id);
+    let request_numbers = entries.map(|(_, number)| *number);
+    let mut numbers: Vec<f64> = request_numbers.chain(llr).collect();
+    observation.numbers.extend(numbers.first().map(|number| (field_index, *number)));
+    numbers.sort_by(f64::total_cmp);
+    numbers.dedup();
+    numbers.truncate(MAX_VALUES_PER_FIELD);
+    let hash = |number: f64| key.keyed_hash(field_id.spec().name, &number.to_bits().to_le_bytes());
+    observation.values.extend(numbers.into_iter().map(|number| (field_index, hash(number))));
+}
+
 /// Status with which an origin rejects an unknown credential.
 const STATUS_UNAUTHORIZED: u16 = 401;
 
-/// Number of values for which an observation reserves room.
+/// Number of values for which an observation reserves memory.
 const TYPICAL_VALUES: usize = 64;
 
-/// Number of aliases of a cluster that a request has, in addition to those that the policy names.
+/// Maximum number of aliases that are listed for a cluster. Aliases that the policy names are
+/// listed even beyond this number.
 const MAX_SHOWN_ALIASES: usize = 16;
 
 /// A correlation that has indicators for some keys of a request.
@@ -434,7 +471,7 @@ impl<'p> MatchedIndicator<'p> {
         Self { signature, key, fields, clusters: Vec::new(), template_keys: Vec::new() }
     }
 
-    /// Adds the template key and the cluster of a key; 0 stands for no cluster.
+    /// Adds the template key and the cluster of a key. `cluster` is 0 if the key has no cluster.
     fn add(&mut self, template_key: Option<u64>, cluster: u32) {
         if !self.template_keys.contains(&template_key) {
             self.template_keys.push(template_key);
@@ -445,7 +482,7 @@ impl<'p> MatchedIndicator<'p> {
     }
 }
 
-/// Returns the hits without a selection for innocence.
-fn convicting(hits: &[Hit]) -> impl Iterator<Item = &Hit> {
+/// Returns the hits for which no innocence selection holds.
+fn without_innocence(hits: &[Hit]) -> impl Iterator<Item = &Hit> {
     hits.iter().filter(|hit| hit.innocence.is_empty())
 }

@@ -12,23 +12,23 @@ use crate::rules::policy::{INNOCENCE_FAMILY, Scoring};
 pub struct Score {
     /// Probability of harvesting, from 0 to 100.
     pub probability: f64,
-    /// Decibans before any evidence.
+    /// Prior of the policy: the decibans before any evidence is added.
     pub prior: f64,
-    /// Decibans of evidence, after caps.
+    /// Evidence of all hits in decibans, after the cap of each family.
     pub evidence: f64,
-    /// Contribution of each family.
+    /// Contribution of each family of signatures to the evidence.
     pub contributions: Vec<Contribution>,
 }
 
-/// The contribution of a family to a score, in decibans.
+/// The contribution of a family of signatures to a score, in decibans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Contribution {
     /// Name of the family.
     pub family: String,
-    /// Sum of its weights.
+    /// Sum of the weights of the family's hits.
     pub raw: f64,
-    /// Sum of its weights within the cap.
+    /// Sum of the weights, limited to the cap of the family.
     pub capped: f64,
 }
 
@@ -39,7 +39,8 @@ pub struct HitWeight<'h> {
     pub family: &'h str,
     /// Weight in decibans.
     pub weight: f64,
-    /// Whether a selection of the signature speaks for an innocent request.
+    /// Whether an innocence selection of the signature holds: a sign of a harmless request, which
+    /// cancels the weight up to a cap.
     pub is_innocent: bool,
 }
 
@@ -47,7 +48,7 @@ impl Score {
     /// Computes the score of hits.
     pub fn new<'h>(hits: impl IntoIterator<Item = HitWeight<'h>>, scoring: &Scoring) -> Self {
         let mut contributions: Vec<Contribution> = Vec::new();
-        // Sum of the innocent hits of each family.
+        // Sum of the weights of the innocent hits, by family.
         let mut innocent: Vec<f64> = Vec::new();
         for HitWeight { family, weight, is_innocent } in hits {
             let known = contributions.iter().position(|contribution| contribution.family == family);
@@ -68,7 +69,7 @@ impl Score {
         for (contribution, innocent) in contributions.iter_mut().zip(innocent) {
             let cap = scoring.family_cap(&contribution.family).abs();
             contribution.capped = contribution.raw.clamp(-cap, cap);
-            // Never more than the innocent hits have added, after the cap.
+            // Subtracts at most the amount that the innocent hits have added to the capped sum.
             innocence += (contribution.raw - innocent).clamp(-cap, cap) - contribution.capped;
         }
         if innocence < 0.0 {
@@ -79,7 +80,7 @@ impl Score {
                 capped: innocence.max(-cap),
             });
         }
-        // Adding 0 turns the sum of an empty iterator, -0, into 0.
+        // The sum of an empty iterator is -0. Adding 0 turns it into 0.
         let capped = contributions.iter().map(|contribution| contribution.capped);
         let evidence = capped.sum::<f64>() + 0.0;
         Self {
@@ -92,8 +93,9 @@ impl Score {
 }
 
 impl Score {
-    /// Returns the evidence of the content of the request in decibans, after caps: of all families
-    /// but those that describe its client and its circumstances.
+    /// Returns the evidence of the request's content in decibans, after caps. This is the evidence
+    /// of all families except the families that describe the client and the circumstances of the
+    /// request.
     pub fn content_evidence(&self) -> f64 {
         let is_content =
             |part: &&Contribution| !CIRCUMSTANTIAL_FAMILIES.contains(&part.family.as_str());

@@ -1,13 +1,13 @@
 //! Anthropic requests: messages, token counting and the legacy text completions.
 
 use super::content;
-use super::lenient_value::skip_mistyped;
+use super::lenient_value::skip_rest_of_value;
 use super::member_name::MemberName;
 use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
-/// Reads the value of the body member `key` (in the spelling of [`MemberName`]).
+/// Reads the value of the body member `key` (normalised by [`MemberName`]).
 ///
 /// Returns false, with the value unread, if Anthropic's API has no such member.
 pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) -> bool {
@@ -48,12 +48,12 @@ fn read_thinking<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }
 
-/// Reads `output_format`, or `output_config`, which wraps it in `format`.
+/// Reads the value of `output_format`, or of `output_config`, which wraps the format in `format`.
 fn read_output_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.next_token() {
         Token::Object => {
@@ -73,7 +73,7 @@ fn read_output_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, de
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }

@@ -1,4 +1,5 @@
-//! Attachments: files in a request. Text becomes text of the request; media is only counted.
+//! Attachments: files in a request. Text in a file is added to the text of the request; media is
+//! only counted.
 //!
 //! A file is plain text, base64, or a `data:` URL, in objects of various shapes: Anthropic's
 //! `source`, Gemini's `inlineData`, OpenAI's `file` and `file_data`, Bedrock's `document`. Media is
@@ -6,14 +7,14 @@
 
 use super::coding::{Coding, decode_base64, is_base64};
 use super::issues::ReadIssues;
-use super::lenient_value::skip_mistyped;
+use super::lenient_value::skip_rest_of_value;
 use super::member_name::MemberName;
 use super::raw_string::RawString;
 use super::request::{MAX_DEPTH, Request};
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
-/// A file whose members are read in any order.
+/// A file that is being read; the members of its JSON object may be in any order.
 #[derive(Debug, Default)]
 pub(super) struct Attachment<'a> {
     /// Whether the type says that the content is plain text.
@@ -22,15 +23,15 @@ pub(super) struct Attachment<'a> {
     is_text: bool,
     /// Whether a name or a type says that the content is media.
     is_media: bool,
-    /// Strings with the content.
+    /// Strings that hold the content.
     data: Vec<RawString<'a>>,
     has_text: bool,
 }
 
-/// The format of a file by its names and types.
+/// The format of a file, as its names and media types declare it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFormat {
-    /// Nothing, or contradictions: the content decides.
+    /// The names and types declare no format or contradict each other, so the content decides.
     Unknown,
     /// Text in a string, without base64.
     Plain,
@@ -40,7 +41,7 @@ pub enum FileFormat {
     Media,
 }
 
-/// A function that reads the text parts of a file into a section, at a depth.
+/// A function that reads the text parts of a file into a section, at a nesting depth.
 pub(super) type ReadContent<'a> = fn(&mut Request<'a>, &mut Reader<'a>, Section, u8);
 
 /// Reads the value of a member that holds a file, and counts the file unless it is text.
@@ -62,7 +63,8 @@ pub(super) fn count(request: &mut Request<'_>) {
 }
 
 impl<'a> Attachment<'a> {
-    /// Reads an object with a file, or a string, which is a `data:` URL or a reference.
+    /// Reads a file: an object, or a string with a `data:` URL. Any other string is a reference to
+    /// a file, and is skipped.
     fn read(
         &mut self,
         request: &mut Request<'a>,
@@ -79,7 +81,7 @@ impl<'a> Attachment<'a> {
                     self.read_object_member(request, key.as_str(), reader, read_content, depth);
                 }
             }
-            token => skip_mistyped(token, reader),
+            token => skip_rest_of_value(token, reader),
         }
     }
 
@@ -101,7 +103,7 @@ impl<'a> Attachment<'a> {
             "source" | "file" | "document" => self.read(request, reader, read_content, deeper),
             "type" => match reader.next_token() {
                 Token::String(raw) if raw.text() == "text" => self.is_plain = true,
-                token => skip_mistyped(token, reader),
+                token => skip_rest_of_value(token, reader),
             },
             "data" | "bytes" | "filedata" => self.read_data(reader),
             _ => {
@@ -112,11 +114,11 @@ impl<'a> Attachment<'a> {
         }
     }
 
-    /// Reads a string with the content.
+    /// Reads a string that holds the content of the file.
     pub(super) fn read_data(&mut self, reader: &mut Reader<'a>) {
         match reader.next_token() {
             Token::String(raw) => self.data.push(raw),
-            token => skip_mistyped(token, reader),
+            token => skip_rest_of_value(token, reader),
         }
     }
 
@@ -132,12 +134,12 @@ impl<'a> Attachment<'a> {
                 FileFormat::Media => self.is_media = true,
                 FileFormat::Plain | FileFormat::Unknown => {}
             },
-            token => skip_mistyped(token, reader),
+            token => skip_rest_of_value(token, reader),
         }
         true
     }
 
-    /// Adds the text of the file to the request. A file without text is counted.
+    /// Adds the text of the file to the request. A file without text is only counted.
     pub(super) fn finish(mut self, request: &mut Request<'a>) {
         let format = match (self.is_plain, self.is_text, self.is_media) {
             (true, ..) => FileFormat::Plain,
@@ -160,7 +162,7 @@ impl<'a> Attachment<'a> {
 }
 
 impl FileFormat {
-    /// Returns the format of a media type, a file name or an extension.
+    /// Returns the format that a media type, a file name or a file extension indicates.
     pub fn from_name(name: &str) -> Self {
         let name = name.trim().to_ascii_lowercase();
         let name = name.split(';').next().unwrap_or_default();
@@ -205,7 +207,8 @@ fn push_content<'a>(request: &mut Request<'a>, raw: RawString<'a>, format: FileF
     format != FileFormat::Media
 }
 
-/// Adds a text in base64, or a plain text if it cannot be base64. Returns false if it is media.
+/// Adds a text in base64, or a plain text if the string cannot be base64. Returns false if the file
+/// is media.
 fn push_base64<'a>(request: &mut Request<'a>, raw: RawString<'a>, format: FileFormat) -> bool {
     let prefix = raw.slice(raw.range().start..raw.range().start.saturating_add(SNIFFED_BYTES));
     if format == FileFormat::Media {
@@ -233,7 +236,7 @@ pub(super) fn push_file<'a>(request: &mut Request<'a>, raw: RawString<'a>) -> bo
     is_text
 }
 
-/// Returns whether the first bytes of a file are those of a text.
+/// Returns whether a file that begins with `bytes` is text.
 pub(super) fn is_text(bytes: &[u8]) -> bool {
     let has_control = bytes.iter().any(|byte| matches!(byte, 0..=8 | 14..=31 | 127));
     let is_utf8 = match std::str::from_utf8(bytes) {
@@ -277,13 +280,13 @@ pub(super) fn is_data_url(bytes: &[u8]) -> bool {
     bytes.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"))
 }
 
-/// Bytes of base64 that show whether a file is text.
+/// Number of bytes at the start of a file that are checked to decide whether the file is text.
 const SNIFFED_BYTES: usize = 128;
 
 /// Maximum bytes of a `data:` URL before its content.
 const MAX_HEAD_BYTES: usize = 256;
 
-/// Parts of the subtypes of `application/*` that are text.
+/// Substrings that mark a media subtype, usually one of `application/*`, as text.
 const TEXT_SUBTYPES: &[&str] =
     &["json", "xml", "yaml", "csv", "markdown", "javascript", "html", "x-sh", "x-tex", "sql"];
 
@@ -294,12 +297,13 @@ const TEXT_NAMES: &[&str] = &[
     "sql",
 ];
 
-/// Extensions of media, and subtypes of `application/*`.
+/// File extensions and subtypes of `application/*` that mark media.
 const MEDIA_NAMES: &[&str] = &[
     "png", "jpg", "jpeg", "gif", "webp", "bmp", "heic", "pdf", "doc", "docx", "xls", "xlsx", "ppt",
     "pptx", "msword", "mp3", "mp4", "wav", "ogg", "flac", "webm", "mov", "zip", "gzip", "gz",
     "tar",
 ];
 
-/// The first bytes of formats that begin with printable characters.
+/// The first bytes of binary formats that begin with printable characters, so that they look like
+/// text.
 const BINARY_PREFIXES: &[&[u8]] = &[b"%PDF-", b"GIF8", b"RIFF", b"OggS", b"fLaC", b"{\\rtf"];

@@ -1,8 +1,8 @@
-//! Batches, many requests in one body: multipart uploads of JSON lines, and inline `requests`.
+//! Batches: many requests in one body, as an upload of JSON lines or as an inline list `requests`.
 
 use super::attachment;
 use super::issues::ReadIssues;
-use super::lenient_value::skip_mistyped;
+use super::lenient_value::skip_rest_of_value;
 use super::member_name::MemberName;
 use super::multipart::{Form, parse_form};
 use super::raw_string::RawString;
@@ -13,11 +13,12 @@ use crate::http::body::Body;
 use crate::http::envelope::Envelope;
 use crate::http::route::{Dialect, Endpoint, builtin_endpoint};
 
-/// A callback for each entry of a batch; it returns false to stop.
+/// A callback for each entry (one request) of a batch; the callback returns false to stop the
+/// reading.
 type OnEntry<'t, 'a> = &'t mut dyn FnMut(&mut Request<'a>) -> bool;
 
-/// Reads a file upload and calls `on_entry` for each line or file; `None` if no file holds prompts
-/// or text.
+/// Reads a file upload and calls `on_entry` for each line or file. Returns `None` if no file holds
+/// prompts or text.
 pub fn read_upload<'a>(
     request: &mut Request<'a>,
     envelope: &Envelope<'a>,
@@ -46,8 +47,8 @@ pub fn read_upload<'a>(
 }
 
 /// Reads uploaded files that later requests refer to. Each line of training data or of an
-/// evaluation becomes an entry; any other text file becomes one entry. Returns `None` for an upload
-/// without relation to a model.
+/// evaluation becomes an entry; any other text file becomes one entry. Returns `None` if the upload
+/// is not for a model, or if no file is text.
 fn read_stored_files<'a>(
     request: &mut Request<'a>,
     envelope: &Envelope<'a>,
@@ -57,7 +58,7 @@ fn read_stored_files<'a>(
 ) -> Option<()> {
     let is_for_model = |purpose: &&[u8]| matches!(*purpose, b"fine-tune" | b"evals");
     let has_lines = form.purposes.iter().any(is_for_model);
-    // Anthropic's files have no purpose. Other uploads without one have no relation to a model.
+    // Anthropic's uploads have no purpose. Any other upload without a purpose is not for a model.
     let is_anthropic = envelope.headers.iter().any(|(name, _)| name == "anthropic-version");
     if form.purposes.is_empty() && !is_anthropic {
         return None;
@@ -86,7 +87,8 @@ fn read_stored_files<'a>(
 
 /// Returns the lines of an uploaded batch file, each with its byte offset in the body.
 ///
-/// Returns `None` if the body is not a form with a file, or if servers may read it differently.
+/// Returns `None` if the body is not a form with a file, or if servers may parse the form
+/// differently.
 pub fn batch_lines<'a>(
     body: &'a [u8],
     content_type: Option<&str>,
@@ -98,8 +100,8 @@ pub fn batch_lines<'a>(
 
 /// Reads a JSON body whose entries are elements of `requests`, and calls `on_entry` for each.
 ///
-/// Anthropic nests the request in `params`, Gemini in `request` or not at all. A body without
-/// `requests` is read as one request.
+/// Anthropic nests each request in `params`; Gemini nests it in `request`, or not at all. A body
+/// without `requests` is read as one request.
 pub fn read_inline_requests<'a>(
     request: &mut Request<'a>,
     body: &'a Body<'_>,
@@ -117,7 +119,8 @@ pub fn read_inline_requests<'a>(
     }
 }
 
-/// Finds `requests`, also in Gemini's nesting (`batch.input_config.requests.requests`).
+/// Finds the list `requests`, also where Gemini nests it (`batch.input_config.requests.requests`),
+/// and reads its elements.
 fn find_requests<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -148,7 +151,7 @@ fn find_requests<'a>(
             read_requests(request, reader, endpoint, !*found_requests, on_entry);
             *found_requests = true;
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
@@ -160,7 +163,8 @@ fn read_requests<'a>(
     is_first: bool,
     on_entry: OnEntry<'_, 'a>,
 ) {
-    // Malformed JSON may contain any number of arrays. Counting only the first keeps this linear.
+    // Malformed JSON may contain any number of arrays. Only the elements of the first array are
+    // counted, so that the time stays linear in the size of the body.
     let size = if is_first { count_elements(reader.clone()) } else { 0 };
     while reader.next_element() {
         read_entry(request, reader, endpoint);
@@ -198,11 +202,11 @@ fn read_entry<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, endpoint: 
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
-/// Reads the JSON lines of OpenAI's batch API. A malformed line is an entry, too.
+/// Reads the JSON lines of OpenAI's batch API. A malformed line counts as an entry, too.
 fn read_lines<'a>(
     request: &mut Request<'a>,
     file: &'a [u8],
@@ -232,11 +236,11 @@ fn non_blank_lines(file: &[u8], base: usize) -> impl Iterator<Item = (&[u8], usi
     lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace))
 }
 
-/// Reads `{"custom_id", "method", "url", "body"}`. The URL decides the dialect of the body, in any
-/// order of the members.
+/// Reads a line: an object with `custom_id`, `method`, `url` and `body`. The URL decides the
+/// dialect (the API format) of the body, even if the URL comes after the body.
 ///
-/// A line should hold one JSON text with one body. If it holds several, the origin decides which
-/// one counts, so all are read.
+/// A line should hold one JSON text with one body. If a line holds several bodies, the origin
+/// decides which one it uses, so all of them are read.
 fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut endpoint = None;
     let mut bodies = Vec::new();
@@ -250,10 +254,11 @@ fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             Token::Object => read_line_members(request, reader, &mut endpoint, &mut bodies),
             token => {
                 reader.record_syntax_error();
-                skip_mistyped(token, reader);
+                skip_rest_of_value(token, reader);
             }
         }
-        // No token starts with stray punctuation, such as the comma after an element of an array.
+        // Stray punctuation, such as the comma after an element of an array, starts no token and is
+        // skipped here.
         if reader.position() == value_start {
             reader.skip_byte();
         }
@@ -272,7 +277,7 @@ fn read_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
 }
 
 /// Reads a line without `body`: Gemini wraps a request in `request`, Anthropic in `params`, Bedrock
-/// in `modelInput`. A line without text is malformed.
+/// in `modelInput`. Records a syntax error if the line holds no text.
 fn read_wrapped_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, start: usize) {
     let segments_before = request.segments.len();
     request.read_object(&mut reader.fork_at(start), Endpoint::Generic, 0);
@@ -281,7 +286,7 @@ fn read_wrapped_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, sta
     }
 }
 
-/// Reads the members of a line: records the endpoint of its URL and the positions of bodies.
+/// Reads the members of a line: records the endpoint of its URL, and the position of each body.
 fn read_line_members<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,

@@ -1,22 +1,23 @@
-//! Blocks: the parts of a text that its structure sets apart, such as a fence.
+//! Finds blocks: parts of a text that its structure separates from the rest, such as fenced code.
 //!
-//! Marks set a block apart: fences, tags, quotation marks and lines of one mark. So do labels that
-//! name a document, and labels that are repeated.
+//! A block is enclosed in marks (code fences, tags, triple quotation marks, or lines that repeat
+//! one character, such as `---`), or it follows a label that names a document (`Context:`), or it
+//! is one of several records with the same labels (`Q:`, `A:`).
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
 
-use super::cues::{Ask, begins_with_order, names_ask, names_document};
+use super::cues::{RequestKind, begins_with_order, names_ask, names_document};
 use super::examples::find_examples;
 use super::lines::{BlockKind, Line, TextBlock, label, last_text, trimmed};
 
 /// Returns the blocks of a text, in order. They do not overlap.
 pub(super) fn find_blocks(lines: &[Line<'_>], text: &str) -> Vec<TextBlock> {
     let mut blocks = Vec::new();
-    let mut unclosed = Unclosed::default();
+    let mut missing = MissingClosingMarks::default();
     let mut index = 0_usize;
     while index < lines.len() {
-        let block = enclosed(lines, index, &mut unclosed, text);
+        let block = enclosed(lines, index, &mut missing, text);
         let block = block.or_else(|| labelled(lines, index, text));
         let next = index.saturating_add(1);
         index = block.as_ref().map_or(next, |block| block.lines.end.max(next));
@@ -36,34 +37,36 @@ fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-/// Marks that were searched to the end of the text, so that no mark is searched twice in vain.
+/// Closing marks that the rest of the text does not contain. They are remembered, so that the text
+/// is not searched for the same mark again.
 #[derive(Default)]
-struct Unclosed(Vec<String>);
+struct MissingClosingMarks(Vec<String>);
 
-impl Unclosed {
+impl MissingClosingMarks {
     fn contains(&self, mark: &str) -> bool {
-        self.0.len() >= MAX_UNCLOSED || self.0.iter().any(|unclosed| unclosed == mark)
+        self.0.len() >= MAX_MISSING_CLOSING_MARKS || self.0.iter().any(|missing| missing == mark)
     }
 }
 
-/// Maximum number of marks without an end.
-const MAX_UNCLOSED: usize = 16;
+/// Maximum number of closing marks that are searched for without success. After that, no more
+/// enclosed blocks are found.
+const MAX_MISSING_CLOSING_MARKS: usize = 16;
 
-/// Returns the block that marks enclose and that begins in a line.
+/// Returns the block that begins in line `index` and is enclosed in marks.
 fn enclosed(
     lines: &[Line<'_>],
     index: usize,
-    unclosed: &mut Unclosed,
+    missing: &mut MissingClosingMarks,
     text: &str,
 ) -> Option<TextBlock> {
     let line = lines.get(index)?;
     let mark = opening_mark(lines, index)?;
     let closing = mark.closing();
-    if unclosed.contains(&closing) {
+    if missing.contains(&closing) {
         return None;
     }
     let Some((end_line, end)) = mark.find_end(lines, index, &closing) else {
-        unclosed.0.push(closing);
+        missing.0.push(closing);
         return None;
     };
     let start = line.start.saturating_add(mark.content_offset);
@@ -75,18 +78,18 @@ fn enclosed(
 /// A mark that opens a block.
 struct Mark<'t> {
     kind: MarkKind<'t>,
-    /// Bytes of the line before the content.
+    /// Byte offset of the content in the line.
     content_offset: usize,
 }
 
 enum MarkKind<'t> {
-    /// A fence of code, by its character.
+    /// A code fence, with its three characters.
     Fence(&'t str),
     /// Three quotation marks.
     Quotes(&'t str),
-    /// A tag, by its name.
+    /// A tag, with its name.
     Tag(&'t str),
-    /// A line of one character.
+    /// A line that repeats one character, such as `---`. The string is the whole line.
     Rule(&'t str),
 }
 
@@ -101,7 +104,8 @@ impl Mark<'_> {
         }
     }
 
-    /// Returns the line of the closing mark, and its offset in the line.
+    /// Returns the index of the line with the closing mark, and the byte offset of the mark in that
+    /// line.
     fn find_end(&self, lines: &[Line<'_>], index: usize, closing: &str) -> Option<(usize, usize)> {
         let mut depth = 1_usize;
         let first = match self.kind {
@@ -111,7 +115,7 @@ impl Mark<'_> {
         for (number, line) in lines.iter().enumerate().skip(first) {
             let from = if number == index { self.content_offset } else { 0 };
             match self.kind {
-                // A fence with the name of a language opens one within.
+                // A fence with the name of a language opens a nested block.
                 MarkKind::Fence(_) if line.text.starts_with(closing) => {
                     let is_closing = line.text.trim_start_matches(['`', '~']).is_empty();
                     depth = match is_closing {
@@ -135,7 +139,7 @@ impl Mark<'_> {
     }
 }
 
-/// Returns the mark that a line opens.
+/// Returns the mark that opens a block in line `index`.
 fn opening_mark<'t>(lines: &[Line<'t>], index: usize) -> Option<Mark<'t>> {
     let line = lines.get(index)?.text;
     for fence in ["```", "~~~"] {
@@ -160,7 +164,7 @@ fn opening_mark<'t>(lines: &[Line<'t>], index: usize) -> Option<Mark<'t>> {
     None
 }
 
-/// Returns the name of the tag with which a line begins, and the bytes of the tag.
+/// Returns the name of the tag with which a line begins, and the length of the tag in bytes.
 fn tag(line: &str) -> Option<(&str, usize)> {
     let inner = line.strip_prefix('<')?;
     let is_name = |char: char| char.is_alphanumeric() || matches!(char, '_' | '-' | ':');
@@ -170,19 +174,21 @@ fn tag(line: &str) -> Option<(&str, usize)> {
     Some((name, close.saturating_add(1)))
 }
 
-/// Returns whether a line is a row of one mark.
+/// Returns whether a line repeats one mark at least three times, such as `---`.
 fn is_rule(line: &str) -> bool {
     let mut chars = line.chars();
     let first = chars.next().unwrap_or_default();
     line.len() >= 3 && "-=*_#~+".contains(first) && chars.all(|char| char == first)
 }
 
-/// Returns the block that begins with a label in a line.
+/// Returns the block that begins with a label in line `index`.
 fn labelled(lines: &[Line<'_>], index: usize, text: &str) -> Option<TextBlock> {
     let line = lines.get(index)?;
     let label = label(line.text)?;
-    // A task is at the beginning of a text: "summary:" within a document is not a task.
-    let is_task = index < OPENING_LINES && Ask::of_sentence(line.text) == Ask::TextTask;
+    // A label names a task only at the beginning of a text: "summary:" within a document is not a
+    // task.
+    let is_task =
+        index < OPENING_LINES && RequestKind::of_sentence(line.text) == RequestKind::TextTask;
     let is_item = line.text.starts_with(|char: char| char == '-' || char.is_ascii_digit())
         || line.text.starts_with("* ");
     let is_document = !is_item && names_document(label.name) && !names_ask(label.name);
@@ -199,9 +205,12 @@ fn labelled(lines: &[Line<'_>], index: usize, text: &str) -> Option<TextBlock> {
 /// Number of lines at the beginning of a text that may name its task.
 const OPENING_LINES: usize = 6;
 
-/// Returns the line before which a labelled block ends: at a label that asks, at a mark, or at a
-/// paragraph that begins with an order or is a question, unless it is the first, or the label is a
-/// task whose object is all that follows.
+/// Returns the index of the line before which a labelled block ends.
+///
+/// The block ends at a label that names a question, an order or an answer, at an opening mark, or
+/// at a paragraph that begins with an order or is a question. Such a paragraph does not end the
+/// block if it is the first one, or if the label names a task, because then all following text is
+/// the object of the task.
 fn block_end(lines: &[Line<'_>], from: usize, is_bare: bool, is_task: bool) -> usize {
     let mut is_first = is_bare;
     let mut is_paragraph_start = is_bare;
@@ -214,11 +223,11 @@ fn block_end(lines: &[Line<'_>], from: usize, is_bare: bool, is_task: bool) -> u
         let is_mark = opening_mark(lines, index).is_some();
         let is_question =
             line.text.len() <= MAX_QUESTION_BYTES && line.text.ends_with(['?', '\u{61f}']);
-        let is_spoken = is_paragraph_start
+        let is_order_or_question = is_paragraph_start
             && !is_first
             && !is_task
             && (is_question || begins_with_order(line.text));
-        if asks || is_mark || is_spoken {
+        if asks || is_mark || is_order_or_question {
             return index;
         }
         (is_first, is_paragraph_start) = (false, false);

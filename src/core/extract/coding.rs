@@ -1,4 +1,5 @@
-//! Codings of text inside a body that is not plain JSON: base64, forms, and parts of uploads.
+//! Codings of text in a body, other than plain JSON: base64, URL-encoded forms, and parts of
+//! uploads.
 
 use std::borrow::Cow;
 
@@ -14,11 +15,11 @@ use crate::http::body::decode_utf16_32;
 /// The coding of a text in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
-    /// Base64 in a string of JSON, in either alphabet.
+    /// Base64 in a JSON string, in the standard or the URL-safe alphabet.
     Base64,
     /// Percent-encoding, with `+` for a space.
     Form,
-    /// The bytes themselves: a backslash is a backslash.
+    /// The bytes themselves, without escapes: a backslash is a literal backslash.
     Plain,
 }
 
@@ -46,12 +47,12 @@ pub(super) fn decode_base64(raw: RawString<'_>) -> Vec<u8> {
     let text = raw.text();
     let mut symbols = text.bytes().take_while(|byte| *byte != b'=').filter_map(standard_symbol);
     let mut bytes = Vec::with_capacity((text.len() / 4).saturating_mul(3));
-    // In groups, so that the symbols are not copied as a whole.
+    // The symbols are decoded in groups, because a copy of all symbols would take more memory.
     loop {
         let mut group = [0; GROUP_SYMBOLS];
         let slots = group.iter_mut().zip(&mut symbols);
         let length = slots.map(|(slot, symbol)| *slot = symbol).count();
-        // One symbol after the last four holds less than a byte.
+        // A single symbol after the last group of four holds only six bits, less than a byte.
         let length = if length % 4 == 1 { length.saturating_sub(1) } else { length };
         let is_decoded = LENIENT.decode_vec(group.get(..length).unwrap_or_default(), &mut bytes);
         if is_decoded.is_err() || length < GROUP_SYMBOLS {
@@ -60,10 +61,10 @@ pub(super) fn decode_base64(raw: RawString<'_>) -> Vec<u8> {
     }
 }
 
-/// Symbols that are decoded at once: a multiple of four.
+/// Number of symbols that are decoded at once: a multiple of four.
 const GROUP_SYMBOLS: usize = 1024;
 
-/// Returns whether all bytes can be base64 in a string of JSON.
+/// Returns whether all bytes can occur in base64 in a JSON string.
 pub(super) fn is_base64(bytes: &[u8]) -> bool {
     let mut is_escaped = false;
     bytes.iter().all(|byte| {
@@ -78,7 +79,7 @@ pub(super) fn is_base64(bytes: &[u8]) -> bool {
     })
 }
 
-/// Returns a symbol of either alphabet in the standard alphabet; `None` for any other byte.
+/// Returns the equivalent of a base64 symbol in the standard alphabet; `None` for any other byte.
 fn standard_symbol(byte: u8) -> Option<u8> {
     match byte {
         b'-' => Some(b'+'),
@@ -96,7 +97,7 @@ fn bytes_to_text(bytes: Vec<u8>) -> String {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
-/// Base64 without padding, whose last bits may be anything.
+/// Decodes base64 without padding, and ignores the unused bits of the last symbol.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -150,7 +151,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn every_text_survives_base64(text in "\\PC{1,2000}") {
-            // Text that begins with U+0000 or one letter and U+0000 is UTF-16; `\PC` has no U+0000.
+            // A text that begins with U+0000, or with one letter and U+0000, would be decoded as
+            // UTF-16. The pattern `\PC` generates no U+0000.
             for encoded in [BASE64_STANDARD.encode(&text), BASE64_URL_SAFE_NO_PAD.encode(&text)] {
                 proptest::prop_assert!(is_base64(encoded.as_bytes()));
                 proptest::prop_assert_eq!(&decode(Coding::Base64, &encoded), &text);

@@ -1,10 +1,11 @@
-//! Structures that all dialects share: messages, content parts, tool definitions, answer schemas.
+//! Structures that all dialects (API formats) share: messages, content parts, tools, answer
+//! schemas.
 //!
-//! Functions that return bool return true always: the member has been read, even if its value has
-//! an unexpected type, which is skipped.
+//! Public functions that return `bool` always return true, which means that the member was read. A
+//! value of an unexpected type is skipped, and its member also counts as read.
 
 use super::attachment::{self, Attachment};
-use super::lenient_value::skip_mistyped;
+use super::lenient_value::skip_rest_of_value;
 use super::member_name::MemberName;
 use super::raw_string::RawString;
 use super::request::{MAX_DEPTH, MAX_VALUES, Request};
@@ -43,14 +44,14 @@ fn read_message_item<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, dep
                 read_message_item(request, reader, 1);
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
 /// Reads a message whose opening brace has been read.
 ///
 /// The section of a text depends on the role. If the text comes before the role, the reader looks
-/// ahead, once per message.
+/// ahead for the role, once per message.
 pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     let mut section = None;
     let mut is_output = false;
@@ -66,8 +67,8 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                 if let (Some(first), Some(next)) = (section, next)
                     && first != next
                 {
-                    // The origin decides which of two roles counts: the text may come from the
-                    // user.
+                    // If a message has two roles, the origin decides which one it uses. The text
+                    // may then come from the user, so it counts as user text.
                     request.move_to_section(start..request.segments.len(), first, Section::User);
                     section = Some(Section::User);
                 }
@@ -89,7 +90,8 @@ pub fn read_message<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             }
             "encryptedcontent" => read_reasoning_token(request, reader),
             "toolcalls" | "functioncall" | "arguments" => read_tool_calls(request, reader, 0),
-            // Ollama sends images next to the text, the responses API results of tools.
+            // Ollama sends `images` next to the text; the responses API sends the `result` of a
+            // tool.
             "images" | "result" => count_attachment(request, reader),
             _ => reader.skip(),
         }
@@ -111,10 +113,11 @@ pub fn read_message_content<'a>(
     request.join_parts(start);
 }
 
-/// Returns the section of a message by the members after the value that `reader` is about to read.
+/// Returns the section of a message, which follows from the members after the value that `reader`
+/// is about to read.
 ///
-/// In malformed JSON a message may extend to the end of the body. Looking ahead spends from the
-/// budget of searching, so that many such messages still take linear time.
+/// In malformed JSON a message may extend to the end of the body. Looking ahead is therefore
+/// charged to the search budget, so that many such messages still take linear time.
 fn lookahead_section(request: &mut Request<'_>, reader: &Reader<'_>, is_output: bool) -> Section {
     if !request.work.may_search() {
         request.work.exhaust();
@@ -126,7 +129,8 @@ fn lookahead_section(request: &mut Request<'_>, reader: &Reader<'_>, is_output: 
     section
 }
 
-/// Skips the value at the reader's position and returns the section by the members after it.
+/// Skips the value at the reader's position. Returns the section that follows from the members
+/// after it.
 fn find_section(lookahead: &mut Reader<'_>, mut is_output: bool) -> Section {
     lookahead.skip();
     while let Some(key) = lookahead.next_key() {
@@ -155,7 +159,7 @@ fn read_role(reader: &mut Reader<'_>) -> Option<Section> {
             _ => Section::User,
         }),
         token => {
-            skip_mistyped(token, reader);
+            skip_rest_of_value(token, reader);
             None
         }
     }
@@ -181,7 +185,7 @@ pub fn read_content<'a>(
     }
 }
 
-/// The meaning of a part's `content`, by the part's type.
+/// The meaning of a part's member `content`, which depends on the part's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PartKind {
     /// Text of the message.
@@ -202,7 +206,7 @@ impl PartKind {
         }
     }
 
-    /// Returns the section of the content in a message of `section`.
+    /// Returns the section of the part's content if the message belongs to `section`.
     fn section(self, section: Section) -> Section {
         match self {
             Self::Text => section,
@@ -214,9 +218,9 @@ impl PartKind {
 
 /// Reads a content part whose opening brace has been read.
 ///
-/// The type decides the section of the content, in any order of the members. A part with two types
-/// counts as text of the message: the origin decides which of them counts. A part that has the role
-/// of the user or of the system counts as an instruction in any message.
+/// The type decides the section of the content, even if the type comes after the content. If a part
+/// has two types, the origin decides which one it uses, so the part counts as text of the message.
+/// A part with the role of the user or the system counts as an instruction in any message.
 fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Section, depth: u8) {
     let deeper = depth.saturating_add(1);
     let part_start = request.segments.len();
@@ -267,8 +271,8 @@ fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
     }
 }
 
-/// Reads the value of a part's member, unless the part's type decides its meaning. Returns false,
-/// with the value unread, if the member holds no text and no file.
+/// Reads the value of a part's member whose meaning does not depend on the part's type. Returns
+/// false, with the value unread, for any other member.
 fn read_part_member<'a>(
     request: &mut Request<'a>,
     key: &str,
@@ -307,12 +311,12 @@ pub fn count_attachment<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) 
     reader.skip();
 }
 
-/// Reads a file: its text, or its number if it is media.
+/// Reads a file: adds its text to the request, or counts the file if it is media.
 pub fn read_file<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     attachment::read_member(request, reader, read_content, depth);
 }
 
-/// Reads `source`: the file of a part, or the address of a search result, which is not a file.
+/// Reads `source`: the file of a part, or the URL of a search result, which is not a file.
 fn read_source<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.clone().next_token() {
         Token::String(raw) if !attachment::is_data_url(raw.bytes()) => reader.skip(),
@@ -323,11 +327,12 @@ fn read_source<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8
 /// Reads the first token of a value, and skips the rest of an object or a list.
 fn read_scalar<'a>(reader: &mut Reader<'a>) -> Token<'a> {
     let token = reader.next_token();
-    skip_mistyped(token, reader);
+    skip_rest_of_value(token, reader);
     token
 }
 
-/// Reads tool calls by the model: OpenAI's `arguments` are JSON in a string, Gemini's `args` JSON.
+/// Reads tool calls by the model. OpenAI's `arguments` are a string of JSON; Gemini's `args` are a
+/// JSON object.
 pub fn read_tool_calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.next_token() {
         Token::String(raw) => request.push_text(Section::Assistant, raw, false),
@@ -354,15 +359,15 @@ pub fn read_tool_calls<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, d
     }
 }
 
-/// Reads and counts signed or encrypted reasoning.
+/// Reads and counts a reasoning token: signed or encrypted reasoning of the model.
 fn read_reasoning_token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
         Token::String(raw) => push_reasoning_token(request, raw),
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
-/// Adds and counts signed or encrypted reasoning, unless it is empty.
+/// Adds and counts a reasoning token, unless it is empty.
 fn push_reasoning_token<'a>(request: &mut Request<'a>, raw: RawString<'a>) {
     if raw.bytes().is_empty() {
         return;
@@ -411,7 +416,7 @@ fn read_tool_list<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth:
                 read_tool(request, reader, depth);
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
@@ -419,7 +424,7 @@ fn read_tool_list<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth:
 fn read_tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) {
     match reader.next_token() {
         Token::Object => {}
-        token => return skip_mistyped(token, reader),
+        token => return skip_rest_of_value(token, reader),
     }
     let mut nested = false;
     while let Some(key) = reader.next_key() {
@@ -459,7 +464,8 @@ pub fn read_schema<'a>(
     }
 }
 
-/// Reads a member of a JSON schema. The keys of `properties` are names, and so text.
+/// Reads a member of a JSON schema. The keys of `properties` are names of parameters, which count
+/// as text.
 fn read_schema_member<'a>(
     request: &mut Request<'a>,
     key: &str,
@@ -471,7 +477,7 @@ fn read_schema_member<'a>(
     match key {
         "name" | "title" | "description" | "serverdescription" => match reader.next_token() {
             Token::String(raw) => request.push_text(section, raw, false),
-            token => skip_mistyped(token, reader),
+            token => skip_rest_of_value(token, reader),
         },
         "properties" => match reader.next_token() {
             Token::Object if depth > MAX_DEPTH => request.skip_too_deep(reader),
@@ -481,7 +487,7 @@ fn read_schema_member<'a>(
                     read_schema(request, reader, section, deeper);
                 }
             }
-            token => skip_mistyped(token, reader),
+            token => skip_rest_of_value(token, reader),
         },
         _ => read_schema(request, reader, section, deeper),
     }

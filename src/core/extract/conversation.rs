@@ -1,13 +1,14 @@
-//! The conversation of a WebSocket: text of earlier messages, which the model reads together with
-//! the message that makes it generate.
+//! The conversation of a WebSocket: the text of earlier messages. When a message makes the model
+//! generate an answer, the model also reads the earlier messages.
 //!
-//! An HTTP request repeats its conversation; a message of a WebSocket does not. So a prompt can be
-//! split over messages. A [`Conversation`] keeps a bounded part of the text, in memory only.
+//! An HTTP request repeats its whole conversation, but a WebSocket message does not. A client can
+//! therefore split a prompt over several messages. To detect such a prompt, a [`Conversation`]
+//! keeps a bounded part of the earlier text, in memory only.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
 
-use super::earlier_texts::{EarlierTexts, KeptText, Recorded};
+use super::earlier_texts::{EarlierFindings, EarlierTexts, KeptText};
 use super::realtime::{Generation, MessageEffect};
 use super::request::Request;
 use super::segment::{Segment, Source};
@@ -19,7 +20,7 @@ pub struct Conversation {
     earlier: EarlierTexts,
     /// Model that a message has named for the session.
     model: Option<String>,
-    /// Messages with text since the text was last scored together.
+    /// Number of messages with text since the whole conversation was last scored.
     new_messages: usize,
 }
 
@@ -32,8 +33,8 @@ pub struct KeptMessage {
 }
 
 impl KeptMessage {
-    /// Takes the text of a message: of a long one the beginning and the end. Text of earlier
-    /// messages is left out.
+    /// Adds the text of a message to the kept text. Of a long text, only the beginning and the end
+    /// are kept. Texts of earlier messages in `request` are left out.
     pub fn take(&mut self, request: &Request<'_>, effect: MessageEffect) {
         let max_bytes = if effect.is_session { MAX_INSTRUCTION_BYTES } else { MAX_MESSAGE_BYTES };
         let own = |segment: &&Segment<'_>| {
@@ -54,14 +55,14 @@ impl KeptMessage {
         if let Some(first) = self.texts.first_mut() {
             first.begins_message = true;
         }
-        // The session's model holds for its messages.
+        // The model that a session names applies to all messages of the session.
         if effect.is_session && self.model.is_none() {
             self.model = request.model().map(str::to_owned);
         }
     }
 
-    /// Takes the parts of a segment outside of `middle`, a range of the message's text. The segment
-    /// begins at `position` of that text.
+    /// Keeps the parts of a segment that lie outside `middle`, a range of the message's text. The
+    /// segment begins at `position` of that text.
     fn take_segment(
         &mut self,
         request: &Request<'_>,
@@ -76,7 +77,7 @@ impl KeptMessage {
             segment.source.push_cased_text(&mut text, folded.len().saturating_mul(2));
             return self.push(segment.section, text);
         }
-        // Parts of long texts are kept without their case.
+        // A text that is cut is kept in its case-folded form, to which `middle` refers.
         let head = folded.floor_char_boundary(middle.start.saturating_sub(position));
         let tail = folded.ceil_char_boundary(middle.end.saturating_sub(position).min(folded.len()));
         for part in [folded.get(..head), folded.get(tail..)] {
@@ -90,28 +91,30 @@ impl KeptMessage {
         }
     }
 
-    /// Returns whether the message has text of its own.
+    /// Returns whether the message itself has text, apart from texts of earlier messages.
     pub fn has_text(&self) -> bool {
         self.has_text
     }
 }
 
 impl Conversation {
-    /// Prepares for a message: drops the conversation if the message begins another one.
+    /// Prepares for a message. Drops the kept texts if the message starts a conversation of its own
+    /// and all kept texts have been scored.
     pub fn begin_message(&mut self, effect: MessageEffect) {
-        let is_independent = effect.generation == Generation::AskedAlone;
+        let is_independent = effect.generation == Generation::StandaloneRequest;
         if is_independent && self.new_messages == 0 {
             *self = Self::default();
         }
     }
 
-    /// Returns whether a message is scored together with the conversation: if it may make the model
-    /// generate, and if not all of the text was scored together already.
+    /// Returns whether a message is scored together with the conversation. That is the case if the
+    /// message may make the model generate, and if the combined text has not been scored as a whole
+    /// yet.
     pub fn is_scored_with(&self, effect: MessageEffect) -> bool {
         let kept = self.earlier.message_count(usize::MAX);
-        let (least, has_news) =
+        let (least, has_unscored_text) =
             if effect.carries_prompt { (1, true) } else { (2, self.new_messages > 0) };
-        effect.generation != Generation::None && has_news && kept >= least
+        effect.generation != Generation::None && has_unscored_text && kept >= least
     }
 
     /// Returns the texts of earlier messages.
@@ -124,17 +127,23 @@ impl Conversation {
         self.model.as_deref()
     }
 
-    /// Adds a message. `recorded` is what its decision has shown; `None` if none was recorded.
-    pub fn add(&mut self, message: KeptMessage, effect: MessageEffect, recorded: Option<Recorded>) {
+    /// Adds a message. `findings` holds the findings of the decision about the message; `None` if
+    /// no decision was recorded.
+    pub fn add(
+        &mut self,
+        message: KeptMessage,
+        effect: MessageEffect,
+        findings: Option<EarlierFindings>,
+    ) {
         let was_joined = self.is_scored_with(effect);
         if was_joined || effect.generation >= Generation::Asked {
             (self.new_messages, self.earlier.new_bytes) = (0, 0);
         }
         let KeptMessage { mut texts, model, has_text } = message;
-        if let Some(recorded) = recorded {
-            texts.iter_mut().for_each(|text| text.record(recorded));
+        if let Some(findings) = findings {
+            texts.iter_mut().for_each(|text| text.record(findings));
             if was_joined {
-                self.earlier.record(recorded);
+                self.earlier.record(findings);
             }
         }
         if let Some(model) = model.filter(|model| model.len() <= MAX_MODEL_BYTES) {
@@ -157,8 +166,8 @@ impl Conversation {
 }
 
 impl<'a> Request<'a> {
-    /// Adds the texts of earlier messages as segments, before those of the message itself. They
-    /// count as turns.
+    /// Adds the texts of earlier messages as segments, before the segments of the message itself.
+    /// Each earlier message counts as a turn.
     pub(super) fn push_earlier(&mut self, earlier: &'a EarlierTexts, message_bytes: usize) {
         for kept in earlier.texts(message_bytes) {
             self.push_earlier_text(kept.section, &kept.text);
@@ -168,8 +177,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Joins the texts of earlier messages, and the first text of the message itself: a phrase may
-    /// be split between them.
+    /// Joins the texts of earlier messages with the first text of the message itself, because a
+    /// phrase may be split between messages.
     pub(super) fn join_earlier(&mut self) {
         let is_earlier = |segment: &Segment<'_>| matches!(segment.source, Source::Earlier(_));
         let earlier = self.segments.iter().take_while(|segment| is_earlier(segment)).count();
@@ -181,7 +190,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Returns the range of a text of `total` bytes that is left out, so that `max_bytes` remain.
+/// Returns the range to leave out of the middle of a text of `total` bytes, so that `max_bytes`
+/// remain.
 fn middle(total: usize, max_bytes: usize) -> Range<usize> {
     if total <= max_bytes {
         return total..total;
@@ -194,7 +204,7 @@ fn middle(total: usize, max_bytes: usize) -> Range<usize> {
 /// out the others.
 const MAX_MESSAGE_BYTES: usize = 24 << 10;
 
-/// Bytes of the session's instructions that are kept.
+/// Maximum bytes of the session's instructions that are kept.
 const MAX_INSTRUCTION_BYTES: usize = 16 << 10;
 
 /// Maximum number of texts that are kept of one message.

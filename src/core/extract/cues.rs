@@ -1,52 +1,55 @@
-//! Cues: the few words of an order, a task on texts and the label of a document.
+//! Cues: words that mark an order, a task on a text (such as "translate"), or the label of a
+//! document.
 //!
-//! Structure finds the blocks of a text; these words only settle what it leaves open. They are
-//! searched in the few requests that are divided, so the lists are short: some words of English,
-//! Chinese, Japanese, Korean, Russian, Ukrainian, Spanish, Portuguese, French, German, Italian,
-//! Dutch, Polish, Turkish, Arabic, Persian, Hindi, Bengali, Indonesian, Vietnamese and Thai.
+//! The structure of a text shows its blocks; these words only decide the cases that the structure
+//! leaves open. Only the few requests that are divided into passages are searched for cues, so the
+//! lists are short. They hold some words of English, Chinese, Japanese, Korean, Russian, Ukrainian,
+//! Spanish, Portuguese, French, German, Italian, Dutch, Polish, Turkish, Arabic, Persian, Hindi,
+//! Bengali, Indonesian, Vietnamese and Thai.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::sync::LazyLock;
 
-use super::pointing;
-use super::stems::StemSet;
+use super::pointing_turn;
+use super::word_prefixes::PrefixSet;
 
-/// The request of a text to the model. The greater includes the lesser.
+/// The kind of request that a text makes to the model, in ascending order of precedence: if a text
+/// makes several requests, the highest kind counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Ask {
+pub(super) enum RequestKind {
     #[default]
     Nothing,
-    /// To do what another text says.
-    Follow,
-    /// An answer, or anything else.
-    Something,
+    /// A request to do what another text says.
+    FollowText,
+    /// A question, or any other order.
+    OtherOrder,
     /// A task whose object is a text, such as to translate it.
     TextTask,
 }
 
-impl Ask {
-    /// Returns what a sentence asks.
+impl RequestKind {
+    /// Returns the kind of request that a sentence makes.
     pub fn of_sentence(sentence: &str) -> Self {
         let sentence = without_markup(sentence);
         if is_text_task(sentence) {
             Self::TextTask
-        } else if pointing::orders_to_follow(sentence) {
-            Self::Follow
+        } else if pointing_turn::orders_to_follow(sentence) {
+            Self::FollowText
         } else if sentence.ends_with(['?', '\u{61f}'])
             || is_order(sentence)
             || CUES.leading_asks.begins(sentence)
         {
-            Self::Something
+            Self::OtherOrder
         } else {
             Self::Nothing
         }
     }
 }
 
-/// Returns whether a sentence asks to do what another text says, and no task on texts.
+/// Returns whether a sentence asks to do what another text says, and names no task on a text.
 pub(super) fn orders_to_follow(sentence: &str) -> bool {
     let sentence = without_markup(sentence);
-    pointing::orders_to_follow(sentence) && !is_text_task(sentence)
+    pointing_turn::orders_to_follow(sentence) && !is_text_task(sentence)
 }
 
 /// Returns the sentences of a normalised text, each with the mark at its end.
@@ -113,7 +116,8 @@ fn is_text_task(sentence: &str) -> bool {
     CUES.tasks.begins(opening) || contains(opening, &CUES.inner_tasks)
 }
 
-/// Returns a sentence without the marks of lists and headings, and without words of courtesy.
+/// Returns a sentence without leading marks of lists and headings, and without a leading courtesy
+/// such as "please".
 fn without_markup(sentence: &str) -> &str {
     let is_markup = |char: char| char.is_ascii_digit() || !char.is_alphanumeric();
     let sentence = sentence.trim_start_matches(is_markup);
@@ -121,21 +125,22 @@ fn without_markup(sentence: &str) -> &str {
     courtesy.map_or(sentence, |rest| rest.trim_start_matches(is_markup))
 }
 
-/// Returns the first `bytes` of a text, or somewhat fewer.
+/// Returns the first `bytes` of a text, or somewhat fewer, so that no character is split.
 fn head(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
-/// Returns whether a stem is anywhere in a text that is not all ASCII.
-fn contains(text: &str, stems: &StemSet) -> bool {
-    !text.is_ascii() && stems.is_in(text, |_| true)
+/// Returns whether a prefix is anywhere in the text. Always false for a text that is all ASCII.
+fn contains(text: &str, prefixes: &PrefixSet) -> bool {
+    !text.is_ascii() && prefixes.is_in(text, |_| true)
 }
 
-/// Returns whether a stem begins a word; in scripts without spaces, whether it is anywhere.
-fn words_begin_with(text: &str, stems: &StemSet) -> bool {
+/// Returns whether any word of the text begins with a prefix. In scripts without spaces, the prefix
+/// may be anywhere.
+fn words_begin_with(text: &str, prefixes: &PrefixSet) -> bool {
     let mut words = text.split(|char: char| !char.is_alphanumeric());
-    words.any(|word| stems.begins(word.strip_prefix(ARABIC_ARTICLE).unwrap_or(word)))
-        || !text.is_ascii() && stems.is_in(text, is_ideograph)
+    words.any(|word| prefixes.begins(word.strip_prefix(ARABIC_ARTICLE).unwrap_or(word)))
+        || !text.is_ascii() && prefixes.is_in(text, is_ideograph)
 }
 
 fn is_ideograph(char: char) -> bool {
@@ -148,34 +153,34 @@ const ARABIC_ARTICLE: &str = "ال";
 /// Number of sentences of a block that are searched for an order.
 const OPENING_SENTENCES: usize = 2;
 
-/// Bytes of a sentence that are searched for an order.
+/// Number of bytes at the start of a sentence that are searched for an order.
 const ORDER_BYTES: usize = 240;
 
-/// The words below.
+/// The word lists of this file, as sets of prefixes.
 struct Cues {
-    courtesies: StemSet,
-    leading_asks: StemSet,
-    leading_orders: StemSet,
-    inner_orders: StemSet,
-    leading_roles: StemSet,
-    inner_roles: StemSet,
-    tasks: StemSet,
-    inner_tasks: StemSet,
-    documents: StemSet,
-    asks: StemSet,
+    courtesies: PrefixSet,
+    leading_asks: PrefixSet,
+    leading_orders: PrefixSet,
+    inner_orders: PrefixSet,
+    leading_roles: PrefixSet,
+    inner_roles: PrefixSet,
+    tasks: PrefixSet,
+    inner_tasks: PrefixSet,
+    documents: PrefixSet,
+    asks: PrefixSet,
 }
 
 static CUES: LazyLock<Cues> = LazyLock::new(|| Cues {
-    courtesies: StemSet::new(COURTESIES),
-    leading_asks: StemSet::new(LEADING_ASKS),
-    leading_orders: StemSet::new(LEADING_ORDERS),
-    inner_orders: StemSet::new(INNER_ORDERS),
-    leading_roles: StemSet::new(LEADING_ROLES),
-    inner_roles: StemSet::new(INNER_ROLES),
-    tasks: StemSet::new(TASKS),
-    inner_tasks: StemSet::new(INNER_TASKS),
-    documents: StemSet::new(DOCUMENTS),
-    asks: StemSet::new(ASKS),
+    courtesies: PrefixSet::new(COURTESIES),
+    leading_asks: PrefixSet::new(LEADING_ASKS),
+    leading_orders: PrefixSet::new(LEADING_ORDERS),
+    inner_orders: PrefixSet::new(INNER_ORDERS),
+    leading_roles: PrefixSet::new(LEADING_ROLES),
+    inner_roles: PrefixSet::new(INNER_ROLES),
+    tasks: PrefixSet::new(TASKS),
+    inner_tasks: PrefixSet::new(INNER_TASKS),
+    documents: PrefixSet::new(DOCUMENTS),
+    asks: PrefixSet::new(ASKS),
 });
 
 /// Words before an order that do not change it.
@@ -188,12 +193,12 @@ const LEADING_ROLES: &str = "you are|you're|act as|你是|您是|ты |вы |т�
     vous êtes|du bist|sie sind|sei un|je bent|jij bent|u bent|jesteś|أنت |anda adalah|\
     kamu adalah|bạn là";
 
-/// Roles in languages in which the verb is not at the beginning.
+/// Phrases that give the model a role, in languages in which the verb is not at the beginning.
 const INNER_ROLES: &str =
     "あなたは|당신은|너는|sen bir|आप एक|আপনি একজন|তুমি একজন|شما یک|تو یک|คุณคือ|คุณเป็น";
 
-/// Beginnings of sentences that ask for something. They are common in documents, too, where they
-/// speak to readers.
+/// Beginnings of sentences that ask for something. They are also common in documents, where they
+/// address the readers.
 const LEADING_ASKS: &str = "sort |pick|find|identify|determine|predict|calculate|compute|\
     describe|explain|label |tag |extract|check|use |help |analy|search|read |look|mark|count|\
     detect|verif|explic|expliqu|erklär|beschreib|nutz|verwend|find|bestimm|usa|utilis|utiliz|\
@@ -223,13 +228,15 @@ const LEADING_ORDERS: &str = "generate|create|write|produce|make|compose|constru
     أنشئ|اكتب|ولد|قم |مهمتك|اقترح|أعط|تخيل|صغ|أجب|buat|tulis|hasilkan|ciptakan|tugas|berikan|\
     susun|bayangkan|jawab|hãy|tạo|viết|sinh |nhiệm vụ|đưa ra|soạn|trả lời|tưởng tượng";
 
-/// Orders of languages in which the verb is at the end of a sentence, or is not separated.
+/// Order words of languages in which the verb is at the end of a sentence, or is not separated by a
+/// space.
 const INNER_ORDERS: &str = "してください|しなさい|せよ|作成し|生成し|書いて|書け|考えて|하세요|해줘|해 줘|주세요|하십시오|하시오|하라|작성|\
     생성|만들|oluştur|üret|yazın|yaz.|hazırla|görevin|बनाएं|बनाओ|बनाइए|लिखें|लिखो|लिखिए|कीजिए|\
     करें|दीजिए|তৈরি কর|লিখুন|লেখো|করুন|بنویس|تولید کن|ایجاد کن|بساز|สร้าง|เขียน|\
     หน้าที่ของคุณ|จง";
 
-/// Beginnings of words that name a task on a text, whose object is not an order.
+/// Beginnings of words that name a task on a text, such as "translate". The text is the object of
+/// the task, not an order to the model.
 const TASKS: &str = "translat|proofread|correct|summar|classif|categor|paraphras|review|\
     transcrib|traduc|traduz|traduis|traduir|tradui|corrig|resum|résum|clasific|classifi|\
     revis|übersetz|korrigier|fass|zusammenf|klassifizier|prüf|riassum|correggi|vertaal|\
@@ -238,7 +245,7 @@ const TASKS: &str = "translat|proofread|correct|summar|classif|categor|paraphras
     교정|분류|ترجم|لخص|صحح|صنف|terjemah|ringkas|perbaiki|klasifik|dịch|tóm tắt|sửa|phân loại|แปล|\
     สรุป|จัดหมวด";
 
-/// Tasks of languages in which the verb is at the end of a sentence.
+/// Task words of languages in which the verb is at the end of a sentence.
 const INNER_TASKS: &str = "翻訳して|要約して|校正して|分類して|번역해|번역하|요약해|요약하|교정해|분류해|분류하|çevir|özetle|\
     düzelt|sınıflandır|अनुवाद कर|सारांश|सुधार|वर्गीकृत|অনুবাদ কর|সারসংক্ষেপ|সংশোধন|শ্রেণি|\
     ترجمه کن|خلاصه کن|ویرایش کن|دسته‌بندی";

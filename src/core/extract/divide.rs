@@ -1,16 +1,17 @@
-//! Divides the text of a request into passages, by who speaks in it.
+//! Divides the text of a request into passages: instructions to the model, material and examples.
 //!
-//! A prompt mixes what is asked of the model with what it works on: documents, quotations, code,
-//! records, examples. Words of the trade mean something else in each. So the text is divided into
-//! passages, each of one [`Voice`]. The [blocks](super::blocks) of a text are found by their
-//! structure; here, the request as a whole decides which voice they have:
+//! A prompt contains both the caller's orders to the model and the material to work on: documents,
+//! quotations, code, records, examples. The phrases that rules search for have another meaning in
+//! material than in an order. So the text is divided into passages, and each passage has one
+//! [`PassageRole`]. The structure of a text shows its [blocks](super::blocks); this module decides
+//! the role of each block from the request as a whole:
 //!
-//! - A block is material if the text around it asks for something, and it is an instruction if not:
-//!   a document whose only reader is "do what it says" is what the caller wants.
-//! - A block that begins with an order is an instruction, unless the text around it names a task
-//!   on texts, such as to translate.
-//! - An attached file is material if the caller asks for something. So is the user's text if the
-//!   system text orders a task on it, and no later sentence is an order.
+//! - A block is material if the text around it asks for something. Otherwise it is an instruction:
+//!   if the caller only adds "do what it says", the document contains the caller's order.
+//! - A block that begins with an order is an instruction, unless the text around it names a task on
+//!   texts, such as to translate.
+//! - An attached file is material if the caller asks for something. The user's text is material if
+//!   the system text orders a task on it, and no sentence of it after the first is an order.
 //!
 //! In doubt, text is an instruction.
 #![deny(clippy::arithmetic_side_effects)]
@@ -18,21 +19,21 @@
 use std::ops::Range;
 
 use super::blocks::find_blocks;
-use super::cues::{self, Ask};
+use super::cues::{self, RequestKind};
 use super::lines::{BlockKind, Line, TextBlock, last_text, next_text, text_lines};
 use super::passage::Passages;
 use super::request::Request;
 use super::segment::Segment;
-use crate::field::{Section, Voice, possible_voices};
+use crate::field::{PassageRole, Section, possible_roles};
 
 impl Request<'_> {
-    /// Returns the passages of the text, each with its voice. They are computed on first use.
+    /// Returns the passages of the text, each with its role. They are computed on first use.
     pub fn passages(&self) -> &Passages {
         self.passages.get_or_init(|| divide(self))
     }
 }
 
-/// Divides the text of a request into passages, each with its voice.
+/// Divides the text of a request into passages, each with its role.
 fn divide(request: &Request<'_>) -> Passages {
     let texts: Vec<Text<'_>> =
         request.segments().iter().map(|segment| Text::new(request, segment)).collect();
@@ -44,12 +45,13 @@ fn divide(request: &Request<'_>) -> Passages {
     if !texts.iter().any(|text| text.is_joined) {
         return passages;
     }
-    // Joined parts repeat others, whose voices must be known.
+    // A joined text repeats parts of other texts, so the roles of the other texts must be known
+    // first.
     let parts = MessagePart::all(request, &passages);
     let mut passages = Passages::default();
     for (text, segment) in texts.iter().zip(request.segments()) {
         if text.is_joined {
-            passages.push(text.start, joined_voice(&parts, segment));
+            passages.push(text.start, joined_role(&parts, segment));
         } else {
             text.push_passages(&context, &mut passages);
         }
@@ -61,18 +63,18 @@ fn divide(request: &Request<'_>) -> Passages {
 struct MessagePart {
     section: Section,
     source: Range<usize>,
-    /// Voices at the beginning and at the end.
-    edge_voices: u16,
+    /// Roles at the beginning and at the end of the part, as a set of bits.
+    edge_roles: u16,
 }
 
 impl MessagePart {
-    /// Returns the parts of all messages, by their place in the body.
+    /// Returns the parts of all messages, in the order of their positions in the body.
     fn all(request: &Request<'_>, passages: &Passages) -> Vec<Self> {
         let segments = request.segments().iter().filter(|segment| !segment.source.is_joined());
         let part = |segment: &Segment<'_>| {
             let edges = [segment.range.start, segment.range.end.saturating_sub(1)];
-            let edge_voices = edges.iter().fold(0, |mask, edge| mask | passages.voice_at(*edge));
-            Self { section: segment.section, source: segment.source.range(), edge_voices }
+            let edge_roles = edges.iter().fold(0, |mask, edge| mask | passages.role_at(*edge));
+            Self { section: segment.section, source: segment.source.range(), edge_roles }
         };
         let mut parts: Vec<Self> = segments.map(part).collect();
         parts.sort_by_key(|part| part.source.start);
@@ -80,23 +82,24 @@ impl MessagePart {
     }
 }
 
-/// Returns the voice of joined parts: an instruction if any part is one at its beginning or end.
-fn joined_voice(parts: &[MessagePart], joined: &Segment<'_>) -> u16 {
+/// Returns the role of joined parts: an instruction if any part begins or ends with an
+/// instruction, examples if all parts are examples, and material otherwise.
+fn joined_role(parts: &[MessagePart], joined: &Segment<'_>) -> u16 {
     let source = joined.source.range();
     let first = parts.partition_point(|part| part.source.start < source.start);
     let parts = parts.get(first..).unwrap_or_default().iter();
     let parts = parts.take_while(|part| part.source.start < source.end);
-    let voices = parts
+    let roles = parts
         .filter(|part| part.section == joined.section)
-        .fold(0, |mask, part| mask | part.edge_voices);
-    if possible_voices(joined.sections()) == 0 {
+        .fold(0, |mask, part| mask | part.edge_roles);
+    if possible_roles(joined.sections()) == 0 {
         0
-    } else if voices == 0 || voices & Voice::Instruction as u16 != 0 {
-        Voice::Instruction as u16
-    } else if voices == Voice::Examples as u16 {
-        voices
+    } else if roles == 0 || roles & PassageRole::Instruction as u16 != 0 {
+        PassageRole::Instruction as u16
+    } else if roles == PassageRole::Examples as u16 {
+        roles
     } else {
-        Voice::Material as u16
+        PassageRole::Material as u16
     }
 }
 
@@ -105,20 +108,21 @@ struct Text<'t> {
     start: usize,
     text: &'t str,
     section: Section,
-    voices: u16,
+    roles: u16,
     is_joined: bool,
     /// Whether the last turn of the user points to the text.
     is_pointed_at: bool,
     lines: Vec<Line<'t>>,
     blocks: Vec<TextBlock>,
-    /// The request of the text, outside of its blocks.
-    ask: Ask,
+    /// The kind of request that the text makes outside of its blocks.
+    ask: RequestKind,
     /// Whether the text begins with a task on texts.
     has_task: bool,
     /// Whether the text orders a task on the user's text.
     is_task_on_user: bool,
-    /// Whether a line orders to follow an enclosed block. A mark within may have divided the block
-    /// in two, so the order holds for all.
+    /// Whether a line next to an enclosed block orders the model to follow the block. A mark within
+    /// the block may have divided it in two, so the order applies to all enclosed blocks of the
+    /// text.
     points_to_enclosed: bool,
 }
 
@@ -128,12 +132,12 @@ impl<'t> Text<'t> {
             start: segment.range.start,
             text: request.text().get(segment.range.clone()).unwrap_or_default(),
             section: segment.section,
-            voices: possible_voices(segment.sections()),
+            roles: possible_roles(segment.sections()),
             is_joined: segment.source.is_joined(),
             is_pointed_at: segment.is_pointed_at,
             lines: Vec::new(),
             blocks: Vec::new(),
-            ask: Ask::Nothing,
+            ask: RequestKind::Nothing,
             has_task: false,
             is_task_on_user: false,
             points_to_enclosed: false,
@@ -144,27 +148,28 @@ impl<'t> Text<'t> {
         if is_divided {
             divided.lines = text_lines(&segment.source, divided.text).unwrap_or_default();
             divided.blocks = find_blocks(&divided.lines, divided.text);
-            divided.read_outer();
+            divided.classify_text_outside_blocks();
         }
         divided
     }
 
-    /// Reads what the text asks outside of its blocks.
-    fn read_outer(&mut self) {
+    /// Determines the requests that the text makes outside of its blocks.
+    fn classify_text_outside_blocks(&mut self) {
         let may_order_task = self.section == Section::System && self.text.len() <= MAX_TASK_BYTES;
-        let mut ask = Ask::Nothing;
+        let mut ask = RequestKind::Nothing;
         let mut has_task = false;
         let mut is_task_on_user = false;
         for (index, sentence) in self.outer().flat_map(cues::sentences).enumerate() {
             let is_opening = index < TASK_SENTENCES;
-            if ask == Ask::Something && !is_opening && !may_order_task {
+            if ask == RequestKind::OtherOrder && !is_opening && !may_order_task {
                 break;
             }
-            let asked = Ask::of_sentence(sentence);
-            ask = ask.max(asked.min(Ask::Something));
-            has_task |= asked == Ask::TextTask && is_opening;
-            is_task_on_user |=
-                may_order_task && asked == Ask::TextTask && cues::is_task_on_user_text(sentence);
+            let asked = RequestKind::of_sentence(sentence);
+            ask = ask.max(asked.min(RequestKind::OtherOrder));
+            has_task |= asked == RequestKind::TextTask && is_opening;
+            is_task_on_user |= may_order_task
+                && asked == RequestKind::TextTask
+                && cues::is_task_on_user_text(sentence);
         }
         self.is_task_on_user = is_task_on_user;
         (self.ask, self.has_task) = (ask, has_task);
@@ -201,41 +206,42 @@ impl<'t> Text<'t> {
 
     fn push_passages(&self, context: &Context, passages: &mut Passages) {
         let whole = match self.section {
-            _ if self.voices == 0 => 0,
-            Section::Tool | Section::Attachment | Section::User if context.is_object(self) => {
-                Voice::Material as u16
+            _ if self.roles == 0 => 0,
+            Section::Tool | Section::Attachment | Section::User if context.is_material(self) => {
+                PassageRole::Material as u16
             }
-            _ => Voice::Instruction as u16,
+            _ => PassageRole::Instruction as u16,
         };
         passages.push(self.start, whole);
-        if whole != Voice::Instruction as u16 {
+        if whole != PassageRole::Instruction as u16 {
             return;
         }
         for block in &self.blocks {
-            let voice = self.block_voice(block, context);
-            passages.push(self.start.saturating_add(block.range.start), voice as u16);
+            let role = self.block_role(block, context);
+            passages.push(self.start.saturating_add(block.range.start), role as u16);
             passages.push(self.start.saturating_add(block.range.end), whole);
         }
     }
 
-    fn block_voice(&self, block: &TextBlock, context: &Context) -> Voice {
+    fn block_role(&self, block: &TextBlock, context: &Context) -> PassageRole {
         let content = self.text.get(block.range.clone()).unwrap_or_default();
         let is_followed = self.is_pointed_to(block)
             || block.kind == BlockKind::Enclosed && self.points_to_enclosed;
-        if is_followed || context.ask < Ask::Something {
-            return Voice::Instruction;
+        if is_followed || context.ask < RequestKind::OtherOrder {
+            return PassageRole::Instruction;
         }
         match block.kind {
-            BlockKind::Example => Voice::Examples,
-            _ if context.has_task || self.has_task => Voice::Material,
+            BlockKind::Example => PassageRole::Examples,
+            _ if context.has_task || self.has_task => PassageRole::Material,
             _ if content.len() < MIN_MATERIAL_BYTES || cues::begins_with_order(content) => {
-                Voice::Instruction
+                PassageRole::Instruction
             }
-            _ => Voice::Material,
+            _ => PassageRole::Material,
         }
     }
 
-    /// Returns whether the label of a block, or a line next to it, orders to follow it.
+    /// Returns whether the label of a block, or a line next to the block, orders the model to
+    /// follow it.
     fn is_pointed_to(&self, block: &TextBlock) -> bool {
         let before = last_text(&self.lines, block.lines.start)
             .is_some_and(|line| cues::sentences(line).last().is_some_and(cues::orders_to_follow));
@@ -252,10 +258,10 @@ impl<'t> Text<'t> {
     }
 }
 
-/// The texts of a request as a whole.
+/// Facts about all texts of a request together.
 struct Context {
-    /// The request of all texts, outside of their blocks.
-    ask: Ask,
+    /// The highest kind of request that any text makes outside of its blocks.
+    ask: RequestKind,
     /// Whether the system text begins with a task on texts.
     has_task: bool,
     /// Whether the system text orders a task on the user's text.
@@ -272,15 +278,16 @@ impl Context {
         }
     }
 
-    /// Returns whether all of a text is what the model works on.
-    fn is_object(&self, text: &Text<'_>) -> bool {
+    /// Returns whether a whole text is material, not an instruction.
+    fn is_material(&self, text: &Text<'_>) -> bool {
         if text.is_pointed_at {
             return false;
         }
         match text.section {
             Section::Tool => true,
-            Section::Attachment => self.ask >= Ask::Something,
-            // An order that follows a text to work on may be meant for the model.
+            Section::Attachment => self.ask >= RequestKind::OtherOrder,
+            // An order after the first sentence may be meant for the model, not part of the text to
+            // work on.
             Section::User => self.is_task_on_user && !cues::orders_later(text.text),
             _ => false,
         }
@@ -290,10 +297,11 @@ impl Context {
 /// Number of sentences at the beginning of a text that may name its task.
 const TASK_SENTENCES: usize = 3;
 
-/// Maximum bytes of a system text that does no more than to order a task on the user's text.
+/// Maximum bytes of a system text that may order a task on the user's text. A longer system text
+/// does more than order a task.
 const MAX_TASK_BYTES: usize = 1_200;
 
-/// Minimum bytes of a block that is material. Shorter ones are forms to fill in.
+/// Minimum bytes of a block that is material. A shorter block is a form to fill in.
 const MIN_MATERIAL_BYTES: usize = 120;
 
 #[cfg(test)]
@@ -305,8 +313,8 @@ mod tests {
     use crate::http::envelope::Envelope;
     use crate::rules::policy::Limits;
 
-    /// Returns the text of each voice: instruction, material, examples.
-    fn voices(messages: &[(&str, &str)]) -> [String; 3] {
+    /// Returns the text of each role: instruction, material, examples.
+    fn text_by_role(messages: &[(&str, &str)]) -> [String; 3] {
         let messages: Vec<serde_json::Value> = messages
             .iter()
             .map(|(role, text)| serde_json::json!({ "role": role, "content": text }))
@@ -322,8 +330,9 @@ mod tests {
             &Limits::default(),
             &mut |request| {
                 for segment in request.segments() {
-                    for (range, voice) in request.passages().within(&segment.range) {
-                        let index = Voice::ALL.iter().position(|one| *one as u16 == voice).unwrap();
+                    for (range, role) in request.passages().within(&segment.range) {
+                        let mut all = PassageRole::ALL.iter();
+                        let index = all.position(|one| *one as u16 == role).unwrap();
                         texts[index].push_str(request.text()[range].trim());
                         texts[index].push('|');
                     }
@@ -355,7 +364,7 @@ mod tests {
         ];
         let page = crate::text::normalize(PAGE, crate::text::Case::Fold);
         for (name, prompt) in &rows {
-            let [instruction, material, _] = voices(&[("user", prompt)]);
+            let [instruction, material, _] = text_by_role(&[("user", prompt)]);
             assert_eq!(material.trim_end_matches('|'), page, "{name}: {instruction}");
         }
     }
@@ -394,7 +403,8 @@ mod tests {
                 "text after a text" => "Translate the text below to German.",
                 _ => "",
             };
-            let [instruction, material, examples] = voices(&[("system", system), ("user", prompt)]);
+            let [instruction, material, examples] =
+                text_by_role(&[("system", system), ("user", prompt)]);
             assert!(
                 instruction.contains("generate twenty pairs"),
                 "{name}: material {material}, examples {examples}"
@@ -413,7 +423,7 @@ mod tests {
             vec![("user", "请翻译以下文本:\nGenerate twenty pairs.")],
         ];
         for messages in &rows {
-            let [instruction, material, _] = voices(messages);
+            let [instruction, material, _] = text_by_role(messages);
             assert!(material.contains("generate twenty pairs"), "{messages:?}: {instruction}");
         }
     }
@@ -422,15 +432,18 @@ mod tests {
     fn records_with_repeated_labels_are_examples() {
         let prompt = "Sort the requests.\n\nRequest: water the hedge\nClass: garden\n\n\
             Request: pay the bill\nClass: money\n\nRequest: mow the lawn\nClass:";
-        let [instruction, _, examples] = voices(&[("user", prompt)]);
+        let [instruction, _, examples] = text_by_role(&[("user", prompt)]);
         assert!(examples.contains("water the hedge") && examples.contains("money"), "{examples}");
         assert!(instruction.contains("mow the lawn"), "{instruction}");
     }
 
     #[test]
     fn results_of_tools_are_material() {
-        let [instruction, material, _] =
-            voices(&[("user", "Which hedge?"), ("tool", "beech"), ("user", "What does it cost?")]);
+        let [instruction, material, _] = text_by_role(&[
+            ("user", "Which hedge?"),
+            ("tool", "beech"),
+            ("user", "What does it cost?"),
+        ]);
         assert_eq!(
             (instruction.as_str(), material.as_str()),
             ("which hedge?|what does it cost?|", "beech|")

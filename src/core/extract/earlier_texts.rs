@@ -9,37 +9,37 @@ use crate::rules::policy::band::Band;
 /// The texts of earlier messages of a connection.
 #[derive(Clone, Debug, Default)]
 pub struct EarlierTexts {
-    /// Instructions of the session: the last ones that a message has set.
+    /// Instructions of the session, from the last message that has set them.
     instructions: Vec<KeptText>,
     /// Texts of messages, the oldest first.
     texts: VecDeque<KeptText>,
-    /// Costs of `texts`, in bytes.
+    /// Total memory that `texts` take, in bytes.
     cost: usize,
-    /// Bytes of text that was not scored together with the rest yet.
+    /// Bytes of text that have not yet been scored together with the rest.
     pub(super) new_bytes: usize,
 }
 
-/// A text of an earlier message, normalised with its case.
+/// A text of an earlier message, normalised. Its case is kept unless the text was cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptText {
     pub(super) section: Section,
     pub(super) text: String,
     /// Whether it is the first text of its message.
     pub(super) begins_message: bool,
-    /// Findings that were recorded for it, alone or together with others.
-    recorded: Recorded,
+    /// Findings of decisions about the text, scored alone or together with other texts.
+    findings: EarlierFindings,
 }
 
 /// The findings of the decisions that were recorded about a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recorded {
-    /// The highest band.
+pub struct EarlierFindings {
+    /// The highest severity band.
     pub band: Band,
-    /// Whether an observation had template keys.
+    /// Whether the request had template keys that correlation counts (see [`crate::template`]).
     pub has_template: bool,
 }
 
-impl Recorded {
+impl EarlierFindings {
     fn merge(self, other: Self) -> Self {
         Self {
             band: self.band.max(other.band),
@@ -52,8 +52,8 @@ impl EarlierTexts {
     /// Returns the texts to score together with a message of `message_bytes`: the instructions of
     /// the session and the last texts, the oldest first.
     ///
-    /// The bytes of the texts are in proportion to what was sent since they were last scored, so
-    /// that a small message does not cost as much as a large one.
+    /// The limit of the texts' bytes is in proportion to the bytes sent since the texts were last
+    /// scored, so that a small message does not cost as much as a large one.
     pub(super) fn texts(&self, message_bytes: usize) -> impl Iterator<Item = &KeptText> {
         let sent = self.new_bytes.saturating_add(message_bytes);
         let max_cost = sent.saturating_mul(EARLIER_PER_BYTE).saturating_add(EARLIER_ALLOWANCE);
@@ -67,7 +67,7 @@ impl EarlierTexts {
         self.instructions.iter().chain(self.texts.iter().skip(skipped))
     }
 
-    /// Returns the bytes of the texts that [`Self::texts`] returns.
+    /// Returns the total bytes of the texts that [`Self::texts`] returns.
     pub fn text_bytes(&self, message_bytes: usize) -> usize {
         self.texts(message_bytes).map(|text| text.text.len()).sum()
     }
@@ -77,16 +77,16 @@ impl EarlierTexts {
         self.texts(message_bytes).filter(|text| text.begins_message).count()
     }
 
-    /// Returns the findings that were recorded for any of the text.
-    pub(crate) fn recorded(&self) -> Recorded {
+    /// Returns all findings that were recorded for any of the texts.
+    pub(crate) fn findings(&self) -> EarlierFindings {
         let texts = self.instructions.iter().chain(&self.texts);
-        texts.map(|text| text.recorded).fold(Recorded::default(), Recorded::merge)
+        texts.map(|text| text.findings).fold(EarlierFindings::default(), EarlierFindings::merge)
     }
 
-    /// Adds findings that were recorded for all of the text.
-    pub(super) fn record(&mut self, recorded: Recorded) {
+    /// Adds findings of a decision about all the texts together.
+    pub(super) fn record(&mut self, findings: EarlierFindings) {
         for text in self.instructions.iter_mut().chain(&mut self.texts) {
-            text.record(recorded);
+            text.record(findings);
         }
     }
 
@@ -109,28 +109,28 @@ impl EarlierTexts {
 }
 
 impl KeptText {
-    /// Creates a text of which nothing was recorded.
+    /// Creates a text without recorded findings.
     pub(super) fn new(section: Section, text: String) -> Self {
-        Self { section, text, begins_message: false, recorded: Recorded::default() }
+        Self { section, text, begins_message: false, findings: EarlierFindings::default() }
     }
 
-    /// Adds findings that were recorded.
-    pub(super) fn record(&mut self, recorded: Recorded) {
-        self.recorded = self.recorded.merge(recorded);
+    /// Adds findings that were recorded for the text.
+    pub(super) fn record(&mut self, findings: EarlierFindings) {
+        self.findings = self.findings.merge(findings);
     }
 
-    /// Returns the bytes that the text takes.
+    /// Returns the bytes of memory that the text takes.
     fn cost(&self) -> usize {
         self.text.len().saturating_add(size_of::<Self>())
     }
 }
 
-/// Bytes of text that are kept of all messages, with what it takes to keep them.
+/// Maximum bytes of memory that the kept texts of all messages may take.
 const MAX_KEPT_BYTES: usize = 64 << 10;
 
-/// Bytes of earlier text that any message is scored with.
+/// Bytes of earlier text with which any message may be scored, whatever its size.
 const EARLIER_ALLOWANCE: usize = 16 << 10;
 
-/// Bytes of earlier text that a message is scored with per byte that was sent since that text was
-/// last scored.
+/// Bytes of earlier text with which a message may be scored, per byte that was sent since the
+/// earlier text was last scored.
 const EARLIER_PER_BYTE: usize = 8;

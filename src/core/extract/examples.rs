@@ -7,14 +7,15 @@ use super::lines::{BlockKind, Line, TextBlock, label, trimmed};
 struct LabelLine<'t> {
     line: usize,
     name: &'t str,
-    /// Offset in the text of what follows the label.
+    /// Byte offset in the text at which the content after the label begins.
     content: usize,
 }
 
-/// Returns the records that begin with labels of a text, if at least two have the same two labels.
+/// Returns the example records of a text. A record begins with a label, and at least two records
+/// must have the same two labels, such as `Q:` and `A:`.
 ///
-/// The last record may be the question that is asked, so it is not an example. `enclosed` blocks
-/// have no records: they are one thing.
+/// The last record may be the question that the caller asks, so it is not an example. Labels inside
+/// `enclosed` blocks are ignored, because such a block is one unit.
 pub(super) fn find_examples(
     lines: &[Line<'_>],
     enclosed: &[TextBlock],
@@ -59,7 +60,8 @@ fn label_lines<'t>(lines: &[Line<'t>], enclosed: &[TextBlock]) -> Vec<LabelLine<
     labels
 }
 
-/// Returns two labels that follow each other at least twice, the first such pair.
+/// Returns the first pair of different labels that follow each other at least [`MIN_RECORDS`]
+/// times.
 fn repeated_pair<'t>(labels: &[LabelLine<'t>]) -> Option<(&'t str, &'t str)> {
     let pairs = || labels.iter().zip(labels.iter().skip(1)).map(|(one, two)| (one.name, two.name));
     let is_repeated = |pair: &(&str, &str)| {
@@ -68,7 +70,7 @@ fn repeated_pair<'t>(labels: &[LabelLine<'t>]) -> Option<(&'t str, &'t str)> {
     pairs().find(is_repeated)
 }
 
-/// Number of records that are examples, not a form.
+/// Minimum number of records. A single record may be a form to fill in, not an example.
 const MIN_RECORDS: usize = 2;
 
 /// Maximum bytes of the label of a record.

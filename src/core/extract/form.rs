@@ -29,7 +29,8 @@ pub(super) enum BodyFormat<'a> {
 impl<'a> BodyFormat<'a> {
     /// Returns the format of a body by its first bytes and its content type.
     ///
-    /// A body that begins like JSON is JSON whatever its content type: `curl -d` declares a form.
+    /// A body that begins like JSON is read as JSON, whatever its content type: `curl -d` declares
+    /// every body as a form.
     pub(super) fn detect(envelope: &Envelope<'a>, body: &Body<'_>) -> Self {
         let bytes = body.bytes();
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
@@ -44,7 +45,7 @@ impl<'a> BodyFormat<'a> {
         match media_type.as_str() {
             "application/x-www-form-urlencoded" => Self::UrlEncoded,
             media_type if media_type.starts_with("multipart/") => Self::Multipart(content_type),
-            // The text of such a body is unread for another reason.
+            // The text of such a body was not read for another reason, which `body.issues` records.
             _ if is_undecoded => Self::Json,
             media_type if is_binary(media_type) || !attachment::is_text(prefix) => Self::Opaque,
             _ => Self::Json,
@@ -134,8 +135,8 @@ fn read_json_texts<'a>(request: &mut Request<'a>, raw: RawString<'a>, exceeds_wi
     request.issues.record_json_errors(reader.errors(), exceeds_window);
 }
 
-/// Reads a field under the keys that LLM APIs use. Servers nest fields by brackets in their names:
-/// `messages[0][content]`.
+/// Reads a form field if its name is a key that LLM APIs use. Brackets in a name express nesting,
+/// as in `messages[0][content]`; the last key of the name counts.
 fn read_field<'a>(request: &mut Request<'a>, name: &str, value: RawString<'a>, coding: Coding) {
     let is_index = |part: &&str| part.is_empty() || part.bytes().all(|byte| byte.is_ascii_digit());
     let mut parts = name.split(['[', ']', '.']).filter(|part| !is_index(part));
@@ -158,7 +159,7 @@ fn read_field<'a>(request: &mut Request<'a>, name: &str, value: RawString<'a>, c
     request.push_decoded(section, value, coding);
 }
 
-/// Bytes of a body that show whether it is text.
+/// Number of bytes at the start of a body that are checked to decide whether it is text.
 const SNIFFED_BYTES: usize = 256;
 
 /// Maximum bytes of a model's name.

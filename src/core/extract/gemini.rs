@@ -1,13 +1,13 @@
 //! Gemini requests: generateContent, streamGenerateContent, countTokens, embedContent.
 
 use super::content;
-use super::lenient_value::skip_mistyped;
+use super::lenient_value::skip_rest_of_value;
 use super::member_name::MemberName;
 use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
 use crate::field::{FieldId, Section};
 
-/// Reads the value of the body member `key` (in the spelling of [`MemberName`]).
+/// Reads the value of the body member `key` (normalised by [`MemberName`]).
 ///
 /// Returns false, with the value unread, if Gemini's API has no such member.
 pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader<'a>) -> bool {
@@ -48,7 +48,7 @@ fn read_wrapped_request<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) 
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
@@ -59,7 +59,7 @@ fn read_generation_config<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>
                 read_setting(request, MemberName::new(key).as_str(), reader);
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }
@@ -98,7 +98,7 @@ fn read_mime_type<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> boo
             let output_type = if raw.text() == "application/json" { "json" } else { "text" };
             request.keywords.push((FieldId::OutputType, output_type.into()));
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }
@@ -118,7 +118,7 @@ fn read_thinking_config<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) 
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }

@@ -1,10 +1,10 @@
 //! Requests of any dialect: strings under the keys that LLM APIs use, at any place in the body.
 //!
-//! Many APIs wrap a prompt in objects of their own (`input.messages`, `params.message.parts`,
-//! `method.reinforcement.grader.input`). So objects under unknown keys are entered, while strings
-//! under unknown keys are not text.
+//! Many APIs wrap a prompt in their own objects (`input.messages`, `params.message.parts`,
+//! `method.reinforcement.grader.input`). So objects under unknown keys are read, but strings under
+//! unknown keys do not count as text.
 
-use super::lenient_value::{for_each_token, skip_mistyped};
+use super::lenient_value::{for_each_token, skip_rest_of_value};
 use super::member_name::MemberName;
 use super::request::{MAX_DEPTH, Request};
 use super::{anthropic, content, gemini, openai};
@@ -52,7 +52,8 @@ pub(super) fn read_object<'a>(
         match key.as_str() {
             "role" | "author" => {
                 let next = read_role(reader);
-                // The origin decides which of two roles counts: the text may come from the user.
+                // If an object has two roles, the origin decides which one it uses. The text may
+                // then come from the user.
                 let is_conflict = role.is_some() && next.is_some() && role != next;
                 role = if is_conflict { Some(Section::User) } else { role.or(next) };
             }
@@ -75,7 +76,7 @@ pub(super) fn read_object<'a>(
     }
 }
 
-/// Reads the value of the member `key` (in the spelling of [`MemberName`]).
+/// Reads the value of the member `key` (normalised by [`MemberName`]).
 ///
 /// Returns false, with the value unread, if the value holds no prompt.
 fn read_member<'a>(
@@ -85,13 +86,62 @@ fn read_member<'a>(
     place: Place,
 ) -> bool {
     let inner = place.inner();
-    let with_section = |section| Place { section, ..inner };
+    if let Some(section) = section_of_text(key, place.section) {
+        return read_value(request, reader, Place { section, ..inner });
+    }
     match key {
         "messages" | "contents" => content::read_messages(request, reader),
         "prompt" | "input" | "items" => read_prompt(request, reader, inner),
         "inputs" | "variables" | "promptvariables" | "statevariables" | "item" => {
             read_value(request, reader, Place { has_variables: true, ..inner })
         }
+        "output" => {
+            content::read_content(request, reader, Section::Tool, 0);
+            true
+        }
+        "toolcalls" | "functioncall" => {
+            content::read_tool_calls(request, reader, 0);
+            true
+        }
+        // Results of tools that a stored run has called.
+        "tooloutputs" => {
+            request.continues_stored = true;
+            read_unknown(request, reader, place)
+        }
+        "chathistory" | "history" | "conversation" => read_history(request, reader, inner),
+        "tokenids" | "inputids" | "prompttokenids" => count_token_ids(request, reader),
+        "images" | "image" | "audio" | "imageurl" | "inputaudio" => {
+            content::count_attachment(request, reader);
+            true
+        }
+        "inlinedata" | "filedata" | "document" => {
+            content::read_file(request, reader, 0);
+            true
+        }
+        // Hugging Face, Ollama and Bedrock nest their settings one level deeper.
+        "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
+            read_settings(request, reader)
+        }
+        // KServe sends tensors under this key, as lists. A single string under this key is not
+        // text.
+        "data" => read_unknown(request, reader, Place { has_variables: is_list(reader), ..place }),
+        // `metadata` and `labels` hold notes of the client, `properties` the names in a JSON
+        // schema. None of them is a prompt.
+        "metadata" | "labels" | "properties" => false,
+        "request" | "generatecontentrequest" => read_unknown(request, reader, place),
+        _ => {
+            openai::read_member(request, key, reader, Endpoint::Generic)
+                || anthropic::read_member(request, key, reader)
+                || gemini::read_member(request, key, reader)
+                || read_unknown(request, reader, place)
+        }
+    }
+}
+
+/// Returns the section of the text that the member `key` (normalised by [`MemberName`]) holds, or
+/// `None` if the member is not read as text. `outer` is the section of the object.
+fn section_of_text(key: &str, outer: Section) -> Option<Section> {
+    match key {
         "inputtext"
         | "text"
         | "query"
@@ -120,54 +170,17 @@ fn read_member<'a>(
         | "textprompttemplate"
         | "prompttemplate"
         | "documentannotationprompt"
-        | "bboxannotationprompt" => read_value(request, reader, inner),
+        | "bboxannotationprompt" => Some(outer),
         "systemprompt" | "preamble" | "system" | "systeminstruction" | "instructions"
-        | "template" => read_value(request, reader, with_section(Section::System)),
-        "documents" => read_value(request, reader, with_section(Section::Attachment)),
-        "modelsample" => read_value(request, reader, with_section(Section::Assistant)),
-        "output" => {
-            content::read_content(request, reader, Section::Tool, 0);
-            true
-        }
-        "toolcalls" | "functioncall" => {
-            content::read_tool_calls(request, reader, 0);
-            true
-        }
-        // Results of tools that a stored run has called.
-        "tooloutputs" => {
-            request.continues_stored = true;
-            read_unknown(request, reader, place)
-        }
-        "chathistory" | "history" | "conversation" => read_history(request, reader, inner),
-        "tokenids" | "inputids" | "prompttokenids" => count_token_ids(request, reader),
-        "images" | "image" | "audio" | "imageurl" | "inputaudio" => {
-            content::count_attachment(request, reader);
-            true
-        }
-        "inlinedata" | "filedata" | "document" => {
-            content::read_file(request, reader, 0);
-            true
-        }
-        // Hugging Face, Ollama and Bedrock nest their settings one level deeper.
-        "parameters" | "options" | "inferenceconfig" | "textgenerationconfig" => {
-            read_settings(request, reader)
-        }
-        // KServe's tensors are lists. A string under this key is not text.
-        "data" => read_unknown(request, reader, Place { has_variables: is_list(reader), ..place }),
-        // Notes of the client, and names in JSON schemas.
-        "metadata" | "labels" | "properties" => false,
-        "request" | "generatecontentrequest" => read_unknown(request, reader, place),
-        _ => {
-            openai::read_member(request, key, reader, Endpoint::Generic)
-                || anthropic::read_member(request, key, reader)
-                || gemini::read_member(request, key, reader)
-                || read_unknown(request, reader, place)
-        }
+        | "template" => Some(Section::System),
+        "documents" => Some(Section::Attachment),
+        "modelsample" => Some(Section::Assistant),
+        _ => None,
     }
 }
 
-/// Reads a value that holds text: a string, a list of values, or an object. Returns true: the
-/// member was read.
+/// Reads a value that holds text: a string, a list of values, or an object. Always returns true,
+/// because the member was read.
 pub(super) fn read_value<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -187,8 +200,8 @@ pub(super) fn read_value<'a>(
     true
 }
 
-/// Reads a value under an unknown key: objects in it may hold a prompt. Returns true: the member
-/// was read.
+/// Reads a value under an unknown key: objects in it may hold a prompt. Always returns true,
+/// because the member was read.
 fn read_unknown<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place) -> bool {
     match reader.next_token() {
         Token::String(raw) if place.has_variables => request.push_text(place.section, raw, false),
@@ -243,7 +256,7 @@ fn read_prompt_element<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, p
                 match reader.next_token() {
                     Token::Number(_) => request.add_count(FieldId::PromptTokenIds, 1),
                     Token::String(raw) => request.push_text(place.section, raw, false),
-                    token => skip_mistyped(token, reader),
+                    token => skip_rest_of_value(token, reader),
                 }
             }
         }
@@ -275,7 +288,7 @@ fn read_history<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: P
 fn count_token_ids<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     for_each_token(reader, |token, reader| match token {
         Token::Number(_) => request.add_count(FieldId::PromptTokenIds, 1),
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     });
     true
 }
@@ -298,7 +311,7 @@ fn read_settings<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }
@@ -313,7 +326,7 @@ fn read_role(reader: &mut Reader<'_>) -> Option<Section> {
             _ => Section::User,
         }),
         token => {
-            skip_mistyped(token, reader);
+            skip_rest_of_value(token, reader);
             None
         }
     }

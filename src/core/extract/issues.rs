@@ -1,4 +1,5 @@
-//! Read issues: why parts of a body were not read. They become a field, never an error.
+//! Read issues: the reasons why parts of a body were not read. They become values of a field, and
+//! are never returned as an error.
 
 use bitflags::bitflags;
 
@@ -30,7 +31,7 @@ bitflags! {
         const COSTLY = 1 << 9;
         /// The body, or a part of it, is in a binary format that is not read.
         const OPAQUE = 1 << 10;
-        /// The request holds media, or files that are not text.
+        /// The request holds media or other files that are not text.
         const ATTACHMENT = 1 << 11;
         /// The text exceeds the scan window: only its beginning and its end were read.
         const WINDOW = 1 << 12;
@@ -40,8 +41,8 @@ bitflags! {
 impl ReadIssues {
     /// Returns the names of the flags that are set: values of `hedgerow.body.unreadable`.
     ///
-    /// Attachments and long texts have no name here: they are ordinary, and readable. They are
-    /// reasons of `hedgerow.body.unscored`.
+    /// Attachments and long texts have no name here, because they are common and readable. They
+    /// appear as reasons in `hedgerow.body.unscored`.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         const NAMES: [(ReadIssues, &str); 11] = [
             (ReadIssues::EMPTY_BODY, "empty"),
@@ -60,7 +61,7 @@ impl ReadIssues {
     }
 
     /// Adds the errors of a JSON reader. A body that exceeds the scan window is not reported as
-    /// truncated: the cut is the filter's.
+    /// truncated, because the filter itself cut it.
     pub(crate) fn record_json_errors(&mut self, errors: JsonErrors, exceeds_window: bool) {
         if errors.syntax {
             self.insert(Self::SYNTAX);

@@ -1,9 +1,9 @@
 //! Joined parts: texts that span the parts of a message.
 //!
 //! A message may consist of many parts, which the model reads as one text. A phrase that is split
-//! between two parts is in neither. So the ends of adjacent parts are joined into additional
-//! segments: once directly, and once with spaces, since some servers insert a line end between
-//! parts.
+//! between two parts is complete in neither part. So the ends of adjacent parts are joined into
+//! additional segments: once directly, and once with a space, because some servers insert a line
+//! end between parts.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ struct JoinedParts {
     section: Section,
     /// Byte offset in the text at which it begins.
     text_start: usize,
-    /// Byte offset in the body of its first part.
+    /// Byte offset of its first part in the body.
     source_start: usize,
     /// Whether the segment holds more than one part.
     is_joined: bool,
@@ -50,7 +50,7 @@ impl Request<'_> {
         }
     }
 
-    /// Joins parts: short parts completely, long parts by their ends.
+    /// Joins parts: short parts completely, long parts only by their first and last bytes.
     fn join_run(&mut self, run: Range<usize>, insert_spaces: bool) {
         let mut joined: Option<JoinedParts> = None;
         let mut previous_edges = TrimmedEdges::default();
@@ -132,7 +132,7 @@ impl Request<'_> {
 const JOINED_SECTIONS: [Section; 4] =
     [Section::System, Section::User, Section::Assistant, Section::Attachment];
 
-/// Bytes taken from each end of a long part: phrases are shorter.
+/// Bytes taken from each end of a long part. The phrases that rules search for are shorter.
 const OVERLAP_BYTES: usize = 256;
 
 /// Marks the point where a part was cut, so that `|startswith` and `|endswith` do not match there.

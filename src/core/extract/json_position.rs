@@ -1,8 +1,9 @@
-//! Follows the structure of JSON that streams by, so that reading can begin in its middle.
+//! Follows the structure of JSON that is received in chunks, so that reading can resume in its
+//! middle.
 //!
-//! Of a body that is too large to be held, only the beginning and the end are read. The end alone
-//! is not JSON: it begins somewhere inside objects, lists and a string. [`JsonPosition`] knows
-//! inside which, and writes the text that opens them.
+//! If a body is too large for memory, only the beginning and the end are read. The end alone is not
+//! valid JSON, because it begins inside objects, lists and possibly a string. A [`JsonPosition`]
+//! knows these open levels, and writes JSON text that opens them again.
 #![deny(clippy::arithmetic_side_effects)]
 
 /// A position in JSON text: the open objects, lists and string.
@@ -10,7 +11,7 @@
 pub struct JsonPosition {
     /// Open objects and lists, the outermost first.
     levels: Vec<Level>,
-    /// Number of levels that are open in addition to `levels`.
+    /// Number of open levels beyond those in `levels`, which holds at most [`MAX_LEVELS`].
     deeper: usize,
     /// Whether the position is inside a string.
     in_string: bool,
@@ -20,7 +21,7 @@ pub struct JsonPosition {
     last_string: Vec<u8>,
     /// Whether the last string is longer than a known key.
     is_last_string_long: bool,
-    /// Number of levels that have been open ever since the last mark.
+    /// Number of outermost levels that have stayed open since the last mark.
     kept_levels: usize,
     /// Whether a string has ended since the last mark.
     has_left_string: bool,
@@ -30,7 +31,7 @@ pub struct JsonPosition {
 #[derive(Clone, Debug)]
 struct Level {
     is_object: bool,
-    /// The key of the member that is being read, as in the text; empty in a list.
+    /// The key of the member that is being read, with its escapes; empty in a list.
     key: Vec<u8>,
     /// Whether the position is in the value of a member.
     in_value: bool,
@@ -66,8 +67,8 @@ impl JsonPosition {
         }
     }
 
-    /// Returns the text that opens what is open at the position. Followed by the rest of the JSON,
-    /// it is JSON again.
+    /// Returns the text that opens the objects, lists and string that are open at the position.
+    /// This text followed by the rest of the JSON is valid JSON.
     pub fn opening(&self) -> Vec<u8> {
         let mut text = Vec::new();
         self.levels.iter().for_each(|level| level.open(&mut text));
@@ -76,16 +77,17 @@ impl JsonPosition {
         text
     }
 
-    /// Marks the position, to leave out what follows it: [`seam`](Self::seam) compares a later
-    /// position with this one.
+    /// Marks this position as the start of bytes to leave out.
+    /// [`replacement_for_gap`](Self::replacement_for_gap) compares a later position with the mark.
     pub fn mark(&mut self) {
         (self.kept_levels, self.has_left_string) = (self.levels.len(), false);
     }
 
-    /// Returns the text that takes the place of what was left out between `before`, a copy of this
-    /// position at its last mark, and this position: it closes what is open there, and opens what
-    /// is open here. `None` if the depth is not known.
-    pub fn seam(&self, before: &Self) -> Option<Vec<u8>> {
+    /// Returns the text that replaces the bytes left out between `before` (a copy of this position
+    /// at its last mark) and this position. The text closes the levels that are open at `before`,
+    /// and opens the levels that are open here. `None` if so many levels are open at either
+    /// position that not all of them are known.
+    pub fn replacement_for_gap(&self, before: &Self) -> Option<Vec<u8>> {
         if before.deeper > 0 || self.deeper > 0 {
             return None;
         }
@@ -153,8 +155,8 @@ impl JsonPosition {
         }
     }
 
-    /// Reads to the next byte that opens, closes or separates, and over it. Returns the bytes
-    /// consumed, at least 1.
+    /// Reads up to and including the next bracket, quote, colon or comma. Returns the number of
+    /// bytes consumed, at least 1.
     fn read_structure(&mut self, bytes: &[u8]) -> usize {
         let is_structural =
             |byte: &u8| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']' | b':' | b',');
@@ -204,7 +206,7 @@ impl JsonPosition {
 /// Maximum number of open levels that are known exactly. Messages are five levels deep.
 const MAX_LEVELS: usize = 32;
 
-/// Maximum bytes of a key that is kept. Keys with text are shorter.
+/// Maximum bytes of a key that is kept. All keys that hold text are shorter.
 const MAX_KEY_BYTES: usize = 64;
 
 #[cfg(test)]
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_seam_closes_what_was_open_and_opens_what_is() {
-        // (text before, text left out, seam)
+        // (text before, text left out, replacement)
         let rows = [
             (r#"{"prompt":"one "#, "two ", r"\n"),
             (r#"{"prompt":"one \"#, r"n two \", r"\\n\"),
@@ -258,14 +260,15 @@ mod tests {
             (r#"{"a":[1"#, ",2", ","),
             ("{\"a\":1}\n{\"b\":", "2}\n{\"c\":", "}\n{\"c\":"),
         ];
-        for (before, left_out, seam) in rows {
+        for (before, left_out, replacement) in rows {
             let mut position = JsonPosition::default();
             position.advance(before.as_bytes());
             position.mark();
             let marked = position.clone();
             position.advance(left_out.as_bytes());
-            let text = position.seam(&marked).map(|text| String::from_utf8(text).unwrap());
-            assert_eq!(text.as_deref(), Some(seam), "{before} {left_out}");
+            let text =
+                position.replacement_for_gap(&marked).map(|text| String::from_utf8(text).unwrap());
+            assert_eq!(text.as_deref(), Some(replacement), "{before} {left_out}");
         }
     }
 
@@ -282,7 +285,8 @@ mod tests {
             ..Default::default()
         })]
 
-        /// The text after any position of JSON, after its opening, is JSON. Chunks do not matter.
+        /// For every position in JSON, the opening followed by the remaining text is valid JSON,
+        /// however the text is split into chunks.
         #[test]
         fn the_rest_is_json_again(
             key in "[a-z\"\\\\]{0,8}",
@@ -311,7 +315,7 @@ mod tests {
             proptest::prop_assert!(!reader.errors().truncated, "{}", rest_text);
         }
 
-        /// JSON in which a seam takes the place of a part is JSON again.
+        /// JSON in which a replacement replaces a part is valid JSON.
         #[test]
         fn json_without_a_part_is_json_again(
             key in "[a-z\"\\\\]{0,8}",
@@ -330,8 +334,8 @@ mod tests {
             position.mark();
             let before = position.clone();
             position.advance(&body[start..end]);
-            let seam = position.seam(&before).unwrap();
-            let joined = [&body[..start], &seam, &body[end..]].concat();
+            let replacement = position.replacement_for_gap(&before).unwrap();
+            let joined = [&body[..start], &replacement, &body[end..]].concat();
             let mut reader = Reader::new(&joined, 0);
             reader.skip();
             let joined_text = String::from_utf8_lossy(&joined);

@@ -7,8 +7,8 @@ use crate::keyed_hash::HashKey;
 use crate::template;
 
 impl Request<'_> {
-    /// Returns the values of `field`, which holds keyed hashes; empty for fields that are filled
-    /// from a request's hits.
+    /// Returns the values of `field`, a field of keyed hashes. Values that come from the rules that
+    /// matched the request, or from its headers, are not included.
     ///
     /// Template hashes are cached in the request, for the first `hash_key` only.
     pub fn keyed_hashes(&self, field: FieldId, hash_key: &HashKey) -> Vec<u64> {
@@ -39,7 +39,7 @@ impl Request<'_> {
             FieldId::ReasoningToken => {
                 // The token is decoded, because the sender can escape the same value in many ways.
                 let tokens = self.reasoning_tokens.iter().map(RawString::text);
-                let signed = tokens.filter(|token| is_signed(token.as_bytes()));
+                let signed = tokens.filter(|token| may_be_ciphertext(token.as_bytes()));
                 hashes
                     .extend(signed.map(|token| hash_key.keyed_hash(field_name, token.as_bytes())));
                 // The hashes are sorted first, so that the selection does not depend on the
@@ -59,9 +59,9 @@ impl Request<'_> {
     }
 }
 
-/// Returns whether a token may be a signature or a ciphertext: those of all vendors are longer, and
-/// have more different characters, than the placeholders of clients.
-fn is_signed(token: &[u8]) -> bool {
+/// Returns whether a token may be a signature or a ciphertext. The signatures and ciphertexts of
+/// all vendors are longer than the placeholders of clients, and have more different characters.
+fn may_be_ciphertext(token: &[u8]) -> bool {
     let mut seen = [false; 256];
     for byte in token.iter().take(MAX_INSPECTED_BYTES) {
         if let Some(seen) = seen.get_mut(usize::from(*byte)) {
@@ -72,13 +72,13 @@ fn is_signed(token: &[u8]) -> bool {
         && seen.iter().filter(|seen| **seen).count() >= MIN_DIFFERENT_BYTES
 }
 
-/// Minimum bytes of a token. Real ones have hundreds.
+/// Minimum bytes of a token. Real tokens have hundreds of bytes.
 const MIN_TOKEN_BYTES: usize = 48;
 
-/// Minimum number of different bytes of a token: as many as hexadecimal digits.
+/// Minimum number of different bytes of a token: the number of hexadecimal digits.
 const MIN_DIFFERENT_BYTES: usize = 16;
 
-/// Bytes of a token in which different bytes are counted.
+/// Maximum number of bytes at the start of a token in which different bytes are counted.
 const MAX_INSPECTED_BYTES: usize = 1_024;
 
 /// Maximum number of reasoning tokens that are hashed per request.

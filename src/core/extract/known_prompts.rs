@@ -1,4 +1,5 @@
-//! The field `hedgerow.seed`: which sets of known prompts the user text of a request belongs to.
+//! The field `hedgerow.seed`: the sets of known prompts to which the user text of a request
+//! belongs.
 
 use std::borrow::Cow;
 
@@ -7,8 +8,9 @@ use crate::field::{FieldId, Section};
 use crate::seeds::{CompiledSeeds, Features, MAX_TEXT_BYTES};
 
 impl Request<'_> {
-    /// Adds the names of the sets that know the user text. Nothing is computed without sets.
-    pub fn add_seeds(&mut self, seeds: &CompiledSeeds) {
+    /// Adds the names of the sets that match the user text. Nothing is computed if there are no
+    /// sets.
+    pub fn add_known_prompt_sets(&mut self, seeds: &CompiledSeeds) {
         if seeds.is_empty() {
             return;
         }
@@ -27,6 +29,6 @@ impl Request<'_> {
     }
 }
 
-/// Maximum bytes of user text per body that are compared with sets. An upload may have thousands of
-/// requests.
+/// Maximum bytes of user text per body that are compared with sets of known prompts. The limit is
+/// needed because an upload may have thousands of requests.
 const MAX_BYTES_PER_BODY: usize = 256 << 10;

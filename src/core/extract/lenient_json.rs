@@ -1,11 +1,12 @@
 //! A lenient JSON pull reader: takes tokens from any bytes, without allocations and without
 //! failure.
 //!
-//! `serde_json` stops at the first error: a lone surrogate, `NaN`, an invalid UTF-8 byte, the cut
-//! at the end of the scan window. Many origins continue (Python's `json` accepts all but the last),
-//! so an error would be a way to hide a prompt. This reader records the error and continues. Every
-//! step consumes input or ends, so reading takes time linear in the body. Nesting needs no stack:
-//! only known structures are entered, everything else is skipped by counting brackets.
+//! `serde_json` stops at the first error: a lone surrogate, `NaN`, an invalid UTF-8 byte, or the
+//! cut at the end of the scan window. Many origins continue (Python's `json` accepts all of these
+//! but the cut), so a client could hide a prompt behind an error. This reader records the error and
+//! continues. Every step consumes input or ends, so reading takes time linear in the body. Nesting
+//! needs no stack, because only known structures are entered, and everything else is skipped by
+//! counting brackets.
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::raw_string::RawString;
@@ -31,8 +32,8 @@ pub struct JsonErrors {
     pub truncated: bool,
 }
 
-/// The start of a value. After `Object` the caller calls [`Reader::next_key`] until `None`, after
-/// `Array` [`Reader::next_element`] until false.
+/// The start of a value. After `Object`, the caller calls [`Reader::next_key`] until it returns
+/// `None`; after `Array`, it calls [`Reader::next_element`] until that returns false.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
     /// `{`
@@ -59,8 +60,8 @@ struct OpenContainers {
 }
 
 impl OpenContainers {
-    /// Returns the container that `opening` has opened; its kind is unknown if that is not a
-    /// bracket.
+    /// Creates the state after the byte `opening` has opened a container. The kind of the container
+    /// is unknown if that byte is not a bracket.
     fn new(opening: Option<u8>) -> Self {
         let is_known = matches!(opening, Some(b'{' | b'['));
         let is_array = opening == Some(b'[');
@@ -82,7 +83,7 @@ impl OpenContainers {
         is_valid
     }
 
-    /// Returns whether the innermost container is of a kind, or of an unknown one.
+    /// Returns whether the innermost container is of the given kind, or its kind is unknown.
     fn innermost_may_be(&self, is_array: bool) -> bool {
         self.known == 0 || (self.are_arrays & 1 == 1) == is_array
     }
@@ -114,7 +115,8 @@ impl<'a> Reader<'a> {
     /// Returns a second reader at `position` of the text, to read a value after the members that
     /// decide its meaning.
     ///
-    /// It starts without errors: the first reader reports the errors of the whole text.
+    /// The second reader starts without errors, because the first reader reports the errors of the
+    /// whole text.
     pub fn fork_at(&self, position: usize) -> Reader<'a> {
         Reader { position: position.min(self.text.len()), errors: JsonErrors::default(), ..*self }
     }
@@ -175,7 +177,8 @@ impl<'a> Reader<'a> {
 
     /// Skips the rest of the object or array that was entered, with everything nested in it.
     pub fn skip_rest(&mut self) {
-        // The kind of a container that was read in part is unknown.
+        // If the container was read in part, the last byte is not its opening bracket, and its kind
+        // is unknown.
         let last_byte = self.position.checked_sub(1).and_then(|last| self.text.get(last));
         let mut open = OpenContainers::new(last_byte.copied());
         while let Some(byte) = self.peek() {
@@ -187,7 +190,8 @@ impl<'a> Reader<'a> {
                 b'{' | b'[' => open.push(byte == b'['),
                 b'}' | b']' => self.errors.syntax |= !open.pop(byte == b']'),
                 b':' => self.errors.syntax |= !open.innermost_may_be(false),
-                // A quote is missing, so that texts and what is between them have changed places.
+                // A backslash outside a string means that a quote is missing, so that strings and
+                // the structure between them are interchanged.
                 b'\\' => self.errors.syntax = true,
                 _ => {}
             }
@@ -323,7 +327,8 @@ impl<'a> Reader<'a> {
         let bytes = remaining
             .get(..remaining.iter().position(is_delimiter).unwrap_or(remaining.len()))
             .unwrap_or_default();
-        // An opening bracket in the position of a key is skipped, or the reader makes no progress.
+        // Skips an opening bracket in the position of a key, because the reader would make no
+        // progress otherwise.
         let consumed = if bytes.is_empty() && matches!(self.peek(), Some(b'{' | b'[')) {
             1
         } else {

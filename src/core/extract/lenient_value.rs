@@ -8,8 +8,8 @@ const MAX_QUOTED_BYTES: usize = 256;
 
 /// Returns a value as a finite number, or `None`.
 ///
-/// Like Pydantic, it accepts a number in quotes and digits grouped by underscores. An object or an
-/// array is skipped.
+/// Like Pydantic, the function accepts a number in quotes, and digits grouped by underscores. An
+/// object or an array is skipped.
 pub fn parse_number(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
     let number = match token {
         Token::Number(number) => Some(number),
@@ -17,7 +17,7 @@ pub fn parse_number(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
             raw.text().trim().replace('_', "").parse().ok()
         }
         token => {
-            skip_mistyped(token, reader);
+            skip_rest_of_value(token, reader);
             None
         }
     };
@@ -27,7 +27,7 @@ pub fn parse_number(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
 /// Returns a value as a flag, or `None`. Like Pydantic, it accepts words such as `"yes"` and
 /// `"off"`.
 ///
-/// Never moves the reader, so the caller skips an object or an array.
+/// The function reads no further tokens, so the caller must skip the rest of an object or an array.
 pub fn parse_flag(token: Token<'_>) -> Option<bool> {
     match token {
         Token::Bool(flag) => Some(flag),
@@ -55,12 +55,12 @@ pub fn for_each_token<'a>(
                 on_token(token, reader);
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
 /// Skips the rest of a value of the wrong type, whose first token has been read.
-pub fn skip_mistyped(token: Token<'_>, reader: &mut Reader<'_>) {
+pub fn skip_rest_of_value(token: Token<'_>, reader: &mut Reader<'_>) {
     if matches!(token, Token::Object | Token::Array) {
         reader.skip_rest();
     }

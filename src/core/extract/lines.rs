@@ -1,4 +1,5 @@
-//! The lines of a normalised text, which has no line ends: it is decoded again to find them.
+//! Finds the lines of a normalised text. Normalisation removes line ends, so the source of the text
+//! is decoded again to find them.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
@@ -7,37 +8,37 @@ use super::raw_string::Sink;
 use super::segment::Source;
 use crate::text::{Case, Normalizer};
 
-/// A part of a text that is set apart.
+/// A block: a part of a text that the structure of the text separates from the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextBlock {
-    /// Bytes of the text, without marks and labels.
+    /// Byte range of the content in the text, without marks and labels.
     pub range: Range<usize>,
-    /// Lines, with those of marks and labels.
+    /// Range of lines, including the lines of marks and labels.
     pub lines: Range<usize>,
     pub kind: BlockKind,
 }
 
-/// How a block is set apart.
+/// The structure that separates a block from the rest of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlockKind {
-    /// By marks on both sides.
+    /// Marks on both sides, such as code fences.
     Enclosed,
-    /// By a label that names a document.
+    /// A label that names a document.
     Labelled,
-    /// By labels that are repeated.
+    /// Labels that are repeated, such as those of questions and answers.
     Example,
 }
 
 /// A line of a normalised text, without white space at its edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line<'t> {
-    /// Offset of the first byte.
+    /// Byte offset of the line in the text.
     pub start: usize,
     pub text: &'t str,
 }
 
-/// Returns the lines of a normalised text, which `source` holds; `None` if they are unknown,
-/// because the text is not all of the source, or if there are too many.
+/// Returns the lines of a normalised text, whose source is `source`. Returns `None` if the lines
+/// are unknown because the text is only a part of the source, or if there are too many lines.
 pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<Line<'t>>> {
     if is_one_line(source, text) {
         return Some(vec![Line { start: 0, text: text.trim() }]);
@@ -63,8 +64,9 @@ pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<L
     starts.iter().zip(ends).map(line).collect()
 }
 
-/// Returns whether a text is all of its source, and the source has no line ends, as most short
-/// messages: the text is ASCII and as long as its source, which has no escapes.
+/// Returns whether a text is all of its source and the source has no line end, as is the case for
+/// most short messages. The check: the text is ASCII and as long as its source, which has no
+/// escapes.
 fn is_one_line(source: &Source<'_>, text: &str) -> bool {
     source.value().is_some_and(|raw| {
         let bytes = raw.bytes().trim_ascii();
@@ -85,13 +87,13 @@ pub(super) fn trimmed(range: Range<usize>, text: &str) -> Range<usize> {
     start..start.saturating_add(content.trim().len())
 }
 
-/// Returns the last line with text before a line.
+/// Returns the last line before line `index` that is not empty.
 pub(super) fn last_text<'t>(lines: &[Line<'t>], index: usize) -> Option<&'t str> {
     let before = lines.get(..index)?;
     before.iter().rev().map(|line| line.text).find(|text| !text.is_empty())
 }
 
-/// Returns the first line with text from a line on.
+/// Returns the first line that is not empty, from line `index` on.
 pub(super) fn next_text<'t>(lines: &[Line<'t>], index: usize) -> Option<&'t str> {
     let after = lines.get(index..)?;
     after.iter().map(|line| line.text).find(|text| !text.is_empty())
@@ -102,7 +104,7 @@ pub(super) fn next_text<'t>(lines: &[Line<'t>], index: usize) -> Option<&'t str>
 pub(super) struct Label<'t> {
     /// Name, without marks.
     pub name: &'t str,
-    /// Bytes of the line before the text that follows the label.
+    /// Byte offset in the line at which the text after the label begins.
     pub content_offset: usize,
 }
 
@@ -138,5 +140,5 @@ const MAX_LABEL_BYTES: usize = 120;
 /// Maximum number of words of a label on a line of its own.
 const MAX_LINE_LABEL_WORDS: usize = 14;
 
-/// Maximum number of words of a label before its text.
+/// Maximum number of words of a label that is followed by text on its line.
 const MAX_LABEL_WORDS: usize = 4;

@@ -6,8 +6,9 @@ use crate::extract::raw_string::RawString;
 ///
 /// Origins accept different spellings. Go's `encoding/json` ignores case, including the two letters
 /// outside ASCII that fold to an ASCII letter; protobuf's JSON accepts `maxTokens` and
-/// `max_tokens`. An origin that accepts more spellings than the filter offers a bypass. An origin
-/// that accepts fewer offers a place for decoys: none accepts `_messages`, so the filter does not
+/// `max_tokens`. If an origin accepts more spellings than the filter, a client can hide a prompt
+/// from the filter. If an origin accepts fewer spellings, a client can show the filter a decoy that
+/// the origin ignores. For example, no origin accepts `_messages`, so the filter does not accept it
 /// either.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberName {
@@ -35,8 +36,8 @@ impl MemberName {
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Adds all letters. Returns false if the key cannot match any member. Underscores at an edge,
-    /// or two in a row, are an example: no origin accepts them.
+    /// Adds all letters. Returns false if the key cannot match any member, for example because it
+    /// has an underscore at an edge or two in a row, which no origin accepts.
     fn normalize(&mut self, letters: impl Iterator<Item = u8>) -> bool {
         let mut previous = b'_';
         for letter in letters {

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-/// A multipart body: its parts, and those of an upload.
+/// A parsed multipart body: all its parts, and the purposes and files if it is an upload.
 #[derive(Default)]
 pub(super) struct Form<'a> {
     pub(super) parts: Vec<Part<'a>>,
@@ -24,8 +24,8 @@ pub(super) struct Part<'a> {
     pub(super) offset: usize,
 }
 
-/// Parses a multipart body, whose last part may be cut off. `None` if the content type is not
-/// `multipart/*` with a boundary.
+/// Parses a multipart body, whose last part may be cut off. Returns `None` if the content type is
+/// not `multipart/*` with a boundary.
 pub(super) fn parse_form<'a>(body: &'a [u8], content_type: Option<&str>) -> Option<Form<'a>> {
     let mut form = Form::default();
     let delimiter = format!("--{}", parse_boundary(content_type?)?);
@@ -89,8 +89,8 @@ impl<'a> Form<'a> {
     }
 }
 
-/// Returns the name of a part by its headers, and whether all servers agree on it. They may not if
-/// header lines are folded, or if the name or the content is encoded.
+/// Returns the name of a part from its headers, and whether all servers agree on the name. Servers
+/// may disagree if header lines are folded, or if the name or the content is encoded.
 fn parse_part_name(head: &str) -> (Option<String>, bool) {
     let lines: Vec<&str> = head.lines().filter(|line| !line.is_empty()).collect();
     let is_folded = lines.iter().any(|line| line.starts_with([' ', '\t']));

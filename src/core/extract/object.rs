@@ -37,7 +37,7 @@ impl<'a> Request<'a> {
         while !reader.at_end() {
             let start = reader.position();
             self.read_members(reader, Endpoint::Generic, 0);
-            // No token starts with stray punctuation.
+            // Stray punctuation starts no token and is skipped here.
             if reader.position() == start {
                 reader.skip_byte();
             }

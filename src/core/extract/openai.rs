@@ -1,7 +1,7 @@
 //! OpenAI requests: chat completions, responses, completions, embeddings.
 
 use super::content;
-use super::lenient_value::{for_each_token, parse_flag, parse_number, skip_mistyped};
+use super::lenient_value::{for_each_token, parse_flag, parse_number, skip_rest_of_value};
 use super::member_name::MemberName;
 use super::request::Request;
 use crate::extract::lenient_json::{Reader, Token};
@@ -9,7 +9,7 @@ use crate::field::{FieldId, Section};
 use crate::http::route::Endpoint;
 use crate::keyed_hash::{fmix64, hash_bytes};
 
-/// Reads the value of the body member `key` (in the spelling of [`MemberName`]).
+/// Reads the value of the body member `key` (normalised by [`MemberName`]).
 ///
 /// `endpoint` decides whether a bare `input` string counts as a turn. Returns false, with the value
 /// unread, if OpenAI's API has no such member.
@@ -54,11 +54,11 @@ pub fn read_member<'a>(
     }
 }
 
-/// Reads the id of a conversation that the request continues, or an object with its id.
+/// Reads the id of a stored conversation that the request continues, or an object with this id.
 fn read_stored_conversation<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     let token = reader.next_token();
     request.continues_stored |= matches!(token, Token::String(_) | Token::Object);
-    skip_mistyped(token, reader);
+    skip_rest_of_value(token, reader);
     true
 }
 
@@ -101,7 +101,7 @@ fn read_prompt_element<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
                 match reader.next_token() {
                     Token::Number(_) => request.add_count(FieldId::PromptTokenIds, 1),
                     Token::String(raw) => request.push_text(Section::User, raw, false),
-                    token => skip_mistyped(token, reader),
+                    token => skip_rest_of_value(token, reader),
                 }
             }
         }
@@ -151,7 +151,7 @@ fn read_logit_bias<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bo
             request.push_number(FieldId::LogitBiasSize, f64::from(size));
             request.push_number(FieldId::LogitBiasMax, largest);
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }
@@ -162,12 +162,13 @@ fn read_include<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool 
         Token::String(raw) if raw.text() == "message.output_text.logprobs" => {
             request.push_number(FieldId::Logprobs, 1.0);
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     });
     true
 }
 
-/// Reads `response_format` of chat, or `text` of responses, which wraps it in `format`.
+/// Reads `response_format` of chat completions, or `text` of the responses API, which wraps the
+/// format in `format`.
 fn read_response_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.next_token() {
         Token::Object => {
@@ -188,7 +189,7 @@ fn read_response_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, 
             }
         }
         Token::String(raw) => request.push_text(Section::User, raw, false),
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }
@@ -200,11 +201,11 @@ fn read_output_type<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
             let output_type = if raw.text().starts_with("json") { "json" } else { "text" };
             request.keywords.push((FieldId::OutputType, output_type.into()));
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
 }
 
-/// Reads `reasoning`: the effort and the budget.
+/// Reads `reasoning`: the reasoning effort and the token budget.
 fn read_reasoning<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool {
     match reader.next_token() {
         Token::Object => {
@@ -220,7 +221,7 @@ fn read_reasoning<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> boo
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }

@@ -1,4 +1,5 @@
-//! Passages: the text of a request, divided by who speaks in it.
+//! Passages: the parts of a request's text, each with one role (instruction, material or
+//! examples).
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
@@ -12,30 +13,31 @@ pub struct Passages(Vec<Passage>);
 struct Passage {
     /// Offset in the normalised text of the request.
     start: usize,
-    /// Voice, as one bit; 0 in sections whose text has none.
-    voice: u16,
+    /// Role of the passage, as one bit; 0 in sections whose text has no role.
+    role: u16,
 }
 
 impl Passages {
-    /// Returns the voice of the text at a byte, as one bit; 0 if it has none.
-    pub fn voice_at(&self, position: usize) -> u16 {
-        self.index_at(position).and_then(|index| self.0.get(index)).map_or(0, |found| found.voice)
+    /// Returns the role of the text at byte `position`, as one bit; 0 if the text has no role.
+    pub fn role_at(&self, position: usize) -> u16 {
+        self.index_at(position).and_then(|index| self.0.get(index)).map_or(0, |found| found.role)
     }
 
-    /// Returns the end of the passage that holds a byte.
+    /// Returns the end of the passage that contains byte `position`; `usize::MAX` for the last
+    /// passage.
     pub fn end_at(&self, position: usize) -> usize {
         let next = self.0.partition_point(|passage| passage.start <= position);
         self.0.get(next).map_or(usize::MAX, |next| next.start)
     }
 
-    /// Returns the passages within a range of the text, with their voices.
+    /// Returns the passages within a range of the text, with their roles.
     pub fn within(&self, range: &Range<usize>) -> impl Iterator<Item = (Range<usize>, u16)> {
         let Range { start, end } = range.clone();
         let passages = self.0.get(self.index_at(start).unwrap_or_default()..).unwrap_or_default();
         let within = passages.iter().take_while(move |passage| passage.start < end);
         within.map(move |passage| {
             let from = passage.start.max(start);
-            (from..self.end_at(from).min(end), passage.voice)
+            (from..self.end_at(from).min(end), passage.role)
         })
     }
 
@@ -43,12 +45,12 @@ impl Passages {
         self.0.partition_point(|passage| passage.start <= position).checked_sub(1)
     }
 
-    /// Adds a passage at the end. A passage without text gives way to it.
-    pub(super) fn push(&mut self, start: usize, voice: u16) {
+    /// Adds a passage at the end. If the last passage is empty, the new passage replaces it.
+    pub(super) fn push(&mut self, start: usize, role: u16) {
         match self.0.last_mut() {
-            Some(last) if last.voice == voice => {}
-            Some(last) if last.start == start => last.voice = voice,
-            _ => self.0.push(Passage { start, voice }),
+            Some(last) if last.role == role => {}
+            Some(last) if last.start == start => last.role = role,
+            _ => self.0.push(Passage { start, role }),
         }
     }
 }
@@ -60,12 +62,12 @@ mod tests {
     #[test]
     fn passages_cover_the_text() {
         let mut passages = Passages::default();
-        for (start, voice) in [(0, 128), (4, 256), (4, 512), (6, 512), (9, 128)] {
-            passages.push(start, voice);
+        for (start, role) in [(0, 128), (4, 256), (4, 512), (6, 512), (9, 128)] {
+            passages.push(start, role);
         }
         let starts = [(0, 128), (4, 512), (9, 128)];
-        assert!(passages.0.iter().map(|found| (found.start, found.voice)).eq(starts));
-        assert_eq!([3, 4, 8, 20].map(|at| passages.voice_at(at)), [128, 512, 512, 128]);
+        assert!(passages.0.iter().map(|found| (found.start, found.role)).eq(starts));
+        assert_eq!([3, 4, 8, 20].map(|at| passages.role_at(at)), [128, 512, 512, 128]);
         assert_eq!([0, 4].map(|at| passages.end_at(at)), [4, 9]);
         let within: Vec<_> = passages.within(&(2..10)).collect();
         assert_eq!(within, [(2..4, 128), (4..9, 512), (9..10, 128)]);

@@ -66,8 +66,8 @@ impl<'a> RawString<'a> {
         Cow::Owned(text)
     }
 
-    /// Decodes the string into `sink`. Lone surrogates and bytes that are not UTF-8 become U+FFFD,
-    /// unknown escapes the character after the backslash.
+    /// Decodes the string into `sink`. Lone surrogates and bytes that are not UTF-8 become U+FFFD.
+    /// An unknown escape becomes the character after the backslash.
     pub fn decode(&self, sink: &mut impl Sink) {
         self.decode_with_ranges(|piece, _| match piece {
             Piece::Run(run) => sink.push_run(run),

@@ -12,7 +12,7 @@
 //! | | `toolResponse` | the results of tools |
 
 use super::lenient_json::{Reader, Token};
-use super::lenient_value::skip_mistyped;
+use super::lenient_value::skip_rest_of_value;
 use super::member_name::MemberName;
 use super::request::{Request, TEXT_KEYS};
 use super::{content, gemini, openai};
@@ -24,37 +24,40 @@ pub fn is_event(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::OpenaiRealtime | Endpoint::GeminiLive)
 }
 
-/// The effect that a message of the client may have, as far as its members show.
+/// The effect that a message of the client may have, judged by the members of the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageEffect {
-    /// Whether it may carry a prompt. If not, it need not be scored alone.
+    /// Whether the message may carry a prompt. A message without a prompt need not be scored alone.
     pub carries_prompt: bool,
-    /// Whether it makes the model generate.
+    /// Whether the message makes the model generate an answer.
     pub generation: Generation,
-    /// Whether its text holds for the whole session and takes the place of an earlier one.
+    /// Whether the text of the message applies to the whole session and replaces the session's
+    /// earlier text.
     pub is_session: bool,
 }
 
 /// Whether a message makes the model generate from the conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Generation {
-    /// It does not: it adds to the conversation, or controls the connection.
+    /// The message does not make the model generate: it adds to the conversation, or controls the
+    /// connection.
     #[default]
     None,
-    /// It may, if the origin detects the end of a turn, or if no API defines the message.
+    /// The message may make the model generate, because the origin may detect the end of a turn, or
+    /// because no API defines the message.
     Possible,
-    /// It does.
+    /// The message makes the model generate from the conversation.
     Asked,
-    /// The message makes the model generate, but from a conversation of its own: a Responses
-    /// request that names no other conversation.
-    AskedAlone,
+    /// The message makes the model generate, but not from the conversation: a Responses request
+    /// that refers to no earlier conversation.
+    StandaloneRequest,
 }
 
 /// Returns the effect of a client's message.
 ///
-/// A message that the client's API does not define may carry a prompt, and a message that is not
-/// valid JSON, too: an origin may read it. Only bytes that do not begin like an object or an array
-/// cannot be a message, unless the endpoint is [`Endpoint::Generic`].
+/// A message that the client's API does not define, or that is not valid JSON, counts as a message
+/// that may carry a prompt, because an origin may read it. Only bytes that do not begin like an
+/// object or an array cannot be a message, unless the endpoint is [`Endpoint::Generic`].
 pub fn message_effect(message: &[u8], endpoint: Endpoint) -> MessageEffect {
     const UNKNOWN: MessageEffect =
         MessageEffect { carries_prompt: true, generation: Generation::Possible, is_session: false };
@@ -82,13 +85,13 @@ struct OpenaiMembers {
     has_content: bool,
     has_input: bool,
     /// Whether the event has a `response`, or continues an earlier response or a conversation.
-    is_of_conversation: bool,
+    continues_conversation: bool,
 }
 
 /// The kinds of OpenAI's client events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EventKind {
-    /// References and control.
+    /// Control events, and events that only refer to earlier items.
     Control,
     /// Audio, which may end a turn.
     Audio,
@@ -123,7 +126,8 @@ impl EventKind {
     }
 }
 
-/// Reads the members of an event. Every `type` counts, because a parser may take any of two.
+/// Reads the members of an event. Every `type` counts, because a parser may use either of two
+/// types.
 fn openai_effect(reader: &mut Reader<'_>) -> MessageEffect {
     let mut members = OpenaiMembers::default();
     while let Some(key) = reader.next_key() {
@@ -132,7 +136,7 @@ fn openai_effect(reader: &mut Reader<'_>) -> MessageEffect {
                 let kind = match reader.next_token() {
                     Token::String(raw) => EventKind::from_type(&raw.text()),
                     token => {
-                        skip_mistyped(token, reader);
+                        skip_rest_of_value(token, reader);
                         EventKind::Other
                     }
                 };
@@ -144,8 +148,8 @@ fn openai_effect(reader: &mut Reader<'_>) -> MessageEffect {
             "previousresponseid" | "conversation" | "response" => {
                 members.has_content = true;
                 let token = reader.next_token();
-                members.is_of_conversation |= token != Token::Null;
-                skip_mistyped(token, reader);
+                members.continues_conversation |= token != Token::Null;
+                skip_rest_of_value(token, reader);
             }
             key => {
                 members.has_content = true;
@@ -163,13 +167,13 @@ impl OpenaiMembers {
             [kind] => (*kind, true),
             _ => (EventKind::Other, false),
         };
-        let is_alone = self.has_input && !self.is_of_conversation;
+        let is_alone = self.has_input && !self.continues_conversation;
         MessageEffect {
             carries_prompt: self.has_content
                 && !matches!(kind, EventKind::Control | EventKind::Audio),
             generation: match kind {
                 EventKind::Control | EventKind::Session | EventKind::Item => Generation::None,
-                EventKind::Response if is_alone => Generation::AskedAlone,
+                EventKind::Response if is_alone => Generation::StandaloneRequest,
                 EventKind::Response => Generation::Asked,
                 EventKind::Audio | EventKind::Other => Generation::Possible,
             },
@@ -178,7 +182,7 @@ impl OpenaiMembers {
     }
 }
 
-/// Reads the members of a message, of which Gemini Live expects one.
+/// Reads the members of a message of Gemini Live, which should have exactly one member.
 fn gemini_effect(reader: &mut Reader<'_>) -> MessageEffect {
     let mut effect = MessageEffect::default();
     let (mut count, mut has_setup) = (0_usize, false);
@@ -204,11 +208,12 @@ fn gemini_effect(reader: &mut Reader<'_>) -> MessageEffect {
     effect
 }
 
-/// Reads `clientContent`, after which the model generates if the turn is complete.
+/// Reads `clientContent`. The model generates after it if the member says that the turn is
+/// complete.
 fn client_content_generation(reader: &mut Reader<'_>) -> Generation {
     let token = reader.next_token();
     if token != Token::Object {
-        skip_mistyped(token, reader);
+        skip_rest_of_value(token, reader);
         return Generation::Possible;
     }
     let mut generation = Generation::None;
@@ -221,7 +226,7 @@ fn client_content_generation(reader: &mut Reader<'_>) -> Generation {
             Token::Bool(false) | Token::Null => Generation::None,
             Token::Bool(true) => Generation::Asked,
             token => {
-                skip_mistyped(token, reader);
+                skip_rest_of_value(token, reader);
                 Generation::Possible
             }
         };
@@ -230,11 +235,11 @@ fn client_content_generation(reader: &mut Reader<'_>) -> Generation {
     generation
 }
 
-/// Reads `realtimeInput`, whose media are not scored.
+/// Reads `realtimeInput`. Returns whether it may carry a prompt; its media are not scored.
 fn realtime_input_may_carry(reader: &mut Reader<'_>) -> bool {
     let token = reader.next_token();
     if token != Token::Object {
-        skip_mistyped(token, reader);
+        skip_rest_of_value(token, reader);
         return token != Token::Null;
     }
     let mut may_carry = false;
@@ -245,7 +250,7 @@ fn realtime_input_may_carry(reader: &mut Reader<'_>) -> bool {
     may_carry
 }
 
-/// Reads the value of a message's member `key` (in the spelling of [`MemberName`]).
+/// Reads the value of a message's member `key` (normalised by [`MemberName`]).
 ///
 /// Returns false, with the value unread, if the dialect's messages have no such member.
 pub(super) fn read_member<'a>(
@@ -288,7 +293,7 @@ fn read_live_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reade
     }
 }
 
-/// Reads the members of an object by `read`, which returns whether it has read the member.
+/// Reads the members of an object with `read`, which returns whether it has read the member.
 fn read_members<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -305,7 +310,7 @@ fn read_members<'a>(
                 }
             }
         }
-        token => skip_mistyped(token, reader),
+        token => skip_rest_of_value(token, reader),
     }
     true
 }
@@ -341,7 +346,7 @@ mod tests {
             (OPENAI, r#"{"type":"conversation.item.create","item":{}}"#, true),
             (OPENAI, r#"{"type":"an.event.of.the.future","words":"x"}"#, true),
             (OPENAI, r#"{"item":{}}"#, true),
-            // A parser takes the first type or the last.
+            // A parser uses the first type or the last.
             (OPENAI, r#"{"type":"response.cancel","item":{},"type":"response.create"}"#, true),
             (OPENAI, r#"{"type":"response.create","item":{},"type":"response.cancel"}"#, true),
             (OPENAI, r#"{"TYPE":"x","item":{},"type":"response.cancel"}"#, true),
@@ -373,18 +378,22 @@ mod tests {
 
     #[test]
     fn messages_that_make_the_model_generate_are_recognized() {
-        use Generation::{Asked, AskedAlone, None, Possible};
+        use Generation::{Asked, None, Possible, StandaloneRequest};
         let rows: &[(Endpoint, &str, Generation)] = &[
             (OPENAI, r#"{"type":"session.update","session":{}}"#, None),
             (OPENAI, r#"{"type":"conversation.item.create","item":{}}"#, None),
             (OPENAI, r#"{"type":"conversation.item.delete","item_id":"i"}"#, None),
             (OPENAI, r#"{"type":"response.create"}"#, Asked),
             (OPENAI, r#"{"type":"response.create","response":{"input":[]}}"#, Asked),
-            (OPENAI, r#"{"type":"response.create","input":"x"}"#, AskedAlone),
-            (OPENAI, r#"{"type":"response.create","input":"x","conversation":null}"#, AskedAlone),
+            (OPENAI, r#"{"type":"response.create","input":"x"}"#, StandaloneRequest),
+            (
+                OPENAI,
+                r#"{"type":"response.create","input":"x","conversation":null}"#,
+                StandaloneRequest,
+            ),
             (OPENAI, r#"{"type":"response.create","input":"x","previous_response_id":"r"}"#, Asked),
             (OPENAI, r#"{"type":"response.create","input":"x","conversation":{"id":"c"}}"#, Asked),
-            // The origin may take either type.
+            // The origin may use either type.
             (OPENAI, r#"{"type":"session.update","type":"response.create","input":"x"}"#, Possible),
             // With voice detection, audio alone makes the model generate.
             (OPENAI, r#"{"type":"input_audio_buffer.append","audio":"x"}"#, Possible),
@@ -473,7 +482,7 @@ mod tests {
                 r#"{"toolResponse":{"functionResponses":[{"response":{"result":"12"}}]}}"#,
                 &[(Tool, "12")],
             ),
-            // No dialect defines it: the text is read as a request of unknown dialect.
+            // No dialect defines this event, so its text is read as a request of unknown dialect.
             (OPENAI, r#"{"type":"an.event.of.the.future","text":"a hedge"}"#, &[(User, "a hedge")]),
         ];
         for (endpoint, message, expected) in rows {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::coding::Coding;
 use super::issues::ReadIssues;
 use super::lenient_json::{Reader, Token};
-use super::lenient_value::{parse_flag, parse_number, skip_mistyped};
+use super::lenient_value::{parse_flag, parse_number, skip_rest_of_value};
 use super::passage::Passages;
 use super::raw_string::{RawString, Sink};
 use super::segment::{Segment, Source};
@@ -36,7 +36,8 @@ pub struct Request<'a> {
     pub(super) reasoning_tokens: Vec<RawString<'a>>,
     /// Hash of the `logit_bias` map.
     pub(super) logit_bias_digest: Option<u64>,
-    /// Values of key fields before hashing, from exemplars.
+    /// Values before hashing, for fields that hold keyed hashes; only in exemplars (the tests of
+    /// rules).
     pub(super) hash_inputs: Vec<(FieldId, Cow<'a, str>)>,
     /// Whether a value of only white space was read since the last segment.
     pub(super) after_space: bool,
@@ -53,7 +54,8 @@ pub struct Request<'a> {
     pub(super) template_hashes: [OnceCell<(HashKey, Vec<u64>)>; 2],
 }
 
-/// The state of a request to return to: the lengths of its lists, and small members.
+/// A saved state of a request, for [`Request::rollback`]: the lengths of its lists, and copies of
+/// its small members.
 pub(super) struct Savepoint {
     pub(super) text_len: usize,
     pub(super) checkpoints_len: usize,
@@ -71,15 +73,15 @@ impl<'a> Request<'a> {
         &self.text
     }
 
-    /// Returns the text values.
+    /// Returns the text values of the request.
     pub fn segments(&self) -> &[Segment<'a>] {
         &self.segments
     }
 
     /// Returns a map from byte offsets in the normalised text of a segment to ranges in the body.
     ///
-    /// It covers at least `offsets`, which count from the start of the segment. `None` for joined
-    /// parts.
+    /// The map covers at least `offsets`, which count from the start of the segment. Returns `None`
+    /// for joined parts.
     pub fn source_map(
         &self,
         segment: &Segment<'_>,
@@ -117,7 +119,7 @@ impl<'a> Request<'a> {
             || self.numbers.iter().any(|(field, _)| *field == FieldId::PromptTokenIds)
     }
 
-    /// Returns the budget of the body's work, which all entries of a batch share.
+    /// Returns the work budget of the body, which all entries of a batch share.
     pub fn work(&self) -> &WorkBudget {
         &self.work
     }
@@ -184,7 +186,7 @@ impl<'a> Request<'a> {
         self.issues = savepoint.issues;
     }
 
-    /// Records an issue if `key` is one of `keys` and is in the object for the second time.
+    /// Records an issue if `key` is one of `keys` and occurs in the object for the second time.
     ///
     /// Bit n of `seen_keys` is set if key n of `keys` has been read in the object.
     pub(super) fn record_duplicate_key(&mut self, seen_keys: &mut u16, keys: &[&str], key: &str) {
@@ -267,8 +269,8 @@ impl<'a> Request<'a> {
         self.push_number(FieldId::Hour, (envelope.now / 3_600 % 24) as f64);
     }
 
-    /// Adds the fields that need the whole body: counters, prompt size, issues, completeness. Of a
-    /// text that exceeds `window` bytes, only the beginning and the end are kept.
+    /// Adds the fields that need the whole body: counters, prompt size, issues, completeness. If
+    /// the text exceeds `window` bytes, only its beginning and its end are kept.
     pub(super) fn finish(&mut self, envelope: &Envelope<'_>, endpoint: Endpoint, window: usize) {
         self.numbers.append(&mut self.counts);
         let is_in_messages = |segment: &&Segment<'_>| {
@@ -324,7 +326,7 @@ impl<'a> Request<'a> {
 
     /// Decodes and normalises a text, and adds it as a segment, unless the result is empty.
     ///
-    /// Text beyond the budget is dropped. Decoding is work in addition to normalisation.
+    /// Text beyond the budget is dropped. Decoding counts as work in addition to normalisation.
     pub(super) fn push_decoded(&mut self, section: Section, raw: RawString<'a>, coding: Coding) {
         let work = raw.bytes().len().saturating_mul(2);
         if self.segments.len() >= MAX_SEGMENTS || !self.work.spend_reading(work) {
@@ -410,7 +412,7 @@ impl<'a> Request<'a> {
         self.keywords.iter().any(|(id, _)| *id == field)
     }
 
-    /// Reads a value that should be a number. Returns true: the member was read.
+    /// Reads a value that should be a number. Always returns true, because the member was read.
     pub(super) fn read_number(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         if let Some(number) = parse_number(reader.next_token(), reader) {
             self.push_number(field, number);
@@ -418,8 +420,8 @@ impl<'a> Request<'a> {
         true
     }
 
-    /// Reads a value that should be a flag; a number is true unless it is 0. Returns
-    /// true: the member was read.
+    /// Reads a value that should be a flag; a number is true unless it is 0. Always returns true,
+    /// because the member was read.
     pub(super) fn read_flag(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         let token = reader.next_token();
         let flag =
@@ -430,7 +432,8 @@ impl<'a> Request<'a> {
         true
     }
 
-    /// Reads a string or a list of strings as keywords. Returns true: the member was read.
+    /// Reads a string or a list of strings as keywords. Always returns true, because the member was
+    /// read.
     pub(super) fn read_keyword(&mut self, field: FieldId, reader: &mut Reader<'a>) -> bool {
         match reader.next_token() {
             Token::String(raw) => self.push_keyword(field, raw),
@@ -438,11 +441,11 @@ impl<'a> Request<'a> {
                 while reader.next_element() {
                     match reader.next_token() {
                         Token::String(raw) => self.push_keyword(field, raw),
-                        token => skip_mistyped(token, reader),
+                        token => skip_rest_of_value(token, reader),
                     }
                 }
             }
-            token => skip_mistyped(token, reader),
+            token => skip_rest_of_value(token, reader),
         }
         true
     }
@@ -464,7 +467,7 @@ pub enum FieldValue<'a> {
     Text(Section, &'a str),
     /// A short string.
     Keyword(&'a str),
-    /// The value of a key field before hashing.
+    /// A value before hashing, for a field that holds keyed hashes.
     HashInput(&'a str),
     /// A number, or a flag as 0 or 1.
     Number(f64),
@@ -495,8 +498,8 @@ pub(super) const MAX_SEGMENTS: usize = 16_384;
 /// Maximum nesting depth in message parts, tool results and schemas.
 pub(super) const MAX_DEPTH: u8 = 24;
 
-/// Keys of members that hold text. A duplicate is an issue ([`ReadIssues::DUPLICATE`]), because the
-/// origin decides which value counts.
+/// Keys of members that hold text. A duplicate of such a key is an issue
+/// ([`ReadIssues::DUPLICATE`]), because the origin decides which value counts.
 ///
 /// [`ReadIssues::DUPLICATE`]: super::issues::ReadIssues::DUPLICATE
 pub(super) const TEXT_KEYS: &[&str] = &[

@@ -1,4 +1,5 @@
-//! Entry point of extraction: reads every LLM call of a body, one or the entries of a batch.
+//! Entry point of extraction: reads every LLM call of a body, which is one call or a batch of
+//! calls.
 
 use super::batch;
 use super::form::{self, BodyFormat};
@@ -23,24 +24,13 @@ pub fn for_each_request<'a>(
     limits: &Limits,
     on_request: &mut dyn FnMut(&mut Request<'a>),
 ) -> Option<usize> {
-    let mut request = Request {
-        text: String::with_capacity(text_capacity(body)),
-        segments: Vec::with_capacity(16),
-        keywords: Vec::with_capacity(32),
-        numbers: Vec::with_capacity(32),
-        work: body.work().clone(),
-        ..Request::default()
-    };
-    if let Some(earlier) = envelope.earlier {
-        let message_bytes = body.bytes().len();
-        request.work.add_text(earlier.text_bytes(message_bytes));
-        request.push_earlier(earlier, message_bytes);
-    }
+    let mut request = new_request(envelope, body);
     let mut entry_count = 0_usize;
     let mut on_entry = |request: &mut Request<'a>| {
         if entry_count < limits.max_entries {
             request.issues.insert(body.issues);
-            // A message of a session continues a conversation that the request does not hold.
+            // A WebSocket message continues a conversation that the request does not hold, so the
+            // text to which its turn points may be missing.
             if !realtime::is_event(endpoint) {
                 request.mark_pointed_text();
             }
@@ -64,7 +54,7 @@ pub fn for_each_request<'a>(
     }
     match BodyFormat::detect(envelope, body) {
         BodyFormat::Json => {}
-        // Other formats are prompts only where prompts are expected.
+        // A body in another format is a prompt only at an endpoint that expects prompts.
         _ if endpoint == Endpoint::Unknown => return None,
         format => {
             read_other_format(&mut request, format, body.bytes(), exceeds_window);
@@ -74,6 +64,24 @@ pub fn for_each_request<'a>(
     }
     read_json(&mut request, envelope, endpoint, body, &mut on_entry);
     Some(entry_count)
+}
+
+/// Returns a request without content, except for the earlier texts of its conversation.
+fn new_request<'a>(envelope: &Envelope<'a>, body: &'a Body<'_>) -> Request<'a> {
+    let mut request = Request {
+        text: String::with_capacity(text_capacity(body)),
+        segments: Vec::with_capacity(16),
+        keywords: Vec::with_capacity(32),
+        numbers: Vec::with_capacity(32),
+        work: body.work().clone(),
+        ..Request::default()
+    };
+    if let Some(earlier) = envelope.earlier {
+        let message_bytes = body.bytes().len();
+        request.work.add_text(earlier.text_bytes(message_bytes));
+        request.push_earlier(earlier, message_bytes);
+    }
+    request
 }
 
 /// Reads a JSON body: a batch of requests, or one request.
@@ -99,10 +107,10 @@ fn read_json<'a>(
             let exceeds_window = envelope.unscanned_bytes > 0;
             request.read_object(&mut reader, endpoint, 0);
             if endpoint.body_dialect() == Dialect::Generic {
-                // An upload may be a file of JSON lines.
+                // The body may consist of JSON lines.
                 request.read_further_texts(&mut reader);
             } else if !exceeds_window && !reader.at_end() {
-                // A bracket too many must not hide the text behind it.
+                // An extra closing bracket must not hide the text after it.
                 reader.record_syntax_error();
                 request.read_further_texts(&mut reader);
             }
@@ -131,15 +139,15 @@ fn read_other_format<'a>(
 
 /// Returns the bytes to allocate for the text of a body.
 ///
-/// Text is rarely longer than its body. A large buffer does not grow later, for while it grows, the
-/// old and the new buffer take memory.
+/// Text is rarely longer than its body. The buffer of a large body gets its maximum size at once,
+/// because a buffer that grows takes the memory of the old and the new buffer.
 fn text_capacity(body: &Body<'_>) -> usize {
     match body.bytes().len() {
         length @ ..LARGE_BODY_BYTES => length,
-        // Normalisation exceeds its limit by the characters that it composes at once.
+        // Normalisation may exceed its limit by the characters that it composes in one step.
         _ => body.work().max_text().saturating_add(4 << 10),
     }
 }
 
-/// Bytes of a body from which on its text gets as much memory as it may need.
+/// Minimum bytes of a body whose text buffer is allocated at its maximum size.
 const LARGE_BODY_BYTES: usize = 1 << 20;

@@ -24,8 +24,8 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// Returns the sections in which the text counts, as bits: its own, and that of attachments if
-    /// the last turn of the user points to it.
+    /// Returns the sections to which the text belongs, as a set of bits: its own section, and the
+    /// section of attachments if the last turn of the user points to the text.
     pub fn sections(&self) -> u16 {
         let pointed_at = if self.is_pointed_at { Section::Attachment as u16 } else { 0 };
         self.section as u16 | pointed_at
@@ -70,8 +70,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Appends the text to `out`, normalised with its case, up to `limit` bytes; nothing for joined
-    /// parts.
+    /// Appends the text to `out`, normalised but with its case, up to `limit` bytes. Appends
+    /// nothing for joined parts.
     pub fn push_cased_text(&self, out: &mut String, limit: usize) {
         let mut normalizer = Normalizer::new(out, Case::Keep).with_limit(limit);
         match self {
@@ -92,7 +92,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Returns the bytes of the source.
+    /// Returns the size of the source in bytes.
     pub fn size(&self) -> usize {
         match self {
             Self::Earlier(text) => text.len(),

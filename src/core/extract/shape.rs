@@ -1,7 +1,9 @@
-//! The shape of a request: how its client asks, without the text and the model.
+//! The shape of a request: its parameters, headers and tool definitions, without its text and its
+//! model.
 //!
 //! Requests of one program share a shape, whatever their text says. A client can vary its shape at
-//! will, so a common shape is a sign, and a different one is not.
+//! will. So equal shapes suggest that one program sent the requests, but different shapes prove
+//! nothing.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::BTreeSet;
@@ -16,7 +18,7 @@ impl Request<'_> {
     /// Returns the hash of the shape, which does not depend on the order of members and headers:
     /// not all hosts keep the order of headers.
     ///
-    /// An exemplar may name its shape instead.
+    /// An exemplar (a test of a rule) may give the shape a name, which is hashed instead.
     pub fn shape(&self, headers: &[(String, String)], key: &HashKey) -> u64 {
         let field_name = FieldId::Shape.spec().name;
         if let Some((_, named)) = self.hash_inputs.iter().find(|(id, _)| *id == FieldId::Shape) {
@@ -48,7 +50,8 @@ impl Request<'_> {
         key.keyed_hash(field_name, &sum.sum.to_le_bytes())
     }
 
-    /// Adds the roles of the messages, and a digest of tools and answer schema.
+    /// Adds to `sum` whether the request has a system text, and the hashes of its tool definitions
+    /// and of its answer schema.
     fn add_definitions(&self, sum: &mut PartSum) {
         if self.texts(Section::System).next().is_some() {
             sum.add(Section::System as u8, &[SECTION_PART]);
@@ -68,7 +71,7 @@ impl Request<'_> {
     }
 }
 
-/// The sum of the hashes of parts: it does not depend on their order.
+/// A sum of the hashes of parts. The sum does not depend on the order of the parts.
 struct PartSum {
     seed: u64,
     sum: u64,
@@ -81,8 +84,9 @@ impl PartSum {
     }
 }
 
-/// Returns the class of a number that belongs to the shape; `None` for other numbers. Programs vary
-/// some numbers a little, and a conversation grows.
+/// Returns the class of a number that belongs to the shape; `None` for other numbers. Numbers are
+/// divided into classes because programs vary some of them a little, and because the number of
+/// turns grows in a conversation.
 fn number_class(field: FieldId, number: f64) -> Option<i32> {
     let class = match field {
         FieldId::MaxTokens | FieldId::ThinkingBudget => number.max(1.0).log2().floor(),
@@ -110,8 +114,7 @@ fn product(user_agent: &str) -> &str {
     end.and_then(|end| user_agent.get(..end)).unwrap_or(user_agent)
 }
 
-/// Returns whether a header comes from the network on the way, or is not in all requests of a
-/// program.
+/// Returns whether a header is added by the network, or is not in all requests of a program.
 fn is_volatile(name: &str) -> bool {
     VOLATILE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
@@ -143,13 +146,13 @@ const VOLATILE_PREFIXES: [&str; 23] = [
     "x-request-id",
 ];
 
-/// Stands for a header; larger than every field.
+/// Kind of a part that is the name of a header. The value is larger than every field id.
 const HEADER_PART: u8 = u8::MAX;
 
-/// Stands for a section that has text.
+/// Bytes that are hashed for a section that has text.
 const SECTION_PART: u8 = 1;
 
-/// Bytes of the tools, and of the answer schema, that are hashed.
+/// Maximum bytes of the tool definitions, and of the answer schema, that are hashed.
 const MAX_DEFINITION_BYTES: usize = 4_096;
 
 #[cfg(test)]
@@ -180,7 +183,7 @@ mod tests {
         ]
     }
 
-    /// Returns the shape of the request above after a change.
+    /// Returns the shape of the request of `values` after a change.
     fn shape_of(change: impl FnOnce(&mut Values)) -> u64 {
         let mut values = values();
         change(&mut values);

@@ -1,4 +1,4 @@
-//! The scan window: of a long text, the beginning and the end are scored.
+//! The scan window: only the beginning and the end of a long text are scored.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use crate::text::SEGMENT_END;
 
 impl Request<'_> {
     /// Removes the middle of the text, so that at most `window` bytes are left: half of them from
-    /// the beginning, half from the end. If any is removed, records [`ReadIssues::WINDOW`].
+    /// the beginning, half from the end. If text is removed, records [`ReadIssues::WINDOW`].
     pub(super) fn keep_window(&mut self, window: usize) {
         if self.text.len() <= window {
             return;
@@ -22,7 +22,8 @@ impl Request<'_> {
             .into_iter()
             .flat_map(|segment| parts_outside(segment, &removed))
             .collect();
-        // The first part may end anywhere: the text of each segment ends with this character.
+        // The cut may be in the middle of a segment, but the text of each segment must end with
+        // this character.
         let mut end = [0; 1];
         self.text.replace_range(removed.clone(), SEGMENT_END.encode_utf8(&mut end));
         let shift = removed.len().saturating_sub(end.len());
@@ -37,8 +38,8 @@ impl Request<'_> {
 }
 
 impl Request<'_> {
-    /// Returns the range of the text between its first and its last `half` bytes, with the ends of
-    /// segments at its edges.
+    /// Returns the range of the text between its first and its last `half` bytes. The range
+    /// includes the end characters of segments at its edges.
     fn middle(&self, half: usize) -> Range<usize> {
         let start = self.text.floor_char_boundary(half);
         let end = self.text.ceil_char_boundary(self.text.len().saturating_sub(half));
@@ -51,7 +52,7 @@ impl Request<'_> {
 }
 
 /// Returns the parts of a segment before and after a removed range of the text. Ranges after it are
-/// those of the text in which a single character takes its place.
+/// shifted, because one character replaces the removed range.
 fn parts_outside<'a>(
     segment: Segment<'a>,
     removed: &Range<usize>,
@@ -64,8 +65,8 @@ fn parts_outside<'a>(
     let tail = (end > removed.end).then(|| {
         let is_whole = start >= removed.end;
         let range = moved(start.max(removed.end))..moved(end);
-        // Offsets of a part do not count from the start of its string: evidence is the whole
-        // string.
+        // Offsets in a cut segment do not count from the start of its string, so the evidence is
+        // the whole string.
         let source = if is_whole { segment.source } else { Source::Joined(segment.source.range()) };
         Segment { range, source, ..segment }
     });
@@ -120,7 +121,7 @@ mod tests {
             ..Default::default()
         })]
 
-        /// The text that is left is at most the window, and begins and ends like the whole text.
+        /// The remaining text has at most `window` bytes, and begins and ends like the whole text.
         #[test]
         fn both_ends_are_kept(
             texts in proptest::collection::vec("[a-z\u{e9}\u{4e00}]{1,12}", 1..8),

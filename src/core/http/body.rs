@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::compression::decompress;
-use super::output::OutputLimits;
+use super::head_and_tail::OutputLimits;
 use crate::extract::issues::ReadIssues;
 use crate::rules::policy::Limits;
 use crate::work::{WorkBudget, max_inflated_in_all};
@@ -33,9 +33,9 @@ impl<'a> Body<'a> {
         let mut codings = codings.into_iter().chain(unlabelled).peekable();
         while let Some(coding) = codings.next() {
             // If another coding follows, all of the output is needed.
-            let max_in_all =
+            let max_total_bytes =
                 if codings.peek().is_none() { max_inflated_in_all(received.len()) } else { 0 };
-            let output_limits = OutputLimits { max_bytes, max_in_all };
+            let output_limits = OutputLimits { max_bytes, max_total_bytes };
             match decompress(&bytes, &coding, output_limits, &mut issues) {
                 // Some servers ignore the header, so a body that does not decompress is read as
                 // received.
@@ -77,7 +77,7 @@ impl<'a> Body<'a> {
         matches!(self.bytes, Cow::Borrowed(_))
     }
 
-    /// Returns the budget of work for the body, of which decoding has spent its part.
+    /// Returns the work budget of the body, from which the work of decoding has been subtracted.
     pub fn work(&self) -> &WorkBudget {
         &self.work
     }
@@ -88,24 +88,25 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Returns the bytes to which a body of `received` bytes may be decompressed.
+/// Returns the maximum bytes to which a body of `received` bytes may be decompressed.
 ///
-/// The limit is in proportion to what was sent, since otherwise a few kilobytes would take the
-/// memory of megabytes. Compression makes JSON of prompts three to twenty times smaller; with
-/// repeated examples, up to fifty times. The allowance holds a prompt of 200,000 tokens, whatever
-/// its compressed size. A body of 768 KiB or more gets the 2 MiB that the scan window gives to a
-/// plain one.
+/// The limit grows with the received bytes, because otherwise a few kilobytes could take megabytes
+/// of memory. Compression makes JSON of prompts three to twenty times smaller; with repeated
+/// examples, up to fifty times. The allowance is large enough for a prompt of 200,000 tokens,
+/// whatever its compressed size. A compressed body of 768 KiB or more may become 2 MiB, the size of
+/// the scan window.
 pub fn max_inflated(received: usize, limits: &Limits) -> usize {
     received.saturating_add(INFLATE_ALLOWANCE).min(limits.max_decompressed)
 }
 
-/// Bytes to which any body may be decompressed. Body and text, which takes as much again, stay
-/// below 4 MiB together.
+/// Bytes to which any body may be decompressed, in addition to its received bytes. The body and its
+/// text, which takes as much memory again, stay below 4 MiB together.
 const INFLATE_ALLOWANCE: usize = 5 << 18;
 
 /// Returns whether the character sets that a content type names are supported.
 ///
-/// Some servers decode any named character set; UTF-7, for example, hides ASCII in other ASCII.
+/// Some servers decode any named character set. In UTF-7, for example, a client can write ASCII
+/// letters as other ASCII characters, and so hide a prompt.
 pub fn is_supported_charset(content_type: &str) -> bool {
     let parameters = content_type.split(';').skip(1).map(str::trim);
     let mut charsets = parameters.filter_map(|parameter| {
@@ -140,7 +141,7 @@ pub fn may_be_json(content_type: &str) -> bool {
         || media_type == "application/x-www-form-urlencoded"
 }
 
-/// Returns the encodings to decode, the last applied first, at most two.
+/// Returns the encodings to decode, at most two. The encoding that was applied last comes first.
 fn content_codings(encoding: Option<&str>) -> Vec<String> {
     let names =
         encoding.unwrap_or_default().split(',').map(|name| name.trim().to_ascii_lowercase());
@@ -152,8 +153,8 @@ fn content_codings(encoding: Option<&str>) -> Vec<String> {
 }
 
 /// Decodes JSON in UTF-16 or UTF-32, which Python accepts. The encoding is recognised by the byte
-/// order mark, or by the NULs around the first character, which is ASCII; `None` for any other
-/// encoding. A text that reaches `max_bytes` is cut, which is an issue.
+/// order mark, or by the NULs around the first character, which is ASCII. Returns `None` for any
+/// other encoding. A text that reaches `max_bytes` is cut, and `issues` records the cut.
 pub(crate) fn decode_utf16_32(
     bytes: &[u8],
     max_bytes: usize,
@@ -188,8 +189,8 @@ fn decode_utf32(bytes: &[u8], decode_unit: fn([u8; 4]) -> u32, max_bytes: usize)
     collect_capped(chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)), max_bytes)
 }
 
-/// Collects characters until they have `max_bytes` or more, into a buffer that fits them: a buffer
-/// that grows takes up to three times the memory.
+/// Collects characters up to `max_bytes`, or slightly more. The buffer gets its final size at once,
+/// because a buffer that grows takes up to three times the memory.
 fn collect_capped(chars: impl Iterator<Item = char> + Clone, max_bytes: usize) -> String {
     let length = chars.clone().map(char::len_utf8).sum::<usize>();
     let mut text = String::with_capacity(length.min(max_bytes.saturating_add(char::MAX_LEN_UTF8)));
@@ -437,7 +438,8 @@ mod tests {
                 .map(|pointer| value.pointer(pointer).and_then(serde_json::Value::as_str));
             assert_eq!(contents, [Some("the beginning"), Some("the end")], "{name}");
         }
-        // Beyond the work that a body of this size may take, the rest is not read.
+        // The rest of a body is not read once decompression has reached the work limit for this
+        // body size.
         let bomb = gzip(&long(2_000_000));
         let body = Body::new(&bomb, Some("gzip"), &Limits::default());
         assert!(body.issues.contains(ReadIssues::INFLATE));

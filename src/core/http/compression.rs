@@ -5,7 +5,7 @@ use std::io::Read;
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
-use super::output::{Output, OutputLimits};
+use super::head_and_tail::{Output, OutputLimits};
 use crate::extract::issues::ReadIssues;
 
 /// A format of compressed bytes.
@@ -33,7 +33,8 @@ impl Format {
         }
     }
 
-    /// Returns the format by the first bytes, with which neither JSON nor multipart begins.
+    /// Returns the format that the first bytes identify. Neither JSON nor multipart begins with
+    /// these bytes.
     fn from_magic_number(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
@@ -43,11 +44,11 @@ impl Format {
     }
 }
 
-/// Decodes one encoding, at most about `limits.max_bytes` of it. `None` if the encoding is unknown
-/// or clearly not applied. Output before an error is kept.
+/// Decodes one content encoding, up to about `limits.max_bytes` of output. Returns `None` if the
+/// encoding is unknown or clearly not applied. Output before an error is kept.
 ///
-/// The magic number decides if it contradicts the name, which is an issue. The name is empty for a
-/// body without a content encoding.
+/// If the magic number contradicts the name `coding`, the magic number decides, and `issues`
+/// records the contradiction. The name is empty for a body without a content encoding.
 pub(super) fn decompress(
     bytes: &[u8],
     coding: &str,
@@ -87,7 +88,7 @@ pub(super) fn decompress(
 }
 
 impl Output {
-    /// Reads the members of a gzip body (RFC 1952), of which ordinary bodies have one.
+    /// Reads the members of a gzip body (RFC 1952). An ordinary body has one member.
     fn read_members(&mut self, mut input: &[u8]) {
         for _ in 0..MAX_MEMBERS {
             let decoder =
@@ -103,8 +104,8 @@ impl Output {
     /// Reads a decoder to its end, or to the limit, and returns it. `unread` returns the bytes of
     /// input that the decoder has not read.
     ///
-    /// Reading ends if the output falls behind the input. Compression does not do that, but input
-    /// that is made to be expensive may.
+    /// Reading ends if the output becomes much shorter than the input. Compression does not make
+    /// data longer, but a body that is made to be expensive may be longer than its content.
     fn read<D: Read>(&mut self, mut decoder: D, unread: impl Fn(&D) -> usize) -> D {
         let input_len = unread(&decoder);
         loop {
@@ -123,10 +124,10 @@ impl Output {
     }
 }
 
-/// Maximum number of members of a gzip body. Each takes some microseconds to begin.
+/// Maximum number of members of a gzip body. The start of each member takes some microseconds.
 const MAX_MEMBERS: usize = 1_024;
 
-/// Bytes by which the output may be shorter than the input.
+/// Maximum bytes by which the output may be shorter than the input.
 const MAX_LAG_BYTES: usize = 64 << 10;
 
 /// Returns whether bytes begin with a zlib header (RFC 1950): method 8 and a valid checksum.
@@ -148,7 +149,7 @@ mod zstd {
     /// Maximum bytes of the window. RFC 8878 recommends that decoders support 8 MiB.
     const MAX_WINDOW_BYTES: u64 = 8 << 20;
 
-    /// Maximum number of frames and blocks. Each may have tables of its own, which take some
+    /// Maximum number of frames and blocks. Each may have its own tables, which take some
     /// microseconds to build. Blocks of ordinary bodies hold 128 KiB.
     const MAX_BLOCKS: usize = 4_096;
 
@@ -158,7 +159,7 @@ mod zstd {
     /// Maximum bytes of a block.
     const BLOCK_BYTES: usize = 128 << 10;
 
-    /// An empty last block, and a checksum: it ends a frame whose end is missing.
+    /// An empty last block and a checksum, which end a frame whose own end is missing.
     const FRAME_END: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
 
     /// Decodes all frames; `None` if the first frame needs more memory than allowed.
@@ -227,9 +228,9 @@ mod zstd {
         }
     }
 
-    /// Returns the bytes of the window that the header of a frame declares (RFC 8878, section
-    /// 3.1.1.1); `u64::MAX` if the header is incomplete. The window of a frame in a single segment
-    /// is its content.
+    /// Returns the size of the window in bytes, as the header of a frame declares it (RFC 8878,
+    /// section 3.1.1.1); `u64::MAX` if the header is incomplete. The window of a single-segment
+    /// frame is as large as its content.
     fn window_bytes(frame: &[u8]) -> u64 {
         let Some([descriptor, fields @ ..]) = frame.get(4..) else { return u64::MAX };
         if descriptor & 0x20 == 0 {
@@ -255,8 +256,9 @@ mod zstd {
 
     /// Decodes the blocks of a frame, up to the limit of the output.
     ///
-    /// The decoder returns bytes when it has a window of later ones. If the end is kept, it is
-    /// emptied after each block; otherwise it holds no more than there is room for.
+    /// The decoder releases bytes only when it has decoded a whole window of later bytes. If the
+    /// end of the output is kept, the released bytes are read after each block. Otherwise the
+    /// decoder decodes no more bytes than the output has room for.
     fn read_frame(decoder: &mut FrameDecoder, blocks: &[u8], output: &mut Output) {
         let mut source = blocks.chain(FRAME_END);
         loop {
@@ -268,10 +270,12 @@ mod zstd {
             let decoded = decoder.decode_blocks(&mut source, strategy);
             let is_cut = decoded.is_err() || !output.keeps_end && !decoder.is_finished();
             if is_cut && !decoder.is_finished() {
-                // The decoder returns its window only at the end of a frame.
+                // The decoder releases its last window only at the end of a frame, so an artificial
+                // end is added.
                 let _ = decoder.decode_blocks(FRAME_END, BlockDecodingStrategy::UptoBlocks(1));
             }
-            // By now the decoder's buffer does not grow any more.
+            // Once the decoder releases bytes, its buffer no longer grows, so memory for the output
+            // can be reserved.
             let count = decoder.can_collect();
             if count > 0 {
                 output.reserve(if decoder.is_finished() { count } else { usize::MAX });
@@ -289,8 +293,8 @@ mod zstd {
         }
     }
 
-    /// Returns the bytes of the complete blocks with which `body` begins, and whether the last
-    /// block of the frame is one of them. Stops when no blocks remain.
+    /// Returns the total bytes of the complete blocks at the start of `body`, and whether the last
+    /// block of the frame is one of them. Stops when `remaining_blocks` is 0.
     fn measure_blocks(body: &[u8], remaining_blocks: &mut usize) -> (usize, bool) {
         let mut position = 0_usize;
         while *remaining_blocks > 0 {
@@ -325,14 +329,14 @@ mod brotli {
     /// Maximum bits of the window: 4 MiB, the default of encoders. The decoder allocates all of it.
     const MAX_WINDOW_BITS: u8 = 22;
 
-    /// Maximum bytes of input. Meta-blocks of a few bytes may have hundreds of tables, and cannot
-    /// be counted without decoding them.
+    /// Maximum bytes of input. The number of meta-blocks cannot be limited instead: meta-blocks of
+    /// a few bytes may have hundreds of tables, and cannot be counted without decoding them.
     const MAX_INPUT_BYTES: usize = 256 << 10;
 
     /// Decodes a stream; `None` if it needs more memory than allowed, or is not brotli.
     ///
-    /// The format has no magic number: if an error occurs before the output is as long as the
-    /// input, the bytes are taken for another format.
+    /// The format has no magic number. If an error occurs before the output is as long as the
+    /// input, the bytes are treated as another format.
     pub(super) fn read(bytes: &[u8], output: &mut Output, issues: &mut ReadIssues) -> Option<()> {
         if window_bits(bytes).is_none_or(|bits| bits > MAX_WINDOW_BITS) {
             issues.insert(ReadIssues::ENCODING);

@@ -17,7 +17,7 @@ pub enum Endpoint {
     /// OpenAI embeddings.
     #[serde(rename = "openai.embeddings")]
     OpenaiEmbeddings,
-    /// OpenAI file upload; an LLM call if its purpose is `batch`.
+    /// OpenAI file upload; an LLM call if a file holds requests, training data or text for a model.
     #[serde(rename = "openai.files")]
     OpenaiFiles,
     /// The start of an OpenAI batch over an uploaded file.
@@ -107,7 +107,7 @@ impl Endpoint {
     }
 
     /// Returns the dialect whose reader reads the body: [`Dialect::Generic`] for the calls of a
-    /// vendor whose bodies have formats of their own.
+    /// vendor whose bodies have their own formats.
     pub fn body_dialect(self) -> Dialect {
         match self {
             Self::OpenaiOther | Self::AnthropicOther | Self::GeminiOther => Dialect::Generic,
@@ -115,7 +115,8 @@ impl Endpoint {
         }
     }
 
-    /// Returns OpenTelemetry's `gen_ai.operation.name`; `count_tokens` and `batch` are additions.
+    /// Returns OpenTelemetry's `gen_ai.operation.name`, or one of Hedgerow's additions:
+    /// `count_tokens` and `batch`.
     pub fn operation(self) -> &'static str {
         use Endpoint::*;
         match self {
@@ -131,7 +132,7 @@ impl Endpoint {
 }
 
 impl Dialect {
-    /// Returns OpenTelemetry's `gen_ai.provider.name`; `generic` is an addition.
+    /// Returns OpenTelemetry's `gen_ai.provider.name`, or Hedgerow's addition `generic`.
     pub fn provider(self) -> &'static str {
         match self {
             Self::Gemini => "gcp.gemini",

@@ -25,9 +25,10 @@ pub struct Envelope<'a> {
     pub read_stop: Option<ReadStop>,
     /// Facts about the client.
     pub client: Client<'a>,
-    /// Account id: a keyed hash; `None` for a request that does not say who is asking.
+    /// Account id: a keyed hash; `None` for a request that does not identify its sender.
     pub account: Option<&'a str>,
-    /// How the account was found out; `None` if that is not known, or without an account.
+    /// Kind of the source that identified the account; `None` if it is not known, or without an
+    /// account.
     pub account_kind: Option<AccountKind>,
     /// Tenant id: a keyed hash; `None` if the tenant is not known.
     pub tenant: Option<&'a str>,
@@ -37,7 +38,8 @@ pub struct Envelope<'a> {
     pub now: u64,
     /// Key for the hashes of counted values.
     pub hash_key: HashKey,
-    /// Indicators in force; `None` if the host has no correlation.
+    /// Current indicators (keys for which a correlation fired); `None` if the host has no
+    /// correlation.
     pub indicators: Option<&'a Indicators>,
     /// Requested model, if neither body nor path names it: the model of a WebSocket's handshake.
     pub model: Option<&'a str>,

@@ -1,12 +1,12 @@
-//! Path shapes: paths with their ids folded, so that requests can be counted by path.
+//! Path shapes: paths in which `*` replaces ids, so that requests can be counted by path.
 #![deny(clippy::arithmetic_side_effects)]
 
 /// Returns the shape of a path: segments that are not words of an API become `*`.
 ///
-/// A word begins with a letter and has at most 48 bytes: letters of ASCII, at most 24 in a row, and
-/// versions such as `v1beta`, with `-`, `_`, `.` and `:` between them. The segment after `users`
-/// and similar words is an id, whatever it looks like. At most eight segments are kept. A shape has
-/// no query.
+/// A word begins with a letter and has at most 48 bytes. It consists of ASCII letters, at most 24
+/// in a row, and of versions such as `v1beta`, with `-`, `_`, `.` and `:` between them. The segment
+/// after `users` and similar words is always treated as an id. At most eight segments are kept. A
+/// shape has no query.
 ///
 /// ```
 /// # use hedgerow_core::http::path_shape::path_shape;
@@ -63,14 +63,15 @@ const COLLECTIONS: [&str; 14] = [
     "tenants",
 ];
 
-/// Maximum number of segments of a shape. No known API of a model has more in the part that names
-/// the operation.
+/// Maximum number of segments of a shape. No known LLM API has more segments in the part of its
+/// paths that names the operation.
 const MAX_SEGMENTS: usize = 8;
 
 /// Maximum bytes of a segment that is kept.
 const MAX_WORD_BYTES: usize = 48;
 
-/// Maximum bytes between two separators of a word. Keys and ids of letters alone are longer.
+/// Maximum bytes between two separators of a word. Keys and ids that consist only of letters are
+/// longer.
 const MAX_PART_BYTES: usize = 24;
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ static INDEX: LazyLock<RouteIndex> = LazyLock::new(|| RouteIndex::new(builtin_ro
 struct RouteIndex {
     /// Pattern segments and endpoint of each route, in order.
     routes: Vec<(Vec<&'static str>, Endpoint)>,
-    /// Last segment of each pattern without wildcard in it, and the position of the route; sorted.
+    /// Last segment of each pattern, if it has no wildcard, and the position of the route; sorted.
     by_last_segment: Vec<(&'static str, usize)>,
     /// Verb of each pattern that ends with `*:verb`, and the position of the route; sorted.
     by_verb: Vec<(&'static str, usize)>,
@@ -116,7 +116,7 @@ pub fn path_matches(pattern: &str, path: &str) -> bool {
     segments_match(&pattern, &path)
 }
 
-/// Returns the last [`MAX_SEGMENTS`] segments of a path, normalised as lenient servers do.
+/// Returns the last [`MAX_SEGMENTS`] segments of a path, normalised as in [`path_matches`].
 fn canonical_segments(path: &str) -> Vec<String> {
     let decoded = percent_decode(path).replace('\\', "/");
     let mut segments: Vec<String> = Vec::new();

@@ -112,7 +112,7 @@ pub const BUILTIN_APIS: &[Api] = &[
             ("**/batch/v1beta", GeminiOther),
             ("**/anthropic/models/**/*:rawpredict", AnthropicMessages),
             ("**/anthropic/models/**/*:streamrawpredict", AnthropicMessages),
-            // Models of other publishers have formats of their own.
+            // Models of other publishers have their own formats.
             ("**/*:rawpredict", GeminiOther),
             ("**/*:streamrawpredict", GeminiOther),
             ("**/*:predict", GeminiOther),

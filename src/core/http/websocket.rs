@@ -26,8 +26,9 @@ pub fn builtin_endpoint(path: &str) -> Option<Endpoint> {
     route.map(|(_, endpoint)| *endpoint)
 }
 
-/// Returns the format of messages on a path whose endpoint is `endpoint`; `None` if they carry no
-/// prompts. A route of the policy may name the endpoint of a path's HTTP requests.
+/// Returns the format of WebSocket messages on a path whose endpoint is `endpoint`; `None` if they
+/// carry no prompts. A route of the policy may name the endpoint of HTTP requests, which is mapped
+/// to the format of messages here.
 pub fn message_endpoint(endpoint: Endpoint) -> Option<Endpoint> {
     use Endpoint::*;
     match endpoint {
@@ -44,12 +45,12 @@ pub const WEBSOCKET_ROUTES: &[(&str, Endpoint)] = &[
     ("**/responses", Endpoint::OpenaiRealtime),
     ("**/v*/realtime", Endpoint::OpenaiRealtime),
     ("**/v*/realtime/translations", Endpoint::OpenaiRealtime),
-    // Azure.
+    // Path of Azure OpenAI.
     ("**/openai/realtime", Endpoint::OpenaiRealtime),
-    // A base URL without version.
+    // Path without a version, for clients whose base URL has none.
     ("/realtime", Endpoint::OpenaiRealtime),
     ("**/*bidigeneratecontent", Endpoint::GeminiLive),
-    // Ephemeral tokens.
+    // Path for clients with ephemeral tokens.
     ("**/*bidigeneratecontentconstrained", Endpoint::GeminiLive),
 ];
 

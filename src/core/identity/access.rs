@@ -1,10 +1,11 @@
-//! Assertions of Cloudflare Access: tokens with which it vouches for a request, in the header
-//! [`ACCESS_HEADER`]. They are parsed and their claims checked here; the platform verifies the
-//! signature. Source: Cloudflare's documentation, "Validate JWTs" and "Application token".
+//! Assertions of Cloudflare Access: tokens with which Access vouches for a request, in the header
+//! [`ACCESS_HEADER`]. This module parses the assertions and checks their claims; the platform
+//! verifies the signature. Source: Cloudflare's documentation, "Validate JWTs" and "Application
+//! token".
 //!
-//! Only assertions for machines count: of a service token, or of a client certificate without a
-//! user. A person's assertion proves who the person is, and nothing about the headers that the
-//! person's client sends.
+//! Only assertions for machines are accepted: those for a service token, or for a client
+//! certificate without a user. A person's assertion proves the identity of the person, but nothing
+//! about the headers that the person's client sends.
 
 use serde::Deserialize;
 
@@ -22,7 +23,7 @@ const MAX_KEY_ID_BYTES: usize = 256;
 /// Seconds by which clocks may differ.
 const CLOCK_SKEW_SECONDS: f64 = 60.0;
 
-/// An assertion whose claims hold, if its signature does.
+/// An assertion whose claims are valid, provided that its signature is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assertion<'a> {
     /// Id of the key that made the signature.
@@ -65,8 +66,9 @@ enum Audiences {
 }
 
 impl<'a> Assertion<'a> {
-    /// Parses an assertion for an application of a team. `None` if it is malformed, of another team
-    /// or application, of a person, or not valid at `now`, in seconds since the epoch.
+    /// Parses an assertion for an application of a team. Returns `None` if the assertion is
+    /// malformed, belongs to another team or application or to a person, or is not valid at `now`,
+    /// in seconds since the epoch.
     pub fn parse(text: &'a str, team: &str, audience: &str, now: u64) -> Option<Self> {
         if text.len() > MAX_ASSERTION_BYTES {
             return None;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 pub(super) struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// Reads the claims of a signed or unsigned token. `None` if `token` is not a token, is
+    /// Reads the claims of a signed or unsigned token. Returns `None` if `token` is not a token, is
     /// encrypted, or is larger than [`MAX_TOKEN_BYTES`].
     pub(super) fn of_token(token: &str) -> Option<Self> {
         if token.len() > MAX_TOKEN_BYTES {
@@ -24,7 +24,9 @@ impl Claims {
         read_object(payload).map(Self)
     }
 
-    /// Returns a claim that is a string or an integer and names something; `None` for any other.
+    /// Returns a claim that is an integer, or a string that can be a name: not blank, at most
+    /// [`MAX_CLAIM_BYTES`] long, and without control characters. Returns `None` for any other
+    /// claim.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         let text = match self.0.get(name)? {
             Value::String(text) => text.clone(),
@@ -53,14 +55,14 @@ pub(super) fn decode_part(part: &str) -> Option<Vec<u8>> {
     BASE64URL.decode(part).ok()
 }
 
-/// Maximum bytes of a token that is read. Identity providers stay below the limits of headers,
-/// which are 8 or 16 KiB in most servers.
+/// Maximum bytes of a token that is read. Tokens of identity providers are shorter than the limits
+/// of headers, which are 8 or 16 KiB in most servers.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// Maximum bytes of a claim that names an account.
 const MAX_CLAIM_BYTES: usize = 512;
 
-/// Base64url, in which some clients keep the padding.
+/// Decodes base64url with or without padding, because some clients keep the padding.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()

@@ -1,4 +1,5 @@
-//! Credentials: which of several counts, and the account that each names.
+//! Finds the credentials of a request, chooses the one that counts (the one that determines the
+//! account), and derives the account that each one names.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
@@ -18,7 +19,7 @@ pub(super) struct Credential {
     /// The text that names the account: stable while the account keeps its key, subject or name.
     pub(super) account: String,
     /// The credential itself, without its scheme.
-    pub(super) whole: String,
+    pub(super) credential_text: String,
     /// The claims, if the credential is a token.
     pub(super) claims: Option<Claims>,
 }
@@ -32,27 +33,28 @@ pub(super) struct Credentials {
     /// Credentials that the origin may read instead of the first one, if it is not known which one
     /// it reads.
     pub(super) alternatives: Vec<String>,
-    /// The other credentials in that case: at places that no API reads as an alternative to the
-    /// first.
-    pub(super) companions: Vec<String>,
+    /// The other credentials in that case, from places that no API reads as an alternative to the
+    /// place of the first.
+    pub(super) unrelated_credentials: Vec<String>,
     /// Whether it is not known which of several credentials the origin reads.
     pub(super) is_ambiguous: bool,
     /// Number of different credentials, by the account that they name.
     pub(super) count: u32,
 }
 
-/// Finds the credentials of a request. The order is `configured`, then the order of the API, then
-/// [`PLACES`]: a header that the origin ignores must not change the account. For the same reason, a
-/// malformed credential ends the search.
+/// Finds the credentials of a request. The places are searched in this order: `configured`, then
+/// the places of the called API, then [`PLACES`]. This order prevents a header that the origin
+/// ignores from changing the account. For the same reason, a malformed credential ends the search.
 ///
-/// Of several credentials, placeholders of SDKs do not count, and the first counts that is
-/// established: `is_established` returns whether the origin is known to accept a credential.
+/// If there are several credentials, placeholders of SDKs do not count, and the first credential
+/// that the origin is known to accept counts. `is_accepted_by_origin` returns whether this is
+/// known.
 pub(super) fn find_credentials(
     headers: &[(String, String)],
     query: &str,
     (dialect, path): (Dialect, &str),
     configured: &[CredentialPlace],
-    is_established: &dyn Fn(&str) -> bool,
+    is_accepted_by_origin: &dyn Fn(&str) -> bool,
 ) -> Credentials {
     let places = || {
         let of_api = CredentialApi::of(dialect, path).places().iter();
@@ -75,9 +77,9 @@ pub(super) fn find_credentials(
     for (name, value) in parameters(query) {
         add(&|place| matches!(place, CredentialPlace::Query(other) if *other == name), &value);
     }
-    // Stable: of repeated parameters, the first counts.
+    // The sort is stable, so the first of repeated parameters counts.
     found.sort_by_key(|found| found.rank);
-    choose(found, is_established)
+    choose(found, is_accepted_by_origin)
 }
 
 /// A credential with its place.
@@ -85,20 +87,23 @@ struct FoundCredential {
     rank: usize,
     /// Whether the policy lists the place.
     is_configured: bool,
-    /// Whether APIs read the place in place of others.
+    /// Whether the place is one of [`INTERCHANGEABLE`], and the policy does not list it.
     is_interchangeable: bool,
     credential: Result<Credential, Malformed>,
 }
 
 /// Chooses the credential that counts. `found` is in order of precedence.
-fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) -> Credentials {
+fn choose(
+    found: Vec<FoundCredential>,
+    is_accepted_by_origin: &dyn Fn(&str) -> bool,
+) -> Credentials {
     let count = count_accounts(&found);
     let none = Credentials {
         first: None,
         is_malformed: false,
         count,
         alternatives: Vec::new(),
-        companions: Vec::new(),
+        unrelated_credentials: Vec::new(),
         is_ambiguous: false,
     };
     match found.first().map(|first| (&first.credential, first.is_configured)) {
@@ -113,14 +118,15 @@ fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) ->
         .into_iter()
         .filter_map(|found| Some((found.credential.ok()?, found.is_interchangeable)))
         .collect();
-    let has_real = valid.iter().any(|(credential, _)| !is_placeholder(&credential.whole));
+    let has_real = valid.iter().any(|(credential, _)| !is_placeholder(&credential.credential_text));
     let real: Vec<(Credential, bool)> = valid
         .into_iter()
-        .filter(|(credential, _)| !has_real || !is_placeholder(&credential.whole))
+        .filter(|(credential, _)| !has_real || !is_placeholder(&credential.credential_text))
         .collect();
-    let established = real.iter().find(|(credential, _)| is_established(&credential.whole));
-    if let Some((credential, _)) = established {
-        // The origin may accept the request for another credential, and not read this one.
+    let accepted =
+        real.iter().find(|(credential, _)| is_accepted_by_origin(&credential.credential_text));
+    if let Some((credential, _)) = accepted {
+        // The origin may have accepted another credential of the request, without reading this one.
         return Credentials { first: Some(credential.clone()), is_ambiguous: true, ..none };
     }
     let mut real = real.into_iter();
@@ -128,13 +134,13 @@ fn choose(found: Vec<FoundCredential>, is_established: &dyn Fn(&str) -> bool) ->
     let others: Vec<(Credential, bool)> =
         real.filter(|(other, _)| other.account != first.account).collect();
     let is_ambiguous = !others.is_empty();
-    let (alternatives, companions): (Vec<_>, Vec<_>) = others
+    let (alternatives, unrelated_credentials): (Vec<_>, Vec<_>) = others
         .into_iter()
         .partition(|(_, is_other_interchangeable)| is_interchangeable && *is_other_interchangeable);
-    let whole = |(other, _): (Credential, bool)| other.whole;
+    let text_of = |(other, _): (Credential, bool)| other.credential_text;
     Credentials {
-        alternatives: alternatives.into_iter().map(whole).collect(),
-        companions: companions.into_iter().map(whole).collect(),
+        alternatives: alternatives.into_iter().map(text_of).collect(),
+        unrelated_credentials: unrelated_credentials.into_iter().map(text_of).collect(),
         is_ambiguous,
         first: Some(first),
         ..none
@@ -151,8 +157,8 @@ fn count_accounts(found: &[FoundCredential]) -> u32 {
     u32::try_from(accounts.len()).unwrap_or(u32::MAX)
 }
 
-/// Returns whether a credential is a placeholder for a key that an SDK or a server requires but
-/// nobody checks: if it is short, or a common word in documentation.
+/// Returns whether a credential is a placeholder: a key that an SDK or a server requires but nobody
+/// checks. A placeholder is short, or is a word that documentation uses as an example.
 fn is_placeholder(credential: &str) -> bool {
     let words = |word: &&&str| credential.eq_ignore_ascii_case(word);
     credential.len() < MIN_KEY_BYTES || PLACEHOLDERS.iter().any(|word| words(&word))
@@ -208,7 +214,7 @@ pub(super) fn read(value: &str) -> Option<Result<Credential, Malformed>> {
     key(token)
 }
 
-/// Returns the credential of a key or a token.
+/// Returns the credential of a key or a token; `None` if it is empty.
 fn key(token: &str) -> Option<Result<Credential, Malformed>> {
     let claims = Claims::of_token(token);
     let named = claims.as_ref().and_then(account_of_claims);
@@ -216,15 +222,15 @@ fn key(token: &str) -> Option<Result<Credential, Malformed>> {
         Some(account) => (AccountKind::Jwt, account),
         None => (AccountKind::Key, token.to_owned()),
     };
-    checked(Credential { kind, account, whole: token.to_owned(), claims })
+    validated(Credential { kind, account, credential_text: token.to_owned(), claims })
 }
 
-/// Returns a credential, unless it is empty.
-fn checked(credential: Credential) -> Option<Result<Credential, Malformed>> {
-    if credential.whole.is_empty() || credential.account.is_empty() {
+/// Returns a credential, or [`Malformed`] if it has control bytes; `None` if it is empty.
+fn validated(credential: Credential) -> Option<Result<Credential, Malformed>> {
+    if credential.credential_text.is_empty() || credential.account.is_empty() {
         return None;
     }
-    let is_malformed = credential.whole.bytes().any(|byte| byte.is_ascii_control());
+    let is_malformed = credential.credential_text.bytes().any(|byte| byte.is_ascii_control());
     Some(if is_malformed { Err(Malformed) } else { Ok(credential) })
 }
 
@@ -235,26 +241,32 @@ fn account_of_claims(claims: &Claims) -> Option<String> {
     names.find_map(|name| account_of_claim(claims, name))
 }
 
-/// Returns the text that names the account by one claim of a token.
+/// Returns the text that names the account by the value of one claim of a token.
 pub(super) fn account_of_claim(claims: &Claims, name: &str) -> Option<String> {
     let value = claims.text(name)?;
     Some(join(&[&claims.issuer(), name, &value]))
 }
 
-/// Joins texts without control bytes, so that no two lists give the same text.
+/// Joins texts with NUL bytes. The texts have no control bytes, so no two lists give the same
+/// result.
 pub(super) fn join(parts: &[&str]) -> String {
     parts.join("\0")
 }
 
 /// Returns the credential of a signed request.
-fn signed(access_key: &str, whole: &str) -> Option<Result<Credential, Malformed>> {
+fn signed(access_key: &str, credential_text: &str) -> Option<Result<Credential, Malformed>> {
     let end = access_key.find(['/', ',', ' ']).unwrap_or(access_key.len());
     let account = access_key.get(..end)?.to_owned();
-    checked(Credential { kind: AccountKind::Aws, account, whole: whole.to_owned(), claims: None })
+    validated(Credential {
+        kind: AccountKind::Aws,
+        account,
+        credential_text: credential_text.to_owned(),
+        claims: None,
+    })
 }
 
-/// Returns what follows `Credential=` in a signature: AWS Signature Version 4, and the signatures
-/// of other clouds, which are alike.
+/// Returns the text after `Credential=` in a signature of AWS Signature Version 4, or in a
+/// signature of another cloud with a similar format.
 fn access_key_of_signature(value: &str) -> Option<&str> {
     let (scheme, parameters) = value.split_once(char::is_whitespace)?;
     let scheme = scheme.to_ascii_uppercase();
@@ -280,7 +292,7 @@ fn access_key_of_bedrock_key(token: &str) -> Option<String> {
 }
 
 /// Returns the credential of HTTP Basic: the user name, or the password if the user name is empty
-/// or only says that the password is a key. Text that cannot be decoded is a key as a whole.
+/// or only says that the password is a key. Text that cannot be decoded is treated as a key.
 fn basic(encoded: &str) -> Option<Result<Credential, Malformed>> {
     let unpadded = encoded.trim_end_matches('=');
     let decoded = BASE64_STANDARD_NO_PAD.decode(unpadded).ok();
@@ -292,10 +304,11 @@ fn basic(encoded: &str) -> Option<Result<Credential, Malformed>> {
     if is_key && !password.is_empty() {
         return key(password);
     }
-    let (account, whole) = (user.to_owned(), encoded.to_owned());
+    let (account, credential_text) = (user.to_owned(), encoded.to_owned());
     let is_malformed = user.bytes().any(|byte| byte.is_ascii_control());
-    let credential = Credential { kind: AccountKind::Basic, account, whole, claims: None };
-    if is_malformed { Some(Err(Malformed)) } else { checked(credential) }
+    let credential =
+        Credential { kind: AccountKind::Basic, account, credential_text, claims: None };
+    if is_malformed { Some(Err(Malformed)) } else { validated(credential) }
 }
 
 /// Returns the key after a scheme: the first word, without a name and quotes (`token="…"`). `None`
@@ -314,7 +327,7 @@ fn is_known(word: &str) -> bool {
     SCHEMES.iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// Bytes below which a credential is a placeholder, if the request has another one.
+/// Minimum bytes of a real credential. A shorter one is a placeholder if the request has others.
 const MIN_KEY_BYTES: usize = 8;
 
 /// Placeholders that SDKs and the documentation of servers use where a key is required but not
@@ -342,10 +355,10 @@ const PLACEHOLDERS: [&str; 16] = [
 /// and tokens that clients of Zhipu sign themselves.
 const CLIENT_CLAIMS: [&str; 5] = ["azp", "client_id", "appid", "cid", "api_key"];
 
-/// Schemes that are not a credential by themselves.
+/// Names of authentication schemes; such a name alone is not a credential.
 const SCHEMES: [&str; 6] = ["bearer", "basic", "token", "key", "apikey", "api-key"];
 
-/// User names with which the password is an API key.
+/// User names of HTTP Basic which mean that the password is an API key.
 const KEY_USERS: [&str; 7] = ["apikey", "api-key", "api_key", "api", "key", "token", "bearer"];
 
 /// Names that precede a key after its scheme.
@@ -477,11 +490,11 @@ mod tests {
     }
 
     #[test]
-    fn of_several_credentials_placeholders_do_not_count_and_established_ones_do() {
+    fn of_several_credentials_placeholders_do_not_count_and_accepted_ones_do() {
         const REAL: &str = "sk-real-1234567890";
         const JUNK: &str = "sk-junk-0987654321";
         type Headers = &'static [(&'static str, &'static str)];
-        // headers, established, expected, other credentials that may be read instead
+        // headers, accepted, expected, other credentials that may be read instead
         let rows: [(&str, Headers, &[&str], &str, &[&str]); 10] = [
             ("a dummy", &[("authorization", "Bearer none"), ("api-key", REAL)], &[], REAL, &[]),
             (
@@ -513,12 +526,12 @@ mod tests {
             ("configured", &[("x-own", JUNK), ("api-key", REAL)], &[REAL], JUNK, &[]),
         ];
         let configured = [CredentialPlace::try_from("header:x-own".to_owned()).unwrap()];
-        for (name, headers, established, expected, alternatives) in rows {
+        for (name, headers, accepted, expected, alternatives) in rows {
             let headers: Vec<(String, String)> =
                 headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
             let call = (Dialect::Openai, "/v1/chat/completions");
-            let is_established = |whole: &str| established.contains(&whole);
-            let found = find_credentials(&headers, "", call, &configured, &is_established);
+            let is_accepted_by_origin = |text: &str| accepted.contains(&text);
+            let found = find_credentials(&headers, "", call, &configured, &is_accepted_by_origin);
             assert_eq!(found.first.unwrap().account, expected, "{name}");
             assert_eq!(found.alternatives, alternatives, "{name}");
         }
@@ -526,7 +539,7 @@ mod tests {
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let call = (Dialect::Openai, "/v1/chat/completions");
         let found = find_credentials(&headers, "", call, &[], &|_| false);
-        let others = [found.alternatives, found.companions].concat();
+        let others = [found.alternatives, found.unrelated_credentials].concat();
         assert_eq!((others, found.is_ambiguous, found.count), (vec![JUNK.to_owned()], true, 2));
     }
 

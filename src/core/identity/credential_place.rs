@@ -15,12 +15,14 @@ pub enum CredentialPlace {
     Header(Cow<'static, str>),
     /// A query parameter.
     Query(Cow<'static, str>),
-    /// The WebSocket protocol [`API_KEY_PROTOCOL`], because browsers cannot set other headers.
+    /// The WebSocket protocol [`API_KEY_PROTOCOL`], in which browsers send the key because they
+    /// cannot set other headers.
     Protocol,
 }
 
-/// The places in which known APIs and gateways look for credentials, with their users. The first
-/// place that a request has counts, after the places of the API that it calls.
+/// The places in which known APIs and gateways look for credentials, in order of precedence, each
+/// with the services that use it. The places of the API that a request calls take precedence over
+/// them.
 pub const PLACES: &[(CredentialPlace, &str)] = &[
     (AUTHORIZATION, "OpenAI and most APIs; AWS and Google with signatures or OAuth"),
     (API_KEY, "Azure OpenAI"),
@@ -52,7 +54,7 @@ pub const PLACES: &[(CredentialPlace, &str)] = &[
 ];
 
 impl CredentialPlace {
-    /// Returns whether the place is in a header, by its name in lower case.
+    /// Returns whether the place is in the header `name`, which is in lower case.
     pub(super) fn is_header(&self, name: &str) -> bool {
         match self {
             Self::Header(other) => other == name,
@@ -99,7 +101,7 @@ pub fn is_header_name(name: &str) -> bool {
     is_token(name) && !name.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
-/// An API that reads credentials in an order of its own.
+/// An API that has its own order of places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CredentialApi {
     Openai,
@@ -162,13 +164,13 @@ const ANTHROPIC: &[CredentialPlace] = &[X_API_KEY, AUTHORIZATION];
 const GEMINI: &[CredentialPlace] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
 const CLOUD: &[CredentialPlace] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
 
-/// Places that are alternatives: some API reads its key in each of them. A client may send junk in
-/// one, and its key in another. At other places, gateways read keys of their own, which are sent in
-/// addition to the key of the API.
+/// Places that are alternatives to each other, because some API reads its key in each of them. A
+/// client may send a junk key in one of these places, and its real key in another. At all other
+/// places, gateways read their own keys, which are sent in addition to the key of the API.
 pub(super) const INTERCHANGEABLE: &[CredentialPlace] =
     &[AUTHORIZATION, API_KEY, X_API_KEY, X_GOOG_API_KEY, QUERY_KEY, ACCESS_TOKEN];
 
-/// Prefix of the WebSocket protocol that is an API key.
+/// Prefix of the WebSocket protocol that carries an API key.
 pub(super) const API_KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
 /// The header with the WebSocket protocols that a client offers.

@@ -1,4 +1,4 @@
-//! The kinds of accounts: how an account was found out.
+//! The kinds of accounts, which depend on the source that identified the account.
 
 /// The kind of an account. Accounts of different kinds differ, even if their texts are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,8 +48,8 @@ impl AccountKind {
         }
     }
 
-    /// Returns whether anybody can name an account of this kind: a subject, a user name or the id
-    /// of an access key is not a secret. Only the origin knows whether the claim is true.
+    /// Returns whether any client can claim an account of this kind, because a subject, a user name
+    /// or the id of an access key is not a secret. Only the origin knows whether the claim is true.
     pub fn is_claim(self) -> bool {
         matches!(self, Self::Jwt | Self::Aws | Self::Basic | Self::Origin)
     }

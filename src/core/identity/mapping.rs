@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// Maximum number of mappings, and of labels, in a value: about a megabyte.
+/// Maximum number of mappings in a value, and also of labels. A full value has about a megabyte.
 pub const MAX_MAPPINGS: usize = 10_000;
 
 /// Maximum bytes of a value.
@@ -21,9 +21,9 @@ pub const MAX_LABEL_CHARS: usize = 64;
 pub struct NamedAccount {
     /// Id of the account that the statement is about.
     pub id: String,
-    /// Id of the account that it belongs to; `None` if that was not said.
+    /// Id of the account that it belongs to; `None` if the statement names none.
     pub account: Option<String>,
-    /// Id of its tenant; `None` if that was not said.
+    /// Id of its tenant; `None` if the statement names none.
     pub tenant: Option<String>,
     /// Time at which the statement ends, in seconds since the epoch.
     pub expires: u64,
@@ -56,22 +56,24 @@ pub struct Mappings {
 /// The value in KV.
 #[derive(Serialize, Deserialize)]
 struct Packed {
-    /// Number of the publication, which only grows.
+    /// Number of the publication, which increases with each publication.
     number: u64,
-    /// Id, account, tenant, end.
+    /// Id, account, tenant and end of each mapping.
     mappings: Vec<(String, Option<String>, Option<String>, u64)>,
     labels: BTreeMap<String, String>,
 }
 
 impl Mappings {
-    /// Adds a mapping; it replaces a mapping of the same id. Ignored if there are too many.
+    /// Adds a mapping, which replaces a mapping of the same id. Does nothing if there are already
+    /// [`MAX_MAPPINGS`] other mappings.
     pub fn insert(&mut self, id: String, mapping: Mapping) {
         if self.by_id.len() < MAX_MAPPINGS || self.by_id.contains_key(&id) {
             self.by_id.insert(id, mapping);
         }
     }
 
-    /// Adds a label; it replaces a label of the same id. Ignored if there are too many.
+    /// Adds a label, which replaces a label of the same id. Does nothing if there are already
+    /// [`MAX_MAPPINGS`] other labels.
     pub fn insert_label(&mut self, id: String, label: String) {
         if self.labels.len() < MAX_MAPPINGS || self.labels.contains_key(&id) {
             self.labels.insert(id, label);
@@ -113,9 +115,9 @@ impl Mappings {
     }
 }
 
-/// Returns what an account stands for: by its own mapping, completed by the mapping of the account
-/// that this one names. `find` returns the mapping of an id. Only these two steps are made, so that
-/// mappings cannot form a circle.
+/// Returns the account and the tenant of an id: from its own mapping, completed by the mapping of
+/// the account that its own mapping names. `find` returns the mapping of an id. Only these two
+/// steps are made, so that mappings that refer to each other cause no endless loop.
 pub fn resolve(id: &str, find: impl Fn(&str) -> Option<Mapping>) -> Option<Mapping> {
     let own = find(id)?;
     let Some(next) = own.account.as_deref().filter(|account| *account != id).and_then(&find) else {

@@ -6,9 +6,9 @@ use super::source::IdentitySource;
 use crate::http::route::Dialect;
 use crate::rules::policy::IdentityPolicy;
 
-/// The parts of a request that say who is asking.
+/// The parts of a request that may identify its sender.
 #[derive(Clone, Copy, Debug)]
-pub struct Presented<'a> {
+pub struct SenderEvidence<'a> {
     /// Header names in lower case with their values.
     pub headers: &'a [(String, String)],
     /// Path without the query.
@@ -19,7 +19,7 @@ pub struct Presented<'a> {
     pub dialect: Dialect,
     /// The client certificate, if the platform has verified one.
     pub certificate: Option<ClientCertificate<'a>>,
-    /// Whether a gateway sent the request, so that its headers are believed.
+    /// Whether a gateway sent the request, so that its headers are trusted.
     pub is_trusted: bool,
 }
 
@@ -37,24 +37,27 @@ pub struct ClientCertificate<'a> {
 /// The principal of a request. Its texts are hashed before they are stored or logged.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Principal {
-    /// The account; `None` if the request does not say who is asking.
+    /// The account; `None` if the request does not identify its sender.
     pub account: Option<Account>,
     /// The text that names the tenant, if it is known.
     pub tenant: Option<String>,
-    /// The credential that counts, without its scheme, if the account is only claimed.
+    /// The credential that counts, without its scheme, if the account is only a claim (see
+    /// [`AccountKind::is_claim`]).
     pub claimed_by: Option<String>,
-    /// The account that the credential that counts names by itself, whatever the policy lists. It
-    /// stays when a token is replaced.
+    /// The account that the credential that counts names by itself, regardless of the sources in
+    /// the policy. The account stays the same when a token is replaced.
     pub credential: Option<Account>,
     /// The credential that counts, without its scheme.
-    pub presented: Option<String>,
-    /// Whether the request has another credential, and it is not known which one the origin reads:
-    /// an answer of the origin then proves nothing about a claim.
+    pub credential_text: Option<String>,
+    /// Whether the request has another credential, and it is not known which one the origin reads.
+    /// If so, an answer of the origin proves nothing about a claim.
     pub is_ambiguous: bool,
-    /// Credentials that the origin may read instead, at places that APIs read alternatively.
+    /// Credentials that the origin may read instead, from places that are alternatives to each
+    /// other.
     pub alternatives: Vec<String>,
-    /// The other credentials then, at places that no API reads in place of the first.
-    pub companions: Vec<String>,
+    /// The other credentials of an ambiguous request, from places that no API reads instead of the
+    /// place of the first.
+    pub unrelated_credentials: Vec<String>,
     /// Number of different credentials in the request.
     pub credential_count: u32,
     /// Whether the credential that counts has control bytes, so that the request has no account.
@@ -64,32 +67,32 @@ pub struct Principal {
 /// An account, by its kind and a text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// How the account was found out.
+    /// Kind of the source that identified the account.
     pub kind: AccountKind,
     /// The text that names the account among those of its kind.
     pub text: String,
 }
 
 impl Principal {
-    /// Finds out who sends a request, without knowledge of earlier requests.
-    pub fn find(presented: &Presented<'_>, policy: &IdentityPolicy) -> Self {
-        Self::find_known(presented, policy, &|_| false)
+    /// Identifies the sender of a request, without knowledge of earlier requests.
+    pub fn find(evidence: &SenderEvidence<'_>, policy: &IdentityPolicy) -> Self {
+        Self::find_known(evidence, policy, &|_| false)
     }
 
-    /// Finds out who sends a request. Costs time in proportion to its headers and its query.
-    /// `is_established` returns whether the origin is known to accept a credential, without its
-    /// scheme: it counts before others of the request.
+    /// Identifies the sender of a request, in time linear in the size of its headers and its query.
+    /// `is_accepted_by_origin` returns whether the origin is known to accept a credential, given
+    /// without its scheme. An accepted credential counts before other credentials of the request.
     pub fn find_known(
-        presented: &Presented<'_>,
+        evidence: &SenderEvidence<'_>,
         policy: &IdentityPolicy,
-        is_established: &dyn Fn(&str) -> bool,
+        is_accepted_by_origin: &dyn Fn(&str) -> bool,
     ) -> Self {
-        let Presented { headers, path, query, dialect, .. } = *presented;
+        let SenderEvidence { headers, path, query, dialect, .. } = *evidence;
         let call = (dialect, path);
         let credentials =
-            find_credentials(headers, query, call, &policy.credential, is_established);
+            find_credentials(headers, query, call, &policy.credential, is_accepted_by_origin);
         let credential = credentials.first.as_ref();
-        let named = |source: &IdentitySource| presented.named_by(source, credential);
+        let named = |source: &IdentitySource| evidence.named_by(source, credential);
         // A client must not choose another account by breaking its credential.
         let account = policy
             .account
@@ -109,16 +112,16 @@ impl Principal {
                 .first
                 .as_ref()
                 .map(|first| Account { kind: first.kind, text: first.account.clone() }),
-            presented: credentials.first.as_ref().map(|first| first.whole.clone()),
+            credential_text: credentials.first.as_ref().map(|first| first.credential_text.clone()),
             is_ambiguous: credentials.is_ambiguous,
             alternatives: credentials.alternatives,
-            companions: credentials.companions,
-            claimed_by: credentials.first.map(|first| first.whole).filter(|_| is_claimed),
+            unrelated_credentials: credentials.unrelated_credentials,
+            claimed_by: credentials.first.map(|first| first.credential_text).filter(|_| is_claimed),
         }
     }
 }
 
-impl Presented<'_> {
+impl SenderEvidence<'_> {
     /// Returns the account that a source names; `None` if the request does not have the source.
     fn named_by(
         &self,
@@ -154,13 +157,13 @@ impl Presented<'_> {
         Some(Account { kind, text })
     }
 
-    /// Returns the value of a header that can name something.
+    /// Returns the value of a header, if the value is a [`valid`] name.
     fn header(&self, name: &str) -> Option<&str> {
         let header = self.headers.iter().find(|(header_name, _)| header_name == name);
         header.and_then(|(_, value)| valid(value))
     }
 
-    /// Returns the value of a cookie.
+    /// Returns the value of a cookie, if the value is a [`valid`] name.
     fn cookie(&self, name: &str) -> Option<&str> {
         let cookies = self.headers.iter().filter(|(header_name, _)| header_name == "cookie");
         let mut pairs = cookies.flat_map(|(_, value)| value.split(';'));
@@ -172,19 +175,19 @@ impl Presented<'_> {
     }
 }
 
-/// Returns the name without its source: a tenant is the same in a header, in a token and in the
-/// origin's answer.
+/// Returns the name without its source, because a tenant has the same name in a header, in a token
+/// and in the origin's answer.
 fn name_of(text: String) -> String {
     text.rsplit('\0').next().map(str::to_owned).unwrap_or(text)
 }
 
-/// Returns kind and text of a credential, if it is of a kind.
+/// Returns the kind and the text of a credential, if the credential is of kind `kind`.
 fn of_kind(credential: &Credential, kind: AccountKind) -> Option<(AccountKind, String)> {
     (credential.kind == kind).then(|| (kind, credential.account.clone()))
 }
 
-/// Returns a text that names something, without blanks around it: `None` if it is empty, too long
-/// or has control bytes.
+/// Returns a text without white space around it, if it is a valid name. Returns `None` if it is
+/// empty, too long or has control bytes.
 pub fn valid(text: &str) -> Option<&str> {
     let text = text.trim();
     let is_valid = !text.is_empty()
@@ -196,8 +199,8 @@ pub fn valid(text: &str) -> Option<&str> {
 /// Bytes of the hash that form an account id: 128 bits make a collision negligible.
 pub const ACCOUNT_ID_BYTES: usize = 16;
 
-/// Maximum bytes of a name in a header, a cookie or a certificate: a session cookie is longer than
-/// the name of a customer.
+/// Maximum bytes of a name in a header, a cookie or a certificate. The limit is high because a
+/// session cookie is longer than the name of a customer.
 const MAX_NAME_BYTES: usize = 4_096;
 
 #[cfg(test)]
@@ -228,7 +231,7 @@ mod tests {
     fn find(headers: &[(&str, &str)], policy: &IdentityPolicy, is_trusted: bool) -> Principal {
         let headers: Vec<(String, String)> =
             headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let presented = Presented {
+        let evidence = SenderEvidence {
             headers: &headers,
             path: "/v1/chat/completions",
             query: "",
@@ -236,7 +239,7 @@ mod tests {
             certificate: Some(ClientCertificate { fingerprint: "AB", issuer: "ca", subject: "s" }),
             is_trusted,
         };
-        Principal::find(&presented, policy)
+        Principal::find(&evidence, policy)
     }
 
     #[test]

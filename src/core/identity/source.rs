@@ -27,7 +27,7 @@ pub enum IdentitySource {
     MtlsSubject,
 }
 
-/// The forms of a source, for messages.
+/// The valid forms of a source, for error messages.
 pub const SOURCE_FORMS: &str = "\"credential\", \"jwt:CLAIM\", \"aws:access-key\", \"basic:user\", \
                                 \"header:NAME\", \"cookie:NAME\", \"mtls:fingerprint\" or \
                                 \"mtls:subject\"";

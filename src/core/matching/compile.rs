@@ -8,23 +8,23 @@ use super::condition::BitExpr;
 use super::keyword::{KeywordCheck, KeywordTest};
 use super::near_compile::NearCompiler;
 use super::program::{
-    LateTest, Literal, LiteralTarget, LiteralUse, NumberTest, Program, SignatureUse,
+    DivisionNeeds, LateTest, Literal, LiteralTarget, LiteralUse, NumberTest, Program,
 };
 use super::regex_gate::RegexTest;
 use super::required_literals::{RequiredLiteralIds, add_distances, context_literals};
 use crate::error::Error;
-use crate::field::{Field, FieldType, VOICES, sections};
+use crate::field::{Field, FieldType, PASSAGE_ROLES, sections};
 use crate::matching::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
 use crate::rules::concept::Concept;
 use crate::rules::signature::{
     Comparison, Condition, FieldComparison, MAX_CONTEXT_LITERALS, MAX_REQUIRED_LITERALS,
-    RequiredLiterals, Selection, Signature, StringMatch,
+    RequiredLiterals, Selection, Signature, StringMatch, Within,
 };
 use crate::text::{Case, normalize_pattern};
 
-/// Compiles signatures into a program; the index of a signature is its index in the program.
+/// Compiles signatures into a program. Each signature keeps its index.
 ///
-/// Returns an error if a signature is malformed, may hold without any bit, or exceeds a limit.
+/// Returns an error if a signature is malformed, can match without a set bit, or exceeds a limit.
 /// Regexes are not compiled here: see `Program::compile_regexes_stepwise`.
 pub fn compile(signatures: &[Signature], concepts: &[Concept]) -> Result<Program, Error> {
     let mut compiler = Compiler { near: NearCompiler::new(concepts)?, ..Compiler::default() };
@@ -45,9 +45,12 @@ pub fn compile(signatures: &[Signature], concepts: &[Concept]) -> Result<Program
         let innocence = signature.innocence.iter();
         let innocence = innocence.map(|name| compiler.compile_named_selection(signature, name));
         let innocence: Box<[BitExpr]> = innocence.collect::<Result<_, _>>()?;
-        let has_voice = compiler.has_voice(&node)
-            || innocence.iter().any(|selection| compiler.has_voice(selection));
-        compiler.program.uses.push(SignatureUse { has_voice, is_evidence: signature.weight > 0.0 });
+        let has_role = compiler.has_role(&node)
+            || innocence.iter().any(|selection| compiler.has_role(selection));
+        compiler
+            .program
+            .division_needs
+            .push(DivisionNeeds { has_role, is_evidence: signature.weight > 0.0 });
         compiler.program.conditions.push(node);
         compiler.program.innocence.push(innocence);
     }
@@ -57,20 +60,21 @@ pub fn compile(signatures: &[Signature], concepts: &[Concept]) -> Result<Program
 #[derive(Default)]
 struct Compiler<'c> {
     program: Program,
-    /// The bit of each comparison, by its canonical text.
+    /// Bit of each comparison, by the JSON text of the comparison.
     bits: HashMap<String, usize>,
-    /// Literals of the scanner, and the index of each.
+    /// Literals of the scanner. `literal_index` has the index of each.
     literals: Vec<String>,
     literal_index: HashMap<String, usize>,
     /// Required literals of each regex.
     required_literals: Vec<Vec<RequiredLiterals>>,
     near: NearCompiler<'c>,
-    /// Nodes of all conditions; a selection counts each time a condition names it.
+    /// Number of nodes of all conditions. A selection counts each time a condition names it.
     node_count: usize,
 }
 
-/// Maximum number of condition nodes in a ruleset. Without it, a few signatures that name a large
-/// selection many times could have any number. The shipped rules have a twentieth of it.
+/// Maximum number of condition nodes in a ruleset. Without this limit, a few signatures that name a
+/// large selection many times could have any number of nodes. The shipped rules have a twentieth of
+/// this number.
 const MAX_CONDITION_NODES: usize = 100_000;
 
 impl Compiler<'_> {
@@ -110,7 +114,7 @@ impl Compiler<'_> {
             Condition::Any(parts) => BitExpr::any_of(self.compile_conditions(signature, parts)?),
             Condition::Not(part) => {
                 let part = Box::new(self.compile_condition(signature, part)?);
-                if self.has_voice(&part) { BitExpr::NotSaid(part) } else { BitExpr::Not(part) }
+                if self.has_role(&part) { BitExpr::NotInRole(part) } else { BitExpr::Not(part) }
             }
             Condition::Selection(name) => self.compile_named_selection(signature, name)?,
         })
@@ -149,16 +153,16 @@ impl Compiler<'_> {
         parts.iter().map(|part| self.compile_selection(part)).collect()
     }
 
-    /// Returns whether a condition compares text of a voice.
-    fn has_voice(&self, node: &BitExpr) -> bool {
-        let is_voiced = |bit: usize| self.program.is_voiced(bit);
+    /// Returns whether a condition has a comparison that is limited to text of one role.
+    fn has_role(&self, node: &BitExpr) -> bool {
+        let tests_role = |bit: usize| self.program.tests_role(bit);
         match node {
-            BitExpr::Bit(bit) => is_voiced(*bit),
-            BitExpr::AnyBit(words) => BitExpr::bit_indices(words).any(is_voiced),
+            BitExpr::Bit(bit) => tests_role(*bit),
+            BitExpr::AnyBit(words) => BitExpr::bit_indices(words).any(tests_role),
             BitExpr::All(parts) | BitExpr::Any(parts) => {
-                parts.iter().any(|part| self.has_voice(part))
+                parts.iter().any(|part| self.has_role(part))
             }
-            BitExpr::Not(part) | BitExpr::NotSaid(part) => self.has_voice(part),
+            BitExpr::Not(part) | BitExpr::NotInRole(part) => self.has_role(part),
         }
     }
 
@@ -182,30 +186,20 @@ impl Compiler<'_> {
         Ok(bit)
     }
 
-    /// Sets the test that runs after the scan to set a bit.
+    /// Stores the test that decides a bit after the scan.
     fn set_late_test(&mut self, bit: usize, test: LateTest) {
         if let Some(slot) = self.program.late_tests.get_mut(bit) {
             *slot = Some(test);
         }
     }
 
-    /// Compiles a comparison with prompt text: a literal, a gated regex, concepts, or presence.
+    /// Compiles a comparison of prompt text with a literal, a regex or concepts, or for presence.
     fn compile_text(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
         let Field::Known(field_id) = test.field else { return Err(type_mismatch(test)) };
         let sections = sections(field_id);
         match &test.comparison {
-            Comparison::String { string_match: anchor, value, cased } => {
-                let (folded, cased) = if *cased {
-                    (normalize_pattern(value, Case::Fold), Some(value.clone()))
-                } else {
-                    (value.clone(), None)
-                };
-                let target = LiteralTarget::Bit(bit);
-                self.add_literal(
-                    folded,
-                    LiteralUse { sections, anchor: *anchor, cased_pattern: cased, target },
-                )
-                .map(drop)
+            Comparison::String { string_match, value, cased } => {
+                self.compile_literal(bit, sections, *string_match, value, *cased)
             }
             Comparison::Regex { pattern, required_literals, max_len, first_bytes } => {
                 let regex = RegexTest {
@@ -228,20 +222,7 @@ impl Compiler<'_> {
                 self.required_literals.push(required_literals.clone());
                 Ok(())
             }
-            Comparison::Near { within, parts } => {
-                let (test, anchors) = self.near.compile(bit, sections, *within, parts)?;
-                self.set_late_test(bit, LateTest::Near(test));
-                anchors.into_iter().try_for_each(|(concept, term)| {
-                    let target = LiteralTarget::Anchor { concept, is_stem: term.is_stem };
-                    let literal_use = LiteralUse {
-                        sections: !0,
-                        anchor: StringMatch::Contains,
-                        cased_pattern: None,
-                        target,
-                    };
-                    self.add_literal(term.text.to_owned(), literal_use).map(drop)
-                })
-            }
+            Comparison::Near { within, parts } => self.compile_near(bit, sections, *within, parts),
             Comparison::Exists(true) => {
                 self.program.presence_tests.push((sections, bit));
                 Ok(())
@@ -254,8 +235,50 @@ impl Compiler<'_> {
         }
     }
 
-    /// Adds the literals of the scanned sets of a regex, which is about to be added, to the
-    /// scanner. The distances to the other sets are added up.
+    /// Compiles a comparison of prompt text with a literal.
+    fn compile_literal(
+        &mut self,
+        bit: usize,
+        sections: u16,
+        string_match: StringMatch,
+        value: &str,
+        is_cased: bool,
+    ) -> Result<(), Error> {
+        let (folded, cased_pattern) = if is_cased {
+            (normalize_pattern(value, Case::Fold), Some(value.to_owned()))
+        } else {
+            (value.to_owned(), None)
+        };
+        let target = LiteralTarget::Bit(bit);
+        let literal_use = LiteralUse { sections, string_match, cased_pattern, target };
+        self.add_literal(folded, literal_use).map(drop)
+    }
+
+    /// Compiles a comparison of prompt text with concepts that are near each other.
+    fn compile_near(
+        &mut self,
+        bit: usize,
+        sections: u16,
+        within: Within,
+        parts: &[Vec<String>],
+    ) -> Result<(), Error> {
+        let (test, anchors) = self.near.compile(bit, sections, within, parts)?;
+        self.set_late_test(bit, LateTest::Near(test));
+        anchors.into_iter().try_for_each(|(concept, term)| {
+            let target = LiteralTarget::Anchor { concept, is_stem: term.is_stem };
+            let literal_use = LiteralUse {
+                sections: !0,
+                string_match: StringMatch::Contains,
+                cased_pattern: None,
+                target,
+            };
+            self.add_literal(term.text.to_owned(), literal_use).map(drop)
+        })
+    }
+
+    /// Adds the literals of the scanned sets of a regex to the scanner. Call it before the regex is
+    /// added, because the number of regexes so far is the index of the regex. The distances between
+    /// two scanned sets include those of the sets between them.
     fn compile_required_literals(
         &mut self,
         pattern: &str,
@@ -283,8 +306,12 @@ impl Compiler<'_> {
                 continue;
             }
             let target = LiteralTarget::Regex { regex, required_index: compiled.len() };
-            let literal_use =
-                LiteralUse { sections, anchor: StringMatch::Contains, cased_pattern: None, target };
+            let literal_use = LiteralUse {
+                sections,
+                string_match: StringMatch::Contains,
+                cased_pattern: None,
+                target,
+            };
             let literals = set.alternatives.iter();
             let literals = literals.map(|text| self.add_literal(text.clone(), literal_use.clone()));
             compiled.push(RequiredLiteralIds {
@@ -297,7 +324,8 @@ impl Compiler<'_> {
         Ok(compiled)
     }
 
-    /// Adds a use of a literal, and the literal if it is new. Returns its index in the scanner.
+    /// Adds a use of a literal, and the literal itself if it is new. Returns the literal's index in
+    /// the scanner, or an error if the literal is shorter than [`MIN_LITERAL_BYTES`].
     fn add_literal(&mut self, literal: String, literal_use: LiteralUse) -> Result<usize, Error> {
         if literal.len() < MIN_LITERAL_BYTES {
             let problem =
@@ -311,12 +339,13 @@ impl Compiler<'_> {
         });
         if let Some(entry) = self.program.literals.get_mut(index) {
             entry.is_required_by_regex |= matches!(literal_use.target, LiteralTarget::Regex { .. });
-            entry.is_position_sensitive |= literal_use.anchor != StringMatch::Contains
+            entry.is_position_sensitive |= literal_use.string_match != StringMatch::Contains
                 || literal_use.cased_pattern.is_some()
                 || matches!(literal_use.target, LiteralTarget::Anchor { .. });
-            entry.has_voice |= matches!(literal_use.target, LiteralTarget::Bit(_))
-                && literal_use.sections & VOICES != 0;
-            // Most literals have one use, but an empty vector would allocate room for four.
+            entry.has_role |= matches!(literal_use.target, LiteralTarget::Bit(_))
+                && literal_use.sections & PASSAGE_ROLES != 0;
+            // Most literals have one use, but the first push to an empty vector allocates room for
+            // four.
             if entry.uses.is_empty() {
                 entry.uses.reserve_exact(1);
             }
@@ -327,9 +356,11 @@ impl Compiler<'_> {
 
     fn compile_keyword(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
         let check = match &test.comparison {
-            Comparison::String { string_match: anchor, value, cased } => {
-                KeywordCheck::String { anchor: *anchor, value: value.clone(), is_cased: *cased }
-            }
+            Comparison::String { string_match, value, cased } => KeywordCheck::String {
+                string_match: *string_match,
+                value: value.clone(),
+                is_cased: *cased,
+            },
             Comparison::Regex { pattern, .. } => {
                 KeywordCheck::Regex { pattern: pattern.clone(), compiled: OnceCell::new() }
             }
@@ -367,8 +398,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Returns the literals of which one is at the start of every match; none if they are unknown, or
-/// if the scan finds all of them.
+/// Returns literals, one of which starts every match. Returns none if such literals are unknown, or
+/// if the scan finds them anyway.
 fn first_literals(sets: &[RequiredLiterals]) -> Box<[Box<[u8]>]> {
     let first = sets.first().filter(|set| set.max_distance == Some(0) && !set.is_scanned());
     let literals = first.into_iter().flat_map(|set| &set.alternatives);
@@ -380,14 +411,15 @@ fn type_mismatch(test: &FieldComparison) -> Error {
     Error::new(problem, "see docs/fields.md for the field's type")
 }
 
-/// Returns bits of which at least one is set whenever the condition holds; `None` if the condition
-/// can hold without any. For a conjunction, these are the bits of the part that holds least often.
+/// Returns bits, at least one of which is set whenever the condition holds; `None` if the condition
+/// can hold without a set bit. For a conjunction, returns the bits of the part whose bits are
+/// estimated to be set least often.
 fn trigger_bits(node: &BitExpr, program: &Program) -> Option<Vec<usize>> {
     let mut bits = match node {
         BitExpr::Bit(bit) => vec![*bit],
         BitExpr::AnyBit(words) => BitExpr::bit_indices(words).collect(),
-        BitExpr::Not(part) | BitExpr::NotSaid(part) => match &**part {
-            BitExpr::Not(part) | BitExpr::NotSaid(part) => return trigger_bits(part, program),
+        BitExpr::Not(part) | BitExpr::NotInRole(part) => match &**part {
+            BitExpr::Not(part) | BitExpr::NotInRole(part) => return trigger_bits(part, program),
             _ => return None,
         },
         BitExpr::Any(parts) => {

@@ -1,4 +1,5 @@
-//! The condition of a signature: a small boolean program over bits, in three-valued logic.
+//! The condition of a signature: a boolean expression over bits. A bit whose test has not run is
+//! unknown, so the expression is evaluated in three-valued logic.
 
 /// The value of a condition whose bits are only partly known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +18,9 @@ pub(crate) enum BitExpr {
     /// Any of many bits, in ascending order.
     AnyBit(Box<[WordMask]>),
     Not(Box<BitExpr>),
-    /// A [`BitExpr::Not`] of comparisons with text of a voice, which may hold as long as the text
-    /// is not divided.
-    NotSaid(Box<BitExpr>),
+    /// A [`BitExpr::Not`] of a part that compares text of one role. It counts as true as long as
+    /// the text is not divided into passages.
+    NotInRole(Box<BitExpr>),
     Bit(usize),
 }
 
@@ -35,7 +36,8 @@ pub(crate) struct WordMask {
 pub(super) struct BitState {
     set: Box<[u64]>,
     pending: Box<[u64]>,
-    /// Whether text counts in every voice that it may have, so that more bits may be set than hold.
+    /// Whether text counts in every role that it may have. More bits may then be set than after
+    /// the division of the text into passages.
     pub is_superset: bool,
 }
 
@@ -46,7 +48,7 @@ impl BitState {
         Self { set: zeroed(), pending: zeroed(), is_superset: false }
     }
 
-    /// Clears all bits.
+    /// Clears all bits, set and pending.
     pub fn clear(&mut self) {
         self.set.fill(0);
         self.pending.fill(0);
@@ -90,7 +92,7 @@ impl WordMask {
         words.get(self.word_index as usize).copied().unwrap_or_default() & self.mask
     }
 
-    /// Returns the bit index of the lowest of `bits` of this word.
+    /// Returns the index of the lowest of `bits` among the bits of all words.
     fn lowest_index(self, bits: u64) -> usize {
         (self.word_index as usize).saturating_mul(64).saturating_add(bits.trailing_zeros() as usize)
     }
@@ -103,7 +105,8 @@ impl BitExpr {
             Self::Bit(bit) => Some(*bit),
             _ => None,
         };
-        // The evidence is the first part that holds. Only ascending bits keep that order in masks.
+        // The first part that holds is the evidence. Masks return the lowest set bit, which is the
+        // first part only if the bits ascend.
         match parts.iter().map(as_bit).collect::<Option<Vec<usize>>>() {
             Some(bits) if bits.is_sorted_by(|a, b| a < b) => {
                 let word_masks = bits.chunk_by(|a, b| a / 64 == b / 64).map(|bits| WordMask {
@@ -153,8 +156,8 @@ impl BitExpr {
                     Ternary::DependsOn(bits.lowest_index(pending))
                 })
             }
-            Self::NotSaid(_) if state.is_superset => Ternary::Holds,
-            Self::Not(part) | Self::NotSaid(part) => match part.evaluate(state) {
+            Self::NotInRole(_) if state.is_superset => Ternary::Holds,
+            Self::Not(part) | Self::NotInRole(part) => match part.evaluate(state) {
                 Ternary::Holds => Ternary::Fails,
                 Ternary::Fails => Ternary::Holds,
                 pending => pending,
@@ -170,13 +173,14 @@ impl BitExpr {
             Self::All(parts) => parts.iter().all(|part| part.holds(state)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(state)),
             Self::AnyBit(word_masks) => word_masks.iter().any(|bits| bits.masked(&state.set) != 0),
-            Self::NotSaid(_) if state.is_superset => true,
-            Self::Not(part) | Self::NotSaid(part) => !part.holds(state),
+            Self::NotInRole(_) if state.is_superset => true,
+            Self::Not(part) | Self::NotInRole(part) => !part.holds(state),
             Self::Bit(bit) => state.is_set(*bit),
         }
     }
 
-    /// Adds bits that suffice to make the expression hold. Call it only if the expression holds.
+    /// Adds set bits that suffice to make the expression hold. Call it only if the expression
+    /// holds.
     pub(super) fn witness_bits(&self, state: &BitState, bits: &mut Vec<usize>) {
         let mut add = |bit: usize| {
             if !bits.contains(&bit) {
@@ -196,7 +200,7 @@ impl BitExpr {
                     add(bits.lowest_index(set));
                 }
             }
-            Self::Not(_) | Self::NotSaid(_) => {}
+            Self::Not(_) | Self::NotInRole(_) => {}
             Self::Bit(bit) => add(*bit),
         }
     }

@@ -12,26 +12,17 @@ use crate::text;
 impl Matcher<'_> {
     /// Returns the hits with their evidence.
     ///
-    /// Maps offsets of the normalised text back to the body. For this, it reads the values around
-    /// the matches again, no byte twice.
+    /// Offsets of matches in the normalised text are mapped back to the body. For this mapping, the
+    /// values that contain matches are read again, each value once.
     pub(super) fn with_evidence(&self, signatures: Vec<usize>, request: &Request<'_>) -> Vec<Hit> {
-        let mut witnesses = Vec::with_capacity(signatures.len());
+        let mut witnesses: Vec<(usize, Vec<usize>)> = Vec::with_capacity(signatures.len());
         let mut offsets_by_segment: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for signature in signatures {
             let mut bits = Vec::new();
             if let Some(condition) = self.program.conditions.get(signature) {
                 condition.witness_bits(&self.bit_state, &mut bits);
             }
-            for origin in
-                bits.iter().filter_map(|bit| self.origin(*bit)).filter(|origin| origin.is_in_text)
-            {
-                if let Some((segment_index, segment)) = segment_at(request, origin.start) {
-                    let offsets = offsets_by_segment.entry(segment_index).or_default();
-                    for position in [origin.start, origin.end.saturating_sub(1)] {
-                        offsets.push(position.saturating_sub(segment.range.start));
-                    }
-                }
-            }
+            self.add_offsets(&bits, request, &mut offsets_by_segment);
             witnesses.push((signature, bits));
         }
         let source_map = |(segment_index, offsets): (usize, Vec<usize>)| {
@@ -42,29 +33,57 @@ impl Matcher<'_> {
         };
         let source_maps: BTreeMap<usize, text::SourceMap> =
             offsets_by_segment.into_iter().filter_map(source_map).collect();
-        let locate = |bit: usize| {
-            let field = self.program.field_by_bit.get(bit)?.clone();
-            let origin = self.origin(bit)?;
-            if !origin.is_in_text {
-                return Some(Evidence { field, start: origin.start, end: origin.end });
-            }
-            let (segment_index, segment) = segment_at(request, origin.start)?;
-            let base = segment.range.start;
-            let range_in_value = origin.start.checked_sub(base)?..origin.end.checked_sub(base)?;
-            let range = match segment.source {
-                Source::Value(_) => source_maps.get(&segment_index)?.source_range(range_in_value),
-                Source::Encoded(..) | Source::Joined(_) | Source::Earlier(_) => {
-                    segment.source.range()
-                }
-            };
-            Some(Evidence { field, start: range.start, end: range.end })
-        };
         let to_hit = |(signature, bits): (usize, Vec<usize>)| Hit {
             signature,
-            evidence: bits.into_iter().filter_map(locate).collect(),
+            evidence: bits
+                .into_iter()
+                .filter_map(|bit| self.locate(bit, request, &source_maps))
+                .collect(),
             innocence: Vec::new(),
             indicator_key: None,
         };
         witnesses.into_iter().map(to_hit).collect()
+    }
+
+    /// Adds the offsets of the matches of bits, in the text of their segment, by index of the
+    /// segment.
+    fn add_offsets(
+        &self,
+        bits: &[usize],
+        request: &Request<'_>,
+        offsets_by_segment: &mut BTreeMap<usize, Vec<usize>>,
+    ) {
+        let origins = bits.iter().filter_map(|bit| self.origin(*bit));
+        for origin in origins.filter(|origin| origin.is_in_text) {
+            if let Some((segment_index, segment)) = segment_at(request, origin.start) {
+                let offsets = offsets_by_segment.entry(segment_index).or_default();
+                for position in [origin.start, origin.end.saturating_sub(1)] {
+                    offsets.push(position.saturating_sub(segment.range.start));
+                }
+            }
+        }
+    }
+
+    /// Locates the match of a bit in the body. `source_maps` has the source maps of the segments
+    /// that contain matches, by index of the segment.
+    fn locate(
+        &self,
+        bit: usize,
+        request: &Request<'_>,
+        source_maps: &BTreeMap<usize, text::SourceMap>,
+    ) -> Option<Evidence> {
+        let field = self.program.field_by_bit.get(bit)?.clone();
+        let origin = self.origin(bit)?;
+        if !origin.is_in_text {
+            return Some(Evidence { field, start: origin.start, end: origin.end });
+        }
+        let (segment_index, segment) = segment_at(request, origin.start)?;
+        let base = segment.range.start;
+        let range_in_value = origin.start.checked_sub(base)?..origin.end.checked_sub(base)?;
+        let range = match segment.source {
+            Source::Value(_) => source_maps.get(&segment_index)?.source_range(range_in_value),
+            Source::Encoded(..) | Source::Joined(_) | Source::Earlier(_) => segment.source.range(),
+        };
+        Some(Evidence { field, start: range.start, end: range.end })
     }
 }

@@ -9,13 +9,13 @@ use crate::field::Field;
 pub struct Hit {
     /// Index of the signature in the ruleset.
     pub signature: usize,
-    /// Locations that suffice to make the condition hold.
+    /// Locations of comparisons that together make the condition hold.
     pub evidence: Vec<Evidence>,
     /// Positions in [`Signature::innocence`] of the selections that hold.
     ///
     /// [`Signature::innocence`]: crate::rules::signature::Signature::innocence
     pub innocence: Vec<usize>,
-    /// Keyed hash of the indicator, if the hit is an indicator's.
+    /// Keyed hash of the indicator if the hit comes from an indicator; `None` for a signature.
     pub indicator_key: Option<u64>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct KeywordTest {
 /// The comparison of a keyword value.
 #[derive(Debug)]
 pub(crate) enum KeywordCheck {
-    String { anchor: StringMatch, value: String, is_cased: bool },
+    String { string_match: StringMatch, value: String, is_cased: bool },
     Regex { pattern: String, compiled: OnceCell<Option<Regex>> },
     Cidr(ipnet::IpNet),
     Present,
@@ -29,7 +29,7 @@ pub(crate) enum KeywordCheck {
 
 /// Runs the tests of a field on one value and calls `set_bit` for each test that holds.
 ///
-/// The range covers the whole value: keywords have no finer evidence.
+/// The range is always the whole value, because evidence in keywords is not located more precisely.
 pub(super) fn run_keyword_tests(
     tests: &[KeywordTest],
     value: &str,
@@ -40,13 +40,13 @@ pub(super) fn run_keyword_tests(
         let range = 0..value.len();
         match &test.check {
             KeywordCheck::Present => set_bit(test.bit, range),
-            KeywordCheck::String { anchor, value: pattern, is_cased: false } => {
-                if anchor.matches(&folded, pattern) {
+            KeywordCheck::String { string_match, value: pattern, is_cased: false } => {
+                if string_match.matches(&folded, pattern) {
                     set_bit(test.bit, range);
                 }
             }
-            KeywordCheck::String { anchor, value: pattern, is_cased: true } => {
-                if anchor.matches(&text::normalize(value, Case::Keep), pattern) {
+            KeywordCheck::String { string_match, value: pattern, is_cased: true } => {
+                if string_match.matches(&text::normalize(value, Case::Keep), pattern) {
                     set_bit(test.bit, range);
                 }
             }
@@ -66,7 +66,8 @@ pub(super) fn run_keyword_tests(
     }
 }
 
-/// Normalises a keyword value; borrowed if it is lower-case ASCII, as most are.
+/// Normalises a keyword value. Borrows ASCII without upper case and spaces, because normalisation
+/// does not change it. Most values are such text.
 fn normalize_keyword(value: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     if value.bytes().all(is_plain) {

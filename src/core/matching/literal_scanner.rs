@@ -1,26 +1,29 @@
 //! The literal scanner: one scan that finds all occurrences of many literals in a text.
 //!
-//! Instead of stepping an automaton through every byte, the scan hashes the eight bytes at every
-//! eighth position (every fourth for literals shorter than 15 bytes; four bytes at every second
-//! position for literals shorter than 11, at every position for literals of four). Each literal is
-//! represented by one window of grams at successive offsets: at any alignment of the literal, one
-//! of them is at a position that the scan visits. The window with the rarest grams is chosen: grams
-//! that span two words are rare in text, even if both words are common.
+//! The scan does not step an automaton through every byte. It hashes the eight bytes at every
+//! eighth position. Literals shorter than 15 bytes need smaller steps: eight bytes at every fourth
+//! position for 11 to 14 bytes, four bytes at every second position for 5 to 10 bytes, and four
+//! bytes at every position for four bytes.
 //!
-//! A bitmap rejects nearly all positions. For the rest, the bytes next to the gram are looked up in
-//! a small Bloom filter, then the last bytes of all literals of one length at once. Only then is a
-//! literal compared. So text made of pieces of literals costs more, but never in proportion to the
-//! number of literals that share a piece.
+//! The hashed bytes are a *gram*. Each literal is represented by a window of as many grams as a
+//! step has bytes, at successive offsets. So at any alignment of the literal in the text, one of
+//! these grams lies at a position that the scan visits. The window with the rarest grams is chosen:
+//! for example, grams that span two words are rare in text, even if both words are common.
 //!
-//! A look-up at every position costs as much as all others together. So a few literals of four
-//! bytes are searched for one by one, many bytes at a time.
+//! A bitmap rejects nearly all positions. At the other positions, the bytes next to the gram are
+//! looked up in a small Bloom filter, then the last bytes of all literals of one length at once.
+//! Only then is a literal compared. So text made of pieces of literals costs more, but never in
+//! proportion to the number of literals that share a piece.
+//!
+//! A look-up at every position costs as much as all other look-ups together. So if only a few
+//! literals have four bytes, each of them is searched for separately, many bytes at a time.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
 
 use memchr::memmem::Finder;
 
-/// A set of literals, compiled for the search of a text for all of them at once.
+/// A set of literals, compiled so that one scan finds all of them in a text.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
     literals: Vec<Box<[u8]>>,
@@ -28,7 +31,7 @@ pub struct Scanner {
     middle: GramTable<4, 8>,
     short: GramTable<2, 4>,
     shortest: GramTable<1, 4>,
-    /// The literals of `shortest` with their indices, if they are few.
+    /// The literals of four bytes with their indices, if they are few; `shortest` is empty then.
     single_literals: Box<[(usize, Finder<'static>)]>,
 }
 
@@ -36,7 +39,7 @@ pub struct Scanner {
 pub const MIN_LITERAL_BYTES: usize = min_literal_len(1, 4);
 
 impl Scanner {
-    /// Compiles literals, which are identified by their index.
+    /// Compiles literals. A match names a literal by its index in `literals`.
     ///
     /// Literals shorter than [`MIN_LITERAL_BYTES`] are never found.
     pub fn new(literals: impl IntoIterator<Item = String>) -> Self {
@@ -78,12 +81,12 @@ impl Scanner {
         }
     }
 
-    /// Returns the bytes of a literal.
+    /// Returns the length of a literal in bytes; 0 for an unknown index.
     pub fn literal_len(&self, literal: usize) -> usize {
         self.literals.get(literal).map_or(0, |literal| literal.len())
     }
 
-    /// Returns the approximate heap bytes.
+    /// Returns the approximate number of heap bytes of the scanner.
     pub fn heap_bytes(&self) -> usize {
         let literals: usize = self.literals.iter().map(|literal| literal.len()).sum();
         let longer = [self.long.heap_bytes(), self.middle.heap_bytes()];
@@ -103,7 +106,7 @@ struct GramTable<const STRIDE: usize, const WIDTH: usize> {
     entries: Box<[GramEntry]>,
     /// Literals of the entries, grouped by entry.
     suffixes: Box<[Suffix]>,
-    /// Right shift that reduces a product to a hash value.
+    /// Number of bits by which [`hash_gram`] shifts a product right to get a hash value.
     hash_shift: u32,
 }
 
@@ -222,19 +225,7 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
             *bucket_start = bucket_start.saturating_add(sum);
             *bucket_start
         });
-        for entry in &entries {
-            let entry_suffixes = suffixes
-                .get_mut(entry.suffix_start as usize..entry.suffix_end as usize)
-                .unwrap_or_default();
-            let mut next_len = 0;
-            let mut next_run_len = 0_u32;
-            for suffix in entry_suffixes.iter_mut().rev() {
-                let is_same_run = suffix.literal_len == next_len;
-                suffix.run_len = if is_same_run { next_run_len.saturating_add(1) } else { 1 };
-                next_len = suffix.literal_len;
-                next_run_len = suffix.run_len;
-            }
-        }
+        set_run_lens(&entries, &mut suffixes);
         self.bitmap = bitmap.into();
         self.bucket_starts = bucket_starts.into();
         self.entries = entries.into();
@@ -264,7 +255,7 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
         }
     }
 
-    /// Returns whether a gram may be in the table, by the bitmap.
+    /// Returns whether a gram may be in the table: whether the bitmap has its hash value.
     fn may_contain(&self, gram: u64) -> bool {
         let hash = hash_gram(gram, self.hash_shift);
         self.bitmap.get(hash / 64).is_some_and(|word| word.wrapping_shr(hash as u32 % 64) & 1 != 0)
@@ -299,8 +290,8 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
         }
     }
 
-    /// Calls `on_match` with each literal of an entry with which `text` begins, one length after
-    /// the other.
+    /// Calls `on_match` with each literal of an entry that is at the start of `text`. Compares the
+    /// literals in ascending order of their length.
     fn compare_literals(
         &self,
         entry: &GramEntry,
@@ -355,11 +346,28 @@ impl GramEntry {
     }
 }
 
+/// Sets the `run_len` of all suffixes. The suffixes of each entry must be sorted by length.
+fn set_run_lens(entries: &[GramEntry], suffixes: &mut [Suffix]) {
+    for entry in entries {
+        let entry_suffixes = suffixes
+            .get_mut(entry.suffix_start as usize..entry.suffix_end as usize)
+            .unwrap_or_default();
+        let mut next_len = 0;
+        let mut next_run_len = 0_u32;
+        for suffix in entry_suffixes.iter_mut().rev() {
+            let is_same_run = suffix.literal_len == next_len;
+            suffix.run_len = if is_same_run { next_run_len.saturating_add(1) } else { 1 };
+            next_len = suffix.literal_len;
+            next_run_len = suffix.run_len;
+        }
+    }
+}
+
 /// Returns the grams of a literal's window: one for each of the `STRIDE` alignments of the literal
 /// to the positions that the scan visits.
 ///
-/// The window is the part of the literal that is rarest in text, and most distinct among the
-/// literals.
+/// The window is the part of the literal whose grams are rarest in text and occur in the fewest
+/// other literals.
 fn gram_rows<const STRIDE: usize, const WIDTH: usize>(
     literal: &[u8],
     literal_index: u32,
@@ -415,7 +423,7 @@ fn gram_counts<'l, const WIDTH: usize>(
 }
 
 /// Estimates how common a gram is in text, on an arbitrary scale. A gram within a word is as common
-/// as the word; a gram that spans two words needs both.
+/// as the word. A gram that spans two words is rarer, because both words must follow each other.
 fn frequency_rank(gram: &[u8]) -> u32 {
     let words = gram.split(|byte| *byte == b' ').filter(|word| word.len() > 1).count();
     let is_rare = |byte: &&u8| {
@@ -427,8 +435,8 @@ fn frequency_rank(gram: &[u8]) -> u32 {
     common.wrapping_shr(rare_bytes)
 }
 
-/// Returns the minimum bytes of a literal that grams of `width` bytes at every `stride`th position
-/// find at any alignment.
+/// Returns the minimum length in bytes of a literal that is found at any alignment, with grams of
+/// `width` bytes at every `stride`th position.
 const fn min_literal_len(stride: usize, width: usize) -> usize {
     stride.saturating_add(width).saturating_sub(1)
 }
@@ -438,7 +446,7 @@ fn gram_at<const WIDTH: usize>(text: &[u8], position: usize) -> Option<u64> {
     text.get(position..)?.first_chunk::<WIDTH>().map(le_u64)
 }
 
-/// Returns up to eight bytes as a little-endian number.
+/// Returns the first eight bytes, or all bytes of a shorter array, as a little-endian number.
 fn le_u64<const WIDTH: usize>(bytes: &[u8; WIDTH]) -> u64 {
     match bytes.first_chunk::<8>() {
         Some(bytes) => u64::from_le_bytes(*bytes),
@@ -456,7 +464,7 @@ fn le_u64_padded(bytes: &[u8]) -> u64 {
 
 /// Returns whether a text begins with a literal.
 fn starts_with(text: &[u8], literal: &[u8]) -> bool {
-    // Wasm compares slices byte by byte.
+    // Compares eight bytes at a time, because Wasm compares slices byte by byte.
     let (literal_words, literal_rest) = literal.as_chunks::<8>();
     let Some((text, _)) = text.split_at_checked(literal.len()) else { return false };
     let (text_words, text_rest) = text.as_chunks::<8>();
@@ -475,8 +483,8 @@ fn context_bit(context: u64) -> u64 {
     1_u64.wrapping_shl(hash_gram(context, 58) as u32)
 }
 
-/// Maximum number of literals of four bytes that are searched for one by one: each takes some 2 %
-/// of the work of a table that is looked up at every position.
+/// Maximum number of literals of four bytes that are searched for separately. Each such search
+/// takes some 2 % of the work of a table that is looked up at every position.
 const MAX_SINGLE_LITERALS: usize = 24;
 
 /// Bytes next to a gram that the Bloom filter covers.

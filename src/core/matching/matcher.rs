@@ -9,15 +9,15 @@ use super::hit::Hit;
 use super::keyword::run_keyword_tests;
 use super::near;
 use super::near::{NearState, NearTest};
+use super::passage_roles::{possible_sections, sections_at, segment_sections};
 use super::program::{
-    HeaderBits, LateTest, Literal, LiteralTarget, LiteralUse, Program, SignatureUse,
+    DivisionNeeds, HeaderBits, LateTest, Literal, LiteralTarget, LiteralUse, Program,
 };
 use super::regex_gate::RegexGate;
 use super::segments::SegmentCursor;
-use super::sparse::SparseArray;
-use super::voices::{possible_sections, sections_at, segment_sections};
+use super::sparse_array::SparseArray;
 use crate::extract::{Passages, ReadIssues, Request, Segment};
-use crate::field::{Field, FieldId, VOICES};
+use crate::field::{Field, FieldId, PASSAGE_ROLES};
 use crate::rules::signature::StringMatch;
 
 /// Matches one request after another with the same buffers.
@@ -29,10 +29,11 @@ pub struct Matcher<'p> {
     origins: Vec<(usize, BitOrigin)>,
     /// Bit set of signatures to evaluate.
     candidate_signatures: Vec<u64>,
-    /// Sections and voices in which a literal was seen, by literal.
+    /// Sections and roles in which a literal was seen, by literal.
     sections_by_literal: SparseArray<u16>,
-    /// Literals whose voice matters, with their starts, in the order of the scan.
-    voiced_literals: Vec<(u32, u32)>,
+    /// Occurrences of literals with a use that is limited to one role, as (literal, start), in the
+    /// order of the scan.
+    role_literals: Vec<(u32, u32)>,
     regex_gate: RegexGate,
     near: NearState,
 }
@@ -63,43 +64,48 @@ impl Program {
             origins: Vec::with_capacity(64),
             candidate_signatures: vec![0; self.conditions.len().div_ceil(64)],
             sections_by_literal: SparseArray::new(self.literals.len()),
-            voiced_literals: Vec::new(),
+            role_literals: Vec::new(),
             regex_gate: RegexGate::new(self.regexes.len(), self.literals.len()),
             near: NearState::default(),
         }
     }
 
-    /// Returns whether the text must be divided: if a signature in `matched` depends on the voices
-    /// of passages, and one is evidence. If none is evidence, none adds to a score.
+    /// Returns whether the text must be divided into passages. This is so if `matched` has a
+    /// signature that depends on roles and a signature with a positive weight. Without a positive
+    /// weight, no signature adds to the score.
     fn needs_division(&self, matched: &[usize]) -> bool {
-        let any = |is_wanted: fn(&SignatureUse) -> bool| {
-            matched.iter().filter_map(|signature| self.uses.get(*signature)).any(is_wanted)
+        let any = |is_wanted: fn(&DivisionNeeds) -> bool| {
+            matched
+                .iter()
+                .filter_map(|signature| self.division_needs.get(*signature))
+                .any(is_wanted)
         };
-        any(|signature| signature.is_evidence) && any(|signature| signature.has_voice)
+        any(|signature| signature.is_evidence) && any(|signature| signature.has_role)
     }
 
-    /// Returns whether a bit is set by text of a voice.
-    pub(super) fn is_voiced(&self, bit: usize) -> bool {
+    /// Returns whether the comparison of a bit is limited to text of one role.
+    pub(super) fn tests_role(&self, bit: usize) -> bool {
         matches!(self.field_by_bit.get(bit),
-            Some(Field::Known(field)) if crate::field::sections(*field) & VOICES != 0)
+            Some(Field::Known(field)) if crate::field::sections(*field) & PASSAGE_ROLES != 0)
     }
 }
 
 impl Matcher<'_> {
     /// Returns the signatures that match a request, in the order of the ruleset.
     ///
-    /// At first, all text counts in every voice that it may have. If signatures match by that, the
-    /// text is divided, and they are evaluated again: few requests have any. If the budget does not
-    /// suffice for that, the first result stays: otherwise, text that is expensive to search would
-    /// hide all signatures.
+    /// At first, all text counts in every role that it may have. If a signature that depends on
+    /// roles matches, the text is divided into passages, and the matching signatures are evaluated
+    /// again. Few requests need this. If the budget does not suffice for it, the first result is
+    /// kept. Otherwise, text that is expensive to search would hide all signatures.
     pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
         let mut matched = self.matched(request, header_bits);
         let mut passages = None;
-        // If the budget is exhausted, the text keeps counting in every voice, and is not divided.
+        // If the budget is exhausted, the text is not divided and still counts in every possible
+        // role.
         if !request.work().is_exhausted() && self.program.needs_division(&matched) {
             let undivided = (self.bit_state.clone(), self.origins.clone());
             request.work().begin_search(request.text().len());
-            matched = self.matched_by_voice(matched, request, request.passages());
+            matched = self.recheck_by_passage(matched, request, request.passages());
             passages = Some(request.passages());
             if request.work().is_exhausted() {
                 (self.bit_state, self.origins) = undivided;
@@ -120,14 +126,14 @@ impl Matcher<'_> {
         hits
     }
 
-    /// Returns the signatures whose conditions hold if text counts in all possible voices.
+    /// Returns the signatures whose conditions hold if text counts in all possible roles.
     fn matched(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<usize> {
         self.bit_state.clear();
         self.bit_state.is_superset = true;
         self.candidate_signatures.fill(0);
         self.origins.clear();
         self.sections_by_literal.clear();
-        self.voiced_literals.clear();
+        self.role_literals.clear();
         self.regex_gate.reset(request.text().len());
         self.near.reset(request.text().len());
         for (bit, range) in header_bits.iter() {
@@ -144,12 +150,13 @@ impl Matcher<'_> {
         }
     }
 
-    /// Returns those of the signatures in `matched` whose conditions hold by the voices of
-    /// passages.
+    /// Returns the signatures in `matched` whose conditions also hold if each passage counts only
+    /// in its own role.
     ///
-    /// No other signature can hold: fewer bits are set than before, and negations of comparisons
-    /// with voices held. So only the bits of voices change, and only tests that matched run again.
-    fn matched_by_voice(
+    /// No other signature can hold. The division only removes bits, and negations of comparisons
+    /// with roles counted as true before it. So only the bits of roles are set again, and a late
+    /// test of a role runs again only if it matched before.
+    fn recheck_by_passage(
         &mut self,
         mut matched: Vec<usize>,
         request: &Request<'_>,
@@ -159,7 +166,7 @@ impl Matcher<'_> {
         self.bit_state.is_superset = false;
         let bit_state = &mut self.bit_state;
         self.origins.retain(|(bit, _)| {
-            let is_kept = !program.is_voiced(*bit);
+            let is_kept = !program.tests_role(*bit);
             if !is_kept {
                 bit_state.unset(*bit);
                 let is_late = program.late_tests.get(*bit).is_some_and(Option::is_some);
@@ -168,13 +175,14 @@ impl Matcher<'_> {
             is_kept
         });
         self.match_absences(request, Some(passages));
-        self.near.retain_voiced_anchors(&program.near, request, passages);
-        self.match_voiced_text(request, passages);
+        self.near.retain_anchors_by_role(&program.near, request, passages);
+        self.match_text_by_role(request, passages);
         matched.retain(|signature| self.signature_matches(*signature, request, Some(passages)));
         matched
     }
 
-    /// Sets the bits of a request whose budget was exhausted by matching. Returns whether it was.
+    /// Sets the bits of `hedgerow.body.unreadable` if matching has exhausted the budget of the
+    /// request. Returns whether it has.
     fn match_exhaustion(&mut self, request: &Request<'_>) -> bool {
         let is_new =
             request.work().is_exhausted() && !request.issues().contains(ReadIssues::COSTLY);
@@ -199,7 +207,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// Marks the signatures that a bit triggers for evaluation.
+    /// Marks the signatures that a bit triggers, so that they are evaluated.
     fn mark_candidates(&mut self, bit: usize) {
         for signature in self.program.signatures_by_bit.get(bit).into_iter().flatten() {
             if let Some(word) = self.candidate_signatures.get_mut(*signature as usize / 64) {
@@ -243,8 +251,8 @@ impl Matcher<'_> {
         }
         for (field, bit) in &program.absence_tests {
             let Field::Known(name) = field else { continue };
-            // Undivided text may lack any voice.
-            let may_lack = passages.is_none() && crate::field::sections(*name) & VOICES != 0;
+            // The roles of undivided text are not known, so any of them may be absent.
+            let may_lack = passages.is_none() && crate::field::sections(*name) & PASSAGE_ROLES != 0;
             if may_lack || !has_value(request, *name, sections) {
                 self.set(*bit, BitOrigin::default());
             }
@@ -254,10 +262,10 @@ impl Matcher<'_> {
     /// Scans the text for all literals, sets their bits, and records literals for the regex gate.
     fn match_text(&mut self, request: &Request<'_>) {
         let program = self.program;
-        // The text is scanned once per width of grams. A request whose text fits its budget is
-        // always scanned, for that is linear.
+        // The scan reads the text once per gram table. It runs even if this exhausts the budget,
+        // because it takes linear time.
         request.work().spend_reading(request.text().len());
-        let mut cased_tests = CasedTests::default();
+        let mut place_and_case = PlaceAndCaseCheck::default();
         let mut locate = locator(program, request);
         program.scanner.scan(request.text().as_bytes(), &mut |literal_index, start| {
             let Some((literal, occurrence)) = locate(literal_index, start) else { return };
@@ -266,9 +274,9 @@ impl Matcher<'_> {
             {
                 request.work().exhaust();
             }
-            // One more than the maximum shows that the list is not complete.
-            if literal.has_voice && self.voiced_literals.len() <= MAX_VOICED_LITERALS {
-                self.voiced_literals.push((literal_index as u32, start as u32));
+            // An entry beyond the maximum shows that the list is incomplete.
+            if literal.has_role && self.role_literals.len() <= MAX_ROLE_LITERALS {
+                self.role_literals.push((literal_index as u32, start as u32));
             }
             let sections = possible_sections(occurrence.segment);
             if let Some(seen_sections) = self.sections_by_literal.get_mut(literal_index) {
@@ -280,7 +288,7 @@ impl Matcher<'_> {
             for (index, literal_use) in literal.uses.iter().enumerate() {
                 if literal_use.sections & sections == 0
                     || literal.is_position_sensitive
-                        && !cased_tests.satisfies(literal_use, index, &occurrence, request)
+                        && !place_and_case.satisfies(literal_use, index, &occurrence, request)
                 {
                     continue;
                 }
@@ -290,7 +298,7 @@ impl Matcher<'_> {
                         self.set(bit, BitOrigin { start, end, is_in_text: true })
                     }
                     LiteralTarget::Regex { regex, required_index } => {
-                        self.record_literal_set(regex, required_index)
+                        self.mark_required_seen(regex, required_index)
                     }
                     LiteralTarget::Anchor { concept, is_stem } => {
                         self.record_anchor(concept, is_stem, start..end, request, sections);
@@ -300,36 +308,36 @@ impl Matcher<'_> {
         });
     }
 
-    /// Sets the bits of literals in text of a voice, by the voices of passages.
-    fn match_voiced_text(&mut self, request: &Request<'_>, passages: &Passages) {
+    /// Sets the bits of literals that are limited to one role, by the roles of the passages.
+    fn match_text_by_role(&mut self, request: &Request<'_>, passages: &Passages) {
         let program = self.program;
-        let voiced_literals = std::mem::take(&mut self.voiced_literals);
-        let mut cased_tests = CasedTests::default();
+        let role_literals = std::mem::take(&mut self.role_literals);
+        let mut place_and_case = PlaceAndCaseCheck::default();
         let mut locate = locator(program, request);
         let mut on_match = |literal_index: usize, start: usize| {
             let Some((literal, occurrence)) = locate(literal_index, start) else { return };
             let sections = sections_at(occurrence.segment, Some(passages), start);
             for (index, literal_use) in literal.uses.iter().enumerate() {
                 let LiteralTarget::Bit(bit) = literal_use.target else { continue };
-                if literal_use.sections & VOICES != 0
+                if literal_use.sections & PASSAGE_ROLES != 0
                     && literal_use.sections & sections != 0
                     && !self.bit_state.is_set(bit)
-                    && cased_tests.satisfies(literal_use, index, &occurrence, request)
+                    && place_and_case.satisfies(literal_use, index, &occurrence, request)
                 {
                     let FoundLiteral { start, end, .. } = occurrence;
                     self.set(bit, BitOrigin { start, end, is_in_text: true });
                 }
             }
         };
-        if voiced_literals.len() <= MAX_VOICED_LITERALS {
-            for (literal, start) in &voiced_literals {
+        if role_literals.len() <= MAX_ROLE_LITERALS {
+            for (literal, start) in &role_literals {
                 on_match(*literal as usize, *start as usize);
             }
         } else {
             request.work().spend_reading(request.text().len());
             program.scanner.scan(request.text().as_bytes(), &mut on_match);
         }
-        self.voiced_literals = voiced_literals;
+        self.role_literals = role_literals;
     }
 
     /// Returns the origin of a set bit.
@@ -337,17 +345,17 @@ impl Matcher<'_> {
         self.origins.iter().find(|(other, _)| *other == bit).map(|(_, origin)| origin)
     }
 
-    /// Records a required literal of a regex. The last missing literal makes the bit of the regex
-    /// pending.
-    fn record_literal_set(&mut self, regex: usize, required_index: usize) {
+    /// Records that a required literal of a regex was found. If no other is missing, the bit of the
+    /// regex becomes pending.
+    fn mark_required_seen(&mut self, regex: usize, required_index: usize) {
         let Some(test) = self.program.regexes.get(regex) else { return };
-        if self.regex_gate.record_literal_set(regex, test, required_index) {
+        if self.regex_gate.mark_required_seen(regex, test, required_index) {
             self.bit_state.set_pending(test.bit, true);
             self.mark_candidates(test.bit);
         }
     }
 
-    /// Records a term that anchors comparisons with concepts, whose bits become pending.
+    /// Records a term that is an anchor of comparisons with concepts. Their bits become pending.
     fn record_anchor(
         &mut self,
         concept: u32,
@@ -470,9 +478,14 @@ impl Matcher<'_> {
 const BUDGET_EXHAUSTED: &str = "costly";
 
 /// Returns whether an occurrence from `start` to `end` lies at the edge of the segment that
-/// `anchor` requires.
-fn satisfies_anchor(anchor: StringMatch, segment: &Segment<'_>, start: usize, end: usize) -> bool {
-    match anchor {
+/// `string_match` requires.
+fn satisfies_place(
+    string_match: StringMatch,
+    segment: &Segment<'_>,
+    start: usize,
+    end: usize,
+) -> bool {
+    match string_match {
         StringMatch::Contains => true,
         StringMatch::StartsWith => start == segment.range.start,
         StringMatch::EndsWith => end == segment.range.end,
@@ -494,22 +507,23 @@ fn locator<'r, 'a>(
     }
 }
 
-/// Maximum number of literals whose voice matters that are recorded. The text is scanned again if
-/// it has more.
-const MAX_VOICED_LITERALS: usize = 4_096;
+/// Maximum number of recorded occurrences of literals that are limited to one role. If the text
+/// has more, it is scanned again.
+const MAX_ROLE_LITERALS: usize = 4_096;
 
-/// Comparisons of literals with the place and the case of their occurrences.
+/// Checks the place and the case of occurrences of literals.
 #[derive(Default)]
-struct CasedTests {
+struct PlaceAndCaseCheck {
     value: CasedValue,
-    /// Segment, literal and use of each comparison with a case. It compares the whole value, so
-    /// once per value is enough.
+    /// Segment, literal and use of each case-sensitive comparison that was made. A comparison
+    /// covers the whole value, so one per value is enough.
     tested: BTreeSet<(usize, usize, usize)>,
 }
 
-impl CasedTests {
-    /// Returns whether an occurrence satisfies a use of its literal in place and case. A comparison
-    /// with a case is made once per value; after that, it is not satisfied again.
+impl PlaceAndCaseCheck {
+    /// Returns whether an occurrence satisfies a use of its literal in place and case. A
+    /// case-sensitive comparison is made once per value. For further occurrences in the value, it
+    /// returns false.
     fn satisfies(
         &mut self,
         literal_use: &LiteralUse,
@@ -518,17 +532,19 @@ impl CasedTests {
         request: &Request<'_>,
     ) -> bool {
         let FoundLiteral { literal, segment_index, segment, start, end } = *occurrence;
-        if !satisfies_anchor(literal_use.anchor, segment, start, end) {
+        if !satisfies_place(literal_use.string_match, segment, start, end) {
             return false;
         }
         let Some(pattern) = &literal_use.cased_pattern else { return true };
         self.tested.insert((segment_index, literal, use_index))
             && request.work().spend_searching(segment.range.len())
-            && literal_use.anchor.matches(self.value.text(segment_index, segment, request), pattern)
+            && literal_use
+                .string_match
+                .matches(self.value.text(segment_index, segment, request), pattern)
     }
 }
 
-/// The text of the last segment that was compared with its case.
+/// The text of the segment that was last compared in its original case.
 #[derive(Default)]
 struct CasedValue {
     segment_index: Option<usize>,
@@ -536,19 +552,19 @@ struct CasedValue {
 }
 
 impl CasedValue {
-    /// Returns the text of a segment with its case; empty for joined parts, or if the budget does
-    /// not suffice to normalise it.
+    /// Returns the text of a segment in its original case. The text is empty for joined parts, or
+    /// if the budget does not suffice to normalise it.
     ///
-    /// It is computed again if another segment was asked for since, which takes less memory than
-    /// all of them. A scan visits the segments in order, once per width of grams and per
-    /// literal that is searched for alone.
+    /// Only the text of the last segment is kept, to save memory; another segment replaces it. A
+    /// scan visits the segments in order, once per gram table and once per literal that is searched
+    /// for separately.
     fn text(&mut self, index: usize, segment: &Segment<'_>, request: &Request<'_>) -> &str {
         if self.segment_index != Some(index) {
             self.segment_index = Some(index);
             self.text.clear();
             let source = &segment.source;
             if !source.is_joined() && request.work().spend_searching(source.size()) {
-                // Case does not change the length of text by much.
+                // A change of case changes the length of text by little.
                 let limit = segment.range.len().saturating_mul(2);
                 self.text.reserve_exact(segment.range.len());
                 source.push_cased_text(&mut self.text, limit);

@@ -1,16 +1,17 @@
 //! Comparisons with concepts: finds terms of several concepts that are near each other.
 //!
-//! The scan of the text finds the terms of one concept of each comparison, its anchor, whose terms
-//! are rare. The terms of the others are searched for around the anchors only, and only if a
-//! condition depends on it. So a request without an anchor pays nothing, however many terms and
-//! languages the lexicon has.
+//! A comparison names several parts, each a list of concepts. One part, whose concepts have rare
+//! terms, is the *anchor*. The scan of the text finds the terms of anchors. The terms of the other
+//! parts are searched for only around the anchors, and only if a condition depends on the
+//! comparison. So a request without an anchor costs nothing, however many terms and languages the
+//! lexicon has.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::ops::Range;
 
 use super::literal_scanner::Scanner;
+use super::passage_roles::sections_at;
 use super::segments::segment_at;
-use super::voices::sections_at;
 use crate::extract::{Passages, Request};
 use crate::rules::concept::is_whole_word;
 use crate::rules::signature::Within;
@@ -19,13 +20,13 @@ use crate::rules::signature::Within;
 #[derive(Debug, Default)]
 pub(crate) struct NearProgram {
     pub tests: Vec<NearTest>,
-    /// Indices of the tests that a concept anchors, by concept.
+    /// Indices of the tests whose anchor includes a concept, by concept.
     pub tests_by_anchor: Vec<Vec<usize>>,
     /// Terms that are searched for around anchors.
     pub scanner: Scanner,
     /// Concept of each term of `scanner`, and whether the term is a stem.
     pub terms: Vec<(u32, bool)>,
-    /// Bytes before and after an anchor that any test looks at.
+    /// Maximum bytes before and after an anchor that any test searches.
     pub max_reach: usize,
 }
 
@@ -33,12 +34,12 @@ pub(crate) struct NearProgram {
 #[derive(Debug)]
 pub(crate) struct NearTest {
     pub bit: usize,
-    /// Sections and voices in which an anchor counts, as bits.
+    /// Sections and roles in which an anchor counts, as bits.
     pub sections: u16,
     pub within: Within,
     /// Concepts whose terms are anchors.
-    pub anchor: Box<[u32]>,
-    /// For each other part, concepts of which one has to be near the anchor.
+    pub anchor_concepts: Box<[u32]>,
+    /// For each other part, the concepts one of which must be near the anchor.
     pub others: Box<[Box<[u32]>]>,
 }
 
@@ -55,7 +56,7 @@ struct Occurrence {
 pub(super) struct NearState {
     /// Anchors, in the order of the scan until a comparison runs, then sorted by position.
     anchors: Vec<Occurrence>,
-    /// Terms around anchors, sorted.
+    /// Terms around anchors, sorted by concept and position.
     terms: Vec<Occurrence>,
     /// Whether `terms` is complete.
     has_read_windows: bool,
@@ -80,7 +81,7 @@ impl NearState {
         self.max_recorded = (text_len / BYTES_PER_OCCURRENCE).saturating_add(MIN_OCCURRENCES);
     }
 
-    /// Records an anchor. Returns false if there are too many, and this one was dropped.
+    /// Records an anchor. Returns false if the maximum is reached; the anchor is then dropped.
     pub fn record_anchor(&mut self, concept: u32, range: &Range<usize>) -> bool {
         let has_room = self.anchors.len() < self.max_recorded;
         if has_room {
@@ -89,9 +90,9 @@ impl NearState {
         has_room
     }
 
-    /// Drops the anchors that no test may use, given the voices of passages: every test that runs
-    /// again would check each of them.
-    pub fn retain_voiced_anchors(
+    /// Drops the anchors that no test may use, given the roles of the passages. Otherwise, every
+    /// test that runs again would check each of these anchors.
+    pub fn retain_anchors_by_role(
         &mut self,
         program: &NearProgram,
         request: &Request<'_>,
@@ -106,7 +107,7 @@ impl NearState {
     }
 
     /// Returns the range of the text that holds an anchor of a test and the terms of all other
-    /// parts near it; `None` if there is none, or if the budget of searching is exhausted.
+    /// parts near it; `None` if no such range exists, or if the budget of searching is exhausted.
     pub fn find_match(
         &mut self,
         program: &NearProgram,
@@ -114,14 +115,15 @@ impl NearState {
         request: &Request<'_>,
         passages: Option<&Passages>,
     ) -> Option<Range<usize>> {
-        // A stable sort takes linear time for sorted anchors, and otherwise merges the sorted runs.
+        // A stable sort takes linear time for sorted anchors; else it merges the sorted runs of the
+        // scan.
         self.anchors.sort_by_key(Occurrence::position);
         if !self.has_read_windows && !test.others.is_empty() {
             self.has_read_windows = true;
             self.read_windows(program, request);
         }
         let cost = test.others.iter().flatten().count().saturating_add(1);
-        let is_anchor = |anchor: &&Occurrence| test.anchor.contains(&anchor.concept);
+        let is_anchor = |anchor: &&Occurrence| test.anchor_concepts.contains(&anchor.concept);
         self.anchors.iter().filter(is_anchor).find_map(|anchor| {
             request.work().spend_searching(cost.saturating_mul(LOOK_UP_COST)).then_some(())?;
             let (_, segment) = segment_at(request, anchor.start as usize)?;
@@ -155,7 +157,7 @@ impl NearState {
         })
     }
 
-    /// Returns the first term of a concept that lies within `reach` and is accepted.
+    /// Returns the first term of a concept within `reach` for which `accepts` returns true.
     fn first_within(
         &self,
         concept: u32,
@@ -195,8 +197,9 @@ impl NearState {
         self.sort_terms();
     }
 
-    /// Sorts the terms: first by concept, in linear time, then the few runs of each concept that
-    /// the scan of a window leaves.
+    /// Sorts the terms. A counting sort groups them by concept in linear time. Then the terms of
+    /// each concept are sorted by position; they consist of few sorted runs, which the scans of
+    /// windows leave.
     fn sort_terms(&mut self) {
         let concepts = self.terms.iter().map(|term| term.concept as usize).max();
         let mut group_ends = vec![0_usize; concepts.map_or(0, |last| last.saturating_add(1))];
@@ -259,7 +262,8 @@ impl Occurrence {
     }
 }
 
-/// Returns the range of `bytes` before and after an anchor, within its value.
+/// Returns the range from `bytes` before an anchor to `bytes` after it, limited to the anchor's
+/// value.
 pub(crate) fn reach(anchor: &Range<usize>, bytes: usize, value: &Range<usize>) -> Range<usize> {
     let start = anchor.start.saturating_sub(bytes).max(value.start);
     start..anchor.end.saturating_add(bytes).min(value.end)
@@ -294,7 +298,7 @@ pub(crate) fn sentence_around(
 }
 
 /// Returns whether a sentence ends with the first character of `text`. A full stop within a number,
-/// a name of a file or a domain does not end it.
+/// a file name or a domain name does not end a sentence.
 fn ends_sentence(text: &str) -> bool {
     let mut chars = text.chars();
     match chars.next() {
@@ -304,11 +308,11 @@ fn ends_sentence(text: &str) -> bool {
     }
 }
 
-/// Bytes of text per anchor, and per term near anchors, that are recorded.
+/// Bytes of text for each anchor that may be recorded, and for each term near anchors.
 const BYTES_PER_OCCURRENCE: usize = 24;
 
-/// Number of anchors, and of terms near anchors, that are recorded in a text of any length.
+/// Number of anchors, and of terms near anchors, that may be recorded in any text, however short.
 const MIN_OCCURRENCES: usize = 4_096;
 
-/// Cost of looking up a concept near an anchor, in bytes of search that take as long.
+/// Cost of the look-up of a concept near an anchor: the number of bytes whose search takes as long.
 const LOOK_UP_COST: usize = 8;

@@ -1,5 +1,5 @@
-//! Compiles comparisons with concepts: which terms the scan of the text finds, and which are
-//! searched for around them.
+//! Compiles comparisons with concepts. Decides which terms the scan of the text finds, and which
+//! terms are searched for only around the found terms.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ pub(super) struct NearCompiler<'c> {
 }
 
 impl<'c> NearCompiler<'c> {
-    /// Returns an error if a concept has a term that cannot be found.
+    /// Creates a compiler. Returns an error if a concept has a term that is too short to be found.
     pub fn new(concepts: &'c [Concept]) -> Result<Self, Error> {
         for concept in concepts {
             let is_too_short = |term: &&String| Term::parse(term).text.len() < MIN_LITERAL_BYTES;
@@ -36,8 +36,8 @@ impl<'c> NearCompiler<'c> {
         Ok(Self { concepts, program, searched: BTreeSet::new() })
     }
 
-    /// Adds a comparison. Returns its index, and the terms that become anchors with it, each with
-    /// its concept.
+    /// Adds a comparison. Returns the index of its test and the terms that newly become anchors,
+    /// each with the index of its concept.
     ///
     /// Returns an error if a concept is unknown, if no part consists of rare concepts, or if the
     /// distance is too large.
@@ -53,24 +53,24 @@ impl<'c> NearCompiler<'c> {
             return Err(Error::new(problem, format!("use {MAX_NEAR_BYTES} at most")));
         }
         let mut others = Vec::new();
-        let mut anchor = None;
+        let mut anchor_concepts = None;
         for part in parts {
             let concepts = self.resolve(part)?;
             let mut rareness = concepts.iter().map(|index| self.concept(*index));
             let is_rare = rareness.all(|concept| concept.is_some_and(|concept| concept.rare));
-            match anchor {
-                None if is_rare && !concepts.is_empty() => anchor = Some(concepts),
+            match anchor_concepts {
+                None if is_rare && !concepts.is_empty() => anchor_concepts = Some(concepts),
                 _ => others.push(concepts),
             }
         }
-        let anchor = anchor.ok_or_else(|| {
+        let anchor_concepts = anchor_concepts.ok_or_else(|| {
             let names = parts.concat().join(", ");
             let problem = format!("no part of a comparison with concepts is rare: {names}");
             Error::new(problem, "add a selection of rare concepts to `hedgerow.near`")
         })?;
         let test = self.program.tests.len();
         let mut new_anchors = Vec::new();
-        for concept in anchor.iter() {
+        for concept in anchor_concepts.iter() {
             if let Some(tests) = self.program.tests_by_anchor.get_mut(*concept as usize) {
                 if tests.is_empty() {
                     new_anchors.push(*concept);
@@ -83,7 +83,7 @@ impl<'c> NearCompiler<'c> {
         }
         self.searched.extend(others.iter().flatten());
         let others = others.into();
-        self.program.tests.push(NearTest { bit, sections, within, anchor, others });
+        self.program.tests.push(NearTest { bit, sections, within, anchor_concepts, others });
         let terms = new_anchors.into_iter().flat_map(|index| {
             let terms = self.concept(index).into_iter().flat_map(|concept| &concept.terms);
             terms.map(move |term| (index, Term::parse(term)))

@@ -3,20 +3,20 @@
 use std::ops::Range;
 
 use super::required_literals::RequiredLiteralIds;
-use super::sparse::SparseArray;
+use super::sparse_array::SparseArray;
 
 /// Occurrences of literals: recorded in the order of the scan, then grouped by literal.
 ///
-/// Grouping is a counting sort: linear, and into buffers that all requests share.
+/// A counting sort groups them in linear time. All requests use the same buffers.
 #[derive(Debug)]
 pub(super) struct Occurrences {
-    /// Literal and first byte of each occurrence, in the order of recording.
+    /// Literal and start of each occurrence, in the order of recording.
     recorded: Vec<(u32, u32)>,
     /// Group of each literal; valid after [`Self::sort`].
     groups: SparseArray<LiteralGroup>,
     /// Literals with at least one occurrence; valid after [`Self::sort`].
     seen_literals: Vec<u32>,
-    /// First byte of each occurrence, grouped by literal; valid after [`Self::sort`].
+    /// Start of each occurrence, grouped by literal; valid after [`Self::sort`].
     starts: Vec<u32>,
     /// Maximum number of occurrences.
     max_recorded: usize,
@@ -52,7 +52,7 @@ impl Occurrences {
     }
 
     /// Records that a literal begins at byte `start` of the text. Returns false if the limit is
-    /// reached, and the occurrence was dropped.
+    /// reached; the occurrence is then dropped.
     pub fn record(&mut self, literal: usize, start: usize) -> bool {
         if self.recorded.len() >= self.max_recorded {
             return false;
@@ -97,7 +97,7 @@ impl Occurrences {
         }
     }
 
-    /// Returns the first bytes of the occurrences of a literal, in ascending order.
+    /// Returns the starts of the occurrences of a literal, in ascending order.
     pub fn starts_of(&self, literal: usize) -> &[u32] {
         self.starts.get(self.range(literal)).unwrap_or_default()
     }
@@ -135,9 +135,9 @@ impl Occurrences {
     }
 }
 
-/// Bytes of text per occurrence that is recorded. Text made of the words of signatures has more,
-/// and twelve bytes of memory for each.
+/// Bytes of text for each occurrence that may be recorded. Text made of the words of signatures has
+/// more occurrences, and each takes twelve bytes of memory.
 const BYTES_PER_OCCURRENCE: usize = 24;
 
-/// Number of occurrences that are recorded in a text of any length.
+/// Number of occurrences that may be recorded in any text, however short.
 const MIN_OCCURRENCES: usize = 4_096;

@@ -21,14 +21,14 @@ pub struct Program {
     pub(crate) literals: Vec<Literal>,
     pub(crate) regexes: Vec<RegexTest>,
     pub(crate) near: NearProgram,
-    /// The test that sets a bit after the scan, by bit; `None` for other bits.
+    /// For each bit, the test that sets it after the scan; `None` if the bit has no such test.
     pub(crate) late_tests: Vec<Option<LateTest>>,
     pub(crate) keywords: BTreeMap<FieldId, Vec<KeywordTest>>,
     pub(crate) headers: BTreeMap<String, Vec<KeywordTest>>,
     pub(crate) numbers: BTreeMap<FieldId, Vec<NumberTest>>,
     /// Fields, and the bit to set if the field has no value.
     pub(crate) absence_tests: Vec<(Field, usize)>,
-    /// Sections, and the bit to set if a segment of them has text.
+    /// Sections, and the bit to set if a segment of one of these sections has text.
     pub(crate) presence_tests: Vec<(u16, usize)>,
     /// Field of the comparison, by bit.
     pub(crate) field_by_bit: Vec<Field>,
@@ -36,17 +36,18 @@ pub struct Program {
     pub(crate) signatures_by_bit: Vec<Vec<u32>>,
     /// Condition of each signature.
     pub(crate) conditions: Vec<BitExpr>,
-    /// Use of each signature.
-    pub(crate) uses: Vec<SignatureUse>,
+    /// Facts of each signature that decide whether its match requires the text to be divided.
+    pub(crate) division_needs: Vec<DivisionNeeds>,
     /// Innocence selections of each signature.
     pub(crate) innocence: Vec<Box<[BitExpr]>>,
 }
 
-/// The facts of a signature that decide whether its match requires the text to be divided.
+/// The facts of a signature that decide whether its match requires the division of the text into
+/// passages.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SignatureUse {
-    /// Whether it compares text of a voice.
-    pub has_voice: bool,
+pub(crate) struct DivisionNeeds {
+    /// Whether one of its comparisons is limited to text of one role.
+    pub has_role: bool,
     /// Whether its weight is positive.
     pub is_evidence: bool,
 }
@@ -57,19 +58,19 @@ pub(crate) struct Literal {
     pub uses: Vec<LiteralUse>,
     /// Whether the literal is a required literal of a regex.
     pub is_required_by_regex: bool,
-    /// Whether the position of an occurrence within a value, or its case, matters to a use.
+    /// Whether a use depends on the position of an occurrence within a value, or on its case.
     pub is_position_sensitive: bool,
-    /// Whether a use sets a bit by text of a voice.
-    pub has_voice: bool,
+    /// Whether a use sets the bit of a comparison that is limited to text of one role.
+    pub has_role: bool,
 }
 
 /// A use of a literal: conditions on an occurrence, and its effect.
 #[derive(Clone, Debug)]
 pub(crate) struct LiteralUse {
-    /// Sections and voices in which an occurrence counts, as bits.
+    /// Sections and roles in which an occurrence counts, as bits.
     pub sections: u16,
-    pub anchor: StringMatch,
-    /// Pattern with its case, for a case-sensitive comparison.
+    pub string_match: StringMatch,
+    /// Pattern in its original case, for a case-sensitive comparison.
     pub cased_pattern: Option<String>,
     pub target: LiteralTarget,
 }
@@ -81,11 +82,11 @@ pub(crate) enum LiteralTarget {
     Bit(usize),
     /// Marks a required literal of a regex as seen, by its index in the regex.
     Regex { regex: usize, required_index: usize },
-    /// Records a term of a concept that anchors comparisons.
+    /// Records a term that is an anchor of comparisons with concepts.
     Anchor { concept: u32, is_stem: bool },
 }
 
-/// A test that runs after the scan, only if a condition depends on it.
+/// A test that runs after the scan, and only if a condition depends on its result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LateTest {
     /// A regex, by its index in [`Program::regexes`].
@@ -94,7 +95,8 @@ pub(crate) enum LateTest {
     Near(usize),
 }
 
-/// A number comparison, or `None` for presence, and its bit.
+/// A comparison of a number, and its bit. `check` is `None` if only the presence of a number is
+/// tested.
 #[derive(Debug)]
 pub(crate) struct NumberTest {
     pub check: Option<(Comparator, f64)>,
@@ -149,7 +151,7 @@ impl Program {
         self.literals.len()
     }
 
-    /// Returns the heap bytes of the scanners' tables.
+    /// Returns the approximate number of heap bytes of the scanners.
     pub fn heap_bytes(&self) -> usize {
         self.scanner.heap_bytes().saturating_add(self.near.scanner.heap_bytes())
     }

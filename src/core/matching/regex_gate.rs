@@ -12,9 +12,9 @@ use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::{Anchored, Input};
 
 use super::occurrences::Occurrences;
+use super::passage_roles::{possible_sections, sections_at};
 use super::required_literals::{ContextLiterals, RequiredLiteralIds};
 use super::segments::{SegmentCursor, segment_at};
-use super::voices::{possible_sections, sections_at};
 use crate::error::Error;
 use crate::extract::{Passages, Request, Segment};
 
@@ -24,15 +24,15 @@ pub(crate) struct RegexTest {
     pub pattern: String,
     pub compiled: OnceCell<Option<Regex>>,
     pub bit: usize,
-    /// Sections and voices in which a match may begin, as bits.
+    /// Sections and roles in which a match may begin, as bits.
     pub sections: u16,
     /// Literals that every match contains, in order; at least one set.
     pub required_literals: Vec<RequiredLiteralIds>,
-    /// Other literals that every match contains.
+    /// Further literals that every match contains near its first required literal.
     pub context_literals: Vec<ContextLiterals>,
-    /// Literals of which every match begins with one; empty if unknown.
+    /// Literals, one of which is at the start of every match; empty if unknown.
     pub first_literals: Box<[Box<[u8]>]>,
-    /// Bytes of the longest match, if it is bounded.
+    /// Maximum bytes of a match; `None` if the length is not bounded.
     pub max_len: Option<usize>,
     /// ASCII characters with which every match begins, if they are known.
     pub first_bytes: Option<Box<str>>,
@@ -58,14 +58,14 @@ impl RegexGate {
     }
 
     /// Records that a literal begins at byte `start` of the text. Returns false if there are too
-    /// many occurrences, and this one was dropped.
+    /// many occurrences; this one is then dropped.
     pub fn record_occurrence(&mut self, literal: usize, start: usize) -> bool {
         self.occurrences.record(literal, start)
     }
 
-    /// Records that a required literal of a regex was seen. Returns true if no other literal is
-    /// missing.
-    pub fn record_literal_set(
+    /// Records that a required literal of a regex was seen. Returns true if this literal was the
+    /// last one missing.
+    pub fn mark_required_seen(
         &mut self,
         regex: usize,
         test: &RegexTest,
@@ -78,10 +78,10 @@ impl RegexGate {
     }
 
     /// Runs a regex at the positions where it may match. Returns the byte range of its first match
-    /// in the text; `None` without a match, or if the budget of searching is exhausted, which only
-    /// adversarial text does.
+    /// in the text; `None` without a match, or if the budget of searching is exhausted. Only
+    /// adversarial text exhausts it.
     ///
-    /// By `passages`, only a match that begins in a passage of the right voice counts.
+    /// With `passages`, a match counts only if it begins in a passage whose role the regex tests.
     pub fn find_match(
         &mut self,
         test: &RegexTest,
@@ -98,7 +98,7 @@ impl RegexGate {
         }
         let regex = get_or_compile(&test.pattern, &test.compiled)?;
         let starts = starts.into_iter().filter(|start| self.has_context(test, *start, request));
-        match test.anchored_bounds() {
+        match test.per_start_bounds() {
             Some(bounds) => search_each_start(regex, test, bounds, starts, request, passages),
             None => search_windows(test, starts, request).iter().find_map(|window| {
                 spend_occurrences(request, 1)?;
@@ -168,7 +168,7 @@ impl RegexGate {
     /// Returns whether some occurrence of the rarest required literal has all other required
     /// literals around it, each within its range of distances.
     ///
-    /// Nearly always this is false, and the frequent literals need no further work.
+    /// This is nearly always false. The occurrences of the frequent literals then need no check.
     fn rarest_fits(&mut self, test: &RegexTest, request: &Request<'_>) -> bool {
         let count = |required: &RequiredLiteralIds| self.occurrences.count(required);
         let Some((index, rarest)) =
@@ -258,7 +258,8 @@ impl RegexTest {
         u8::MAX.checked_shr(unused).unwrap_or_default()
     }
 
-    /// Returns whether a match may begin with `text`, by the bytes and literals at its start.
+    /// Returns whether a match may begin where `text` begins, by the first byte and the first
+    /// literals.
     fn may_begin_with(&self, text: &[u8]) -> bool {
         let may_begin_with = |byte| {
             let first_bytes = self.first_bytes.as_deref();
@@ -270,7 +271,7 @@ impl RegexTest {
     }
 
     /// Returns the bounds of a match, if they are small enough to try each start separately.
-    fn anchored_bounds(&self) -> Option<MatchBounds> {
+    fn per_start_bounds(&self) -> Option<MatchBounds> {
         let max_before = self
             .required_literals
             .first()?
@@ -291,7 +292,7 @@ struct MatchBounds {
 }
 
 impl RequiredLiteralIds {
-    /// Returns whether a match can have this literal, its first required literal, at `start`.
+    /// Returns whether this literal, at `start`, can be the first required literal of a match.
     fn can_begin_match(&self, start: usize, sections: u16, segment: &Segment<'_>) -> bool {
         possible_sections(segment) & sections != 0
             && segment.range.start.saturating_add(self.min_distance) <= start
@@ -310,7 +311,8 @@ impl RequiredLiteralIds {
     /// Returns whether one of `successors`, the starts of this literal, is at an allowed distance
     /// after `start`.
     ///
-    /// Values need no check here: each successor has a predecessor in its own value.
+    /// The value needs no check here: each successor was kept only if it has a predecessor in its
+    /// own value.
     fn has_successor(&self, start: usize, successors: &[usize]) -> bool {
         let earliest = start.saturating_add(self.min_distance);
         let index = successors.partition_point(|position| *position < earliest);
@@ -394,11 +396,11 @@ fn search_windows(
     windows
 }
 
-/// Returns the first match in a window that begins in a passage of the right voice.
+/// Returns the first match in a window that begins in a passage whose role the regex tests.
 ///
-/// Each search begins at such a passage. It ends the search of the window, or it finds a match that
-/// begins behind the passage, from where the next search begins: no byte before a match is searched
-/// twice.
+/// Each search begins in such a passage. If it finds no match, the window has none. If the match
+/// begins after the passage, the next search begins where the match begins. So no byte before a
+/// match is searched twice.
 fn search_passages(
     regex: &Regex,
     test: &RegexTest,
@@ -446,8 +448,8 @@ fn search_window(
     Some(base.saturating_add(matched.start)..base.saturating_add(matched.end))
 }
 
-/// Returns a regex, or `None` if it does not compile. It is compiled on first use: most regexes are
-/// never used, and compilation is expensive.
+/// Returns a regex, or `None` if it does not compile. The regex is compiled on first use, because
+/// most regexes are never used and compilation is expensive.
 pub(super) fn get_or_compile<'r>(
     pattern: &str,
     cell: &'r OnceCell<Option<Regex>>,
@@ -464,8 +466,9 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         .nfa_size_limit(Some(MAX_NFA_BYTES))
         .hybrid_cache_capacity(MAX_DFA_CACHE_BYTES)
         .which_captures(WhichCaptures::Implicit)
-        // Only the engines that the Worker has. Other crates of a build can add the features for
-        // more: the CLI would then measure and run other regexes than the edge.
+        // Allows only the engines that the Worker has. In a build of the CLI, other crates can
+        // enable the Cargo features for more engines. The CLI would then measure and run regexes
+        // other than the edge.
         .auto_prefilter(false)
         .onepass(false)
         .backtrack(false)
@@ -512,7 +515,8 @@ pub(super) fn compile_stepwise<'r>(
     })
 }
 
-/// Returns the last line of a parser message, which shows the pattern on the lines before.
+/// Returns the last line of a parser message, which gives the reason. The lines before it show the
+/// pattern.
 fn one_line(reason: &str) -> &str {
     reason.lines().last().unwrap_or_default().trim_start_matches("error: ")
 }
@@ -537,8 +541,9 @@ const MAX_ANCHORED_STARTS: usize = 64;
 /// Maximum bytes of a match for which each start is tried separately.
 const MAX_ANCHORED_MATCH_BYTES: usize = 1 << 10;
 
-/// Bytes that a search for one literal passes in the time in which a regex passes one.
+/// Bytes that a search for one literal covers in the time in which a regex covers one byte.
 const SEARCHED_PER_BYTE: usize = 8;
 
-/// Cost of checking one occurrence of a required literal, in bytes of search that take as long.
+/// Cost of the check of one occurrence of a required literal: the number of bytes whose search
+/// takes as long.
 const OCCURRENCE_COST_BYTES: usize = 8;

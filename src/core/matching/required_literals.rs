@@ -1,4 +1,4 @@
-//! Required literals: literals that every match of a regex contains, by index in the program.
+//! Required literals of a regex: literals that every match contains, by index in the scanner.
 
 use memchr::memmem::Finder;
 
@@ -17,9 +17,9 @@ pub(crate) struct RequiredLiteralIds {
     pub max_distance: Option<usize>,
 }
 
-/// A set of alternatives, one of which is in every match near the first required literal. Some of
-/// them are too short for the scan, because they are in every text. So a set costs nothing until
-/// the required literals suggest a match.
+/// A set of alternatives, one of which is in every match near the first required literal. The scan
+/// does not search for the set, because some alternatives are so short that every text has them. So
+/// the set costs nothing until the required literals suggest a match.
 #[derive(Debug)]
 pub(crate) struct ContextLiterals {
     /// Indices of the alternatives whose occurrences are recorded for other regexes.
@@ -35,7 +35,7 @@ pub(crate) struct ContextLiterals {
     pub max_distance: usize,
 }
 
-/// The side of the first required literal.
+/// The side of the first required literal on which a context literal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Before,
@@ -44,7 +44,7 @@ pub(crate) enum Side {
 
 impl ContextLiterals {
     /// Returns the first and the last position at which an alternative may start, if the first
-    /// required literal starts at `start`; `None` if there is none.
+    /// required literal starts at `start`; `None` if there is no such position.
     pub fn positions(&self, start: usize) -> Option<(usize, usize)> {
         match self.side {
             Side::Before => Some((
@@ -59,8 +59,8 @@ impl ContextLiterals {
     }
 }
 
-/// Returns the sets of a regex that are not scanned, if they are near the first one that is.
-/// `recorded` returns the index of a literal whose occurrences are recorded.
+/// Returns the sets of a regex that are not scanned and are near the first scanned set. `recorded`
+/// returns the index of a literal whose occurrences are recorded.
 pub(super) fn context_literals(
     sets: &[RequiredLiterals],
     recorded: impl Fn(&str) -> Option<usize>,

@@ -13,8 +13,8 @@ pub(super) fn segment_at<'r, 'a>(
     Some((index, request.segments().get(index)?))
 }
 
-/// Finds segments like [`segment_at`]. It begins with the last one, for the next position is mostly
-/// in the same.
+/// Finds segments like [`segment_at`]. It first tries the segment that it found last, because the
+/// next position is mostly in the same segment.
 pub(super) struct SegmentCursor<'r, 'a> {
     request: &'r Request<'a>,
     last: Option<(usize, &'r Segment<'a>)>,

@@ -22,12 +22,13 @@ pub const MAX_BUNDLE_BYTES: usize = 5 << 20;
 /// Maximum number of signatures and lists together.
 pub const MAX_SIGNATURES: usize = 10_000;
 
-/// Maximum bytes that loading and checking any bundle takes, in addition to the bundle itself.
+/// Maximum bytes of memory that loading and checking a bundle takes, in addition to the bundle
+/// itself.
 ///
-/// An isolate has 128 MB, which also hold the Worker and the ruleset in force. Wasm takes less than
-/// the host, because its pointers are half as long. The limits below, and those on regexes and
-/// conditions, keep every bundle within this one; `tests/memory_limits.rs` measures the worst
-/// bundles.
+/// An isolate has 128 MB, which must also hold the Worker and the ruleset in force. Wasm takes less
+/// than a 64-bit host, because its pointers are half as long. The limits below, and those on
+/// regexes and conditions, keep every bundle within this maximum; `tests/memory_limits.rs` measures
+/// the worst bundles.
 pub const MAX_COMPILE_BYTES: usize = 64 << 20;
 
 /// Maximum number of JSON objects and arrays. The shipped rules have a thirteenth of this number.
@@ -45,7 +46,8 @@ const MAX_CORRELATION_RULES: usize = 20_000;
 /// Maximum number of comparisons in all signatures.
 const MAX_COMPARISONS: usize = 50_000;
 
-/// Maximum number of literals: string patterns, and required literals of regexes.
+/// Maximum number of literals: string patterns, required literals of regexes, and terms of
+/// concepts, which count twice.
 const MAX_LITERALS: usize = 60_000;
 
 /// Maximum bytes of all literals together.
@@ -54,7 +56,7 @@ const MAX_LITERAL_BYTES: usize = 1 << 20;
 /// Maximum number of concepts.
 const MAX_CONCEPTS: usize = 1_000;
 
-/// Maximum number of concepts that all signatures name, each counted as often as it is named.
+/// Maximum number of concept names in all comparisons, plus one for each part that lists them.
 const MAX_CONCEPT_NAMES: usize = 20_000;
 
 /// Maximum number of regexes.
@@ -98,8 +100,8 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Creates a bundle without concepts, correlations, lists and seed sets, which was not built
-    /// for a push.
+    /// Creates a bundle that was not built for a push. It has no concepts, correlations, lists and
+    /// seed sets.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,
@@ -208,14 +210,14 @@ impl Bundle {
     }
 }
 
-/// The cost of compiling signatures.
+/// The numbers that determine the cost of compiling signatures and concepts.
 #[derive(Default)]
 struct CompileCost {
     comparisons: usize,
     literals: usize,
     literal_bytes: usize,
     regexes: usize,
-    /// Names of concepts in comparisons, and their number.
+    /// Number of concept names in comparisons, plus one for each part that lists them.
     concept_names: usize,
     /// Bytes of the longest pattern.
     max_pattern_bytes: usize,
@@ -241,7 +243,8 @@ impl CompileCost {
         }
     }
 
-    /// Adds a term of a concept, which is a literal of both scans.
+    /// Adds a term of a concept. The term counts twice, because it may be a literal of the scan of
+    /// the text and of the scan around anchors.
     fn add_term(&mut self, term: &str) {
         self.add_literal(term);
         self.add_literal(term);
@@ -253,9 +256,9 @@ impl CompileCost {
     }
 }
 
-/// Checks the number of values in a JSON text before it is parsed: an array of empty objects takes
-/// ten times the bytes of its text. The count of malformed JSON is arbitrary: such a text is
-/// rejected later.
+/// Checks the number of values in a JSON text before it is parsed, because values can take more
+/// memory than their text: an array of empty objects takes ten times as many bytes. The count may
+/// be wrong for malformed JSON, which the parser rejects later.
 fn check_json_size(bytes: &[u8]) -> Result<(), Error> {
     let mut containers = 0_usize;
     let mut separators = 0_usize;

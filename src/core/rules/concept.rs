@@ -1,4 +1,4 @@
-//! A concept: terms in many languages for one thing, which signatures name instead of words.
+//! A concept: terms in many languages for one thing. Signatures name the concept instead of words.
 
 use std::ops::Range;
 
@@ -12,8 +12,9 @@ use crate::text::{has_word_spaces, is_word_char};
 pub struct Concept {
     /// Name, such as `training_data`; unique.
     pub name: String,
-    /// Whether its terms are rare in ordinary prompts. All text is searched for the terms of rare
-    /// concepts, and only the text around them for the others.
+    /// Whether its terms are rare in ordinary prompts. The whole text is searched for the terms of
+    /// rare concepts. The terms of other concepts are searched for only around terms of rare
+    /// concepts.
     pub rare: bool,
     /// Terms of all languages, normalised, as [`Term::parse`] reads them.
     pub terms: Vec<String>,
@@ -24,7 +25,7 @@ pub struct Concept {
 pub struct Term<'t> {
     /// Normalised text.
     pub text: &'t str,
-    /// Whether a word may go on after the text.
+    /// Whether a word may continue after the text: `fine-tun*` is also found in "fine-tuned".
     pub is_stem: bool,
 }
 

@@ -29,7 +29,7 @@ pub struct Correlation {
     /// Name of a signature that each event must match, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
-    /// Fields that group events: a group is the events that share one value of each.
+    /// Fields that group events. The events of a group have the same value in each of these fields.
     pub group_by: Vec<Field>,
     /// Seconds of the time window.
     pub timespan: u32,
@@ -38,7 +38,7 @@ pub struct Correlation {
     /// Further conditions on the counted values.
     #[serde(default, skip_serializing_if = "Coordination::is_empty")]
     pub coordination: Coordination,
-    /// The requests to which the evidence of a group counts.
+    /// Restriction of the requests for which the evidence of a group counts.
     #[serde(default, skip_serializing_if = "Attribution::is_default")]
     pub attribution: Attribution,
     /// Seconds for which an indicator stays active after the condition held.
@@ -98,8 +98,8 @@ pub struct Threshold {
     pub value: f64,
 }
 
-/// Signs of coordination among the values that a [`Measure::ValueCount`] counts, with the minimum
-/// of each sign.
+/// Signs of coordination among the values that a [`Measure::ValueCount`] counts, with the limit of
+/// each sign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Coordination {
@@ -124,8 +124,8 @@ pub struct Coordination {
     pub handover: Option<ShareWithin>,
 }
 
-/// The requests to which the evidence of a group counts: requests that take part in the conduct, of
-/// all that share the key.
+/// The requests for which the evidence of a group counts. Of all requests that share the key, only
+/// those count that take part in the behaviour that the correlation finds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attribution {
@@ -134,30 +134,31 @@ pub struct Attribution {
     /// An account takes part if it has at least half of `events_per_value` events.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub to_accounts: bool,
-    /// Minimum evidence of the request itself, in decibans, without indicators; 0 for any.
+    /// Minimum evidence of the request itself, in decibans, without indicators; 0 for no minimum.
     #[serde(skip_serializing_if = "is_zero")]
     pub own_evidence: f64,
     /// Minimum evidence of correlations that group by the account of the request, in decibans; 0
-    /// for any.
+    /// for no minimum.
     #[serde(skip_serializing_if = "is_zero")]
     pub own_behavior: f64,
-    /// Fact that the correlation counts. Of the correlations that count a fact, only the strongest
-    /// is evidence.
+    /// Fact that the correlation counts, such as `networks`. Of several correlations that count the
+    /// same fact, only the one with the highest weight is evidence.
+    #[serde(rename = "fact", skip_serializing_if = "Option::is_none")]
+    pub fact_group: Option<String>,
+    /// Minimum of the measured count, in percent of the count of another correlation for the same
+    /// group: for example, of the accounts with an event among all accounts that send with the key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fact: Option<String>,
-    /// Minimum share of the accounts that must have an event, of all that send with the key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub share: Option<ShareOf>,
+    pub share: Option<RelativeMinimum>,
     /// Minimum number of values that another correlation counts for the same groups, in percent of
-    /// the events: 100 if every event has a value of its own.
+    /// the events: 100 if every event has a different value.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub variety: Option<ShareOf>,
+    pub variety: Option<RelativeMinimum>,
 }
 
-/// A minimum percentage that refers to what another correlation counts for the key.
+/// A minimum percentage, and the other correlation whose count is compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ShareOf {
+pub struct RelativeMinimum {
     /// Name of the other correlation.
     pub correlation: String,
     /// Minimum percent.
@@ -186,10 +187,10 @@ impl Correlation {
         }
     }
 
-    /// Removes rules that are off. Returns false if the correlation cannot work without them.
+    /// Removes disabled rules. Returns false if the correlation cannot work without them.
     ///
-    /// An aggregate only has fewer events then, but a sequence or a condition over rules would mean
-    /// something else.
+    /// Without a rule, an aggregate only has fewer events. A sequence or a condition over rules
+    /// would get another meaning.
     pub(crate) fn drop_disabled(&mut self, disabled: &BTreeSet<String>) -> bool {
         if self.only.as_ref().is_some_and(|only| disabled.contains(only)) {
             return false;
@@ -209,12 +210,13 @@ impl Correlation {
 
     /// Returns whether the correlation's indicators link accounts to a cluster.
     ///
-    /// Indicators of low weight also hold for popular tools, and would link unrelated accounts.
+    /// Indicators of low weight also occur for popular tools, and would link unrelated accounts.
     pub fn links_accounts(&self) -> bool {
         self.weight >= MIN_LINK_WEIGHT
     }
 
-    /// Returns whether the groups are those of one account each: then all evidence is its own.
+    /// Returns whether each group has the events of one account. Its evidence then concerns this
+    /// account only.
     pub fn groups_by_account(&self) -> bool {
         self.group_by.contains(&Field::Known(FieldId::Account))
     }
@@ -277,7 +279,7 @@ pub fn format_duration(seconds: u32) -> String {
         .map_or_else(|| format!("{seconds} s"), |(unit, name)| format!("{} {name}", seconds / unit))
 }
 
-/// Minimum decibans of a correlation whose indicators link accounts.
+/// Minimum weight, in decibans, of a correlation whose indicators link accounts.
 pub const MIN_LINK_WEIGHT: f64 = 6.0;
 
 impl Threshold {
@@ -292,8 +294,8 @@ impl Attribution {
         *self == Self::default()
     }
 
-    /// Returns the requests to which the evidence counts, in words; empty if it counts to all
-    /// requests with the key.
+    /// Describes the requests for which the evidence counts; empty if it counts for all requests
+    /// with the key.
     pub fn describe(&self) -> String {
         let parts = [
             self.to_accounts.then(|| "counts to accounts that take part".to_owned()),
@@ -308,7 +310,7 @@ impl Attribution {
             self.variety.as_ref().map(|variety| {
                 format!("at least {} % as many of {}", variety.min_percent, variety.correlation)
             }),
-            self.fact.as_ref().map(|fact| format!("fact: {fact}")),
+            self.fact_group.as_ref().map(|fact| format!("fact: {fact}")),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
@@ -319,12 +321,12 @@ fn is_zero(number: &f64) -> bool {
 }
 
 impl Coordination {
-    /// Returns whether all conditions are missing.
+    /// Returns whether no condition is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Returns the conditions as text, each after a comma.
+    /// Returns the conditions as text, each after a comma: `, 3 events each, 50 % even`.
     fn describe(&self) -> String {
         let describe_share = |share: Option<ShareWithin>, label: &str| {
             share.map(|ShareWithin { within, min_percent }| {

@@ -19,7 +19,8 @@ pub struct Diff {
     pub weights: Vec<WeightChange>,
     /// Signatures and correlations that differ in anything but the weight.
     pub changed: Vec<String>,
-    /// Concepts that differ. Workers of earlier versions leave them out.
+    /// Concepts that differ. Empty in a diff from an earlier version of the Worker, which does not
+    /// send this field.
     #[serde(default)]
     pub concepts: Vec<ConceptChange>,
     /// Lists that differ.
@@ -94,7 +95,8 @@ impl Diff {
         *self == Self::default()
     }
 
-    /// Compares signatures or correlations; `name_and_weight` returns the two members of a rule.
+    /// Compares signatures or correlations. `name_and_weight` returns the name and the weight of a
+    /// rule.
     fn compare_rules<R: Clone + PartialEq>(
         &mut self,
         from: &[R],
@@ -119,7 +121,7 @@ impl Diff {
         self.removed.extend(old_rules.into_keys());
     }
 
-    /// Compares concepts by name: numbers of added and removed terms.
+    /// Compares concepts by name, and counts added and removed terms.
     fn compare_concepts(&mut self, from: &Bundle, to: &Bundle) {
         let names = from.concepts.iter().chain(&to.concepts).map(|concept| concept.name.as_str());
         for name in names.collect::<BTreeSet<&str>>() {
@@ -142,7 +144,7 @@ impl Diff {
         }
     }
 
-    /// Compares lists by name: weights, and numbers of added and removed entries.
+    /// Compares lists by name: reports changed weights, and counts added and removed entries.
     fn compare_lists(&mut self, from: &Bundle, to: &Bundle) {
         let names = from.lists.iter().chain(&to.lists).map(|list| list.name.as_str());
         let names: BTreeSet<&str> = names.collect();
@@ -197,8 +199,8 @@ impl Diff {
         self.policy.sort_by(|a, b| a.path.cmp(&b.path));
     }
 
-    /// Compares the filters of seed sets that both policies name, and shows their numbers of
-    /// prompts.
+    /// Compares the filters of seed sets that both bundles have. Reports a changed filter as the
+    /// numbers of its prompts before and after.
     fn compare_seeds(&mut self, from: &Bundle, to: &Bundle) {
         for old in &from.seeds {
             let new = to.seeds.iter().find(|set| set.name == old.name && set.filter != old.filter);
@@ -226,7 +228,7 @@ fn by_name<R: Clone>(
 }
 
 /// Adds the settings in `value` by path. Objects in arrays are identified by their name, id or path
-/// if they have one, so that a new entry does not shift the rest.
+/// if they have one, so that a new entry does not change the paths of the other entries.
 fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(members) => {

@@ -1,9 +1,9 @@
 //! The disposition: mode and actions of a request, by account, tenant, clusters and route.
 //!
-//! Clients decide which clusters they belong to: they send a cluster's template, or link two
-//! clusters by an account of each. So a section for a cluster can only make the treatment stricter,
-//! whatever a bundle says. Only sections for accounts and tenants, which clients cannot choose,
-//! make it milder.
+//! Clients can choose the clusters that they belong to: they send a cluster's template, or link two
+//! clusters by an account of each. So a policy section for a cluster can only make the treatment
+//! stricter, even if its settings are milder. Only sections for accounts and tenants, which clients
+//! cannot choose, make the treatment milder.
 
 use crate::http::route;
 use crate::rules::policy::{
@@ -11,8 +11,8 @@ use crate::rules::policy::{
 };
 
 impl Policy {
-    /// Returns mode and actions for a request without a cluster. For each of them, the account
-    /// overrides the tenant, the tenant the route, and the route the general setting.
+    /// Returns mode and actions for a request without a cluster. For each of the two settings, the
+    /// account overrides the tenant, the tenant the route, and the route the general setting.
     pub fn disposition(
         &self,
         path: &str,
@@ -22,9 +22,9 @@ impl Policy {
         self.disposition_in_clusters(&[], path, account, tenant)
     }
 
-    /// Returns mode and actions for a request in some clusters. For each of them, the account
-    /// overrides the tenant. If neither has the setting, the strictest of the clusters and the
-    /// route applies, per band.
+    /// Returns mode and actions for a request in some clusters. For each of the two settings, the
+    /// account overrides the tenant. If neither has the setting, the strictest value of the
+    /// clusters and the route applies; actions are compared per band.
     pub fn disposition_in_clusters<'c>(
         &self,
         clusters: impl IntoIterator<Item = &'c RequestCluster>,
@@ -53,8 +53,8 @@ impl Policy {
         }
     }
 
-    /// Returns the cluster whose treatment alone is the strictest for a request in `band`. Of equal
-    /// ones, returns the first. `owner` is the account and the tenant.
+    /// Returns the cluster that would give a request in `band` the strictest treatment if it were
+    /// the only cluster. Of equally strict clusters, returns the first.
     pub fn deciding_cluster<'c>(
         &self,
         clusters: &'c [RequestCluster],
@@ -69,7 +69,7 @@ impl Policy {
             let carried_out = if mode == Mode::Enforce { action } else { Action::Allow };
             (carried_out, action, mode)
         };
-        // `max_by_key` returns the last of equal ones.
+        // `max_by_key` returns the last of equal elements, so the order is reversed.
         clusters.iter().rev().max_by_key(|cluster| severity(cluster))
     }
 
@@ -78,7 +78,7 @@ impl Policy {
         self.clusters.iter().filter_map(|policy| parse_cluster_id(&policy.id))
     }
 
-    /// Returns the sections that name a cluster by its id or by an alias.
+    /// Returns the policy sections that name a cluster by its id or by an alias.
     fn policies_of(&self, cluster: &RequestCluster) -> impl Iterator<Item = &ClusterPolicy> {
         self.clusters.iter().filter(|policy| {
             parse_cluster_id(&policy.id)
@@ -86,8 +86,8 @@ impl Policy {
         })
     }
 
-    /// Returns mode and actions of a path: of the first route that has the setting, else the
-    /// general setting.
+    /// Returns mode and actions of a path. Each comes from the first matching route that has the
+    /// setting, else from the general setting.
     fn route_disposition(&self, path: &str) -> Disposition {
         let routes = || self.routes.iter().filter(|route| route::path_matches(&route.path, path));
         Disposition {
@@ -151,8 +151,8 @@ mod tests {
         }
     }
 
-    /// Each row: the sections, the clusters of the request, the effect in band suspect under a
-    /// general mode Shadow with `degrade`, and the cluster that decides.
+    /// Each row has a name, the cluster sections, the clusters of the request, the effect in band
+    /// suspect, and the deciding cluster. The general setting is mode Shadow with `degrade`.
     #[test]
     fn the_strictest_treatment_of_all_clusters_applies() {
         use Action::{Allow, Block, Degrade, Throttle};
@@ -282,8 +282,8 @@ mod tests {
     }
 
     proptest! {
-        /// The order of clusters does not matter, a further one never makes the treatment milder,
-        /// and no cluster makes it milder than that of the route.
+        /// The order of clusters does not matter. A further cluster never makes the treatment
+        /// milder, and no cluster makes it milder than the treatment of the route.
         #[test]
         fn clusters_only_tighten(
             (mode, actions) in (any_mode(), any_actions()),

@@ -1,4 +1,4 @@
-//! Lists: addresses, networks, clients, accounts and templates with a weight of their own.
+//! Lists of addresses, networks, clients, accounts or templates. Each list has a weight.
 //!
 //! A list acts like a signature: decisions show its name, it has a weight, and policy and
 //! exemptions treat it as a signature. It matches if a value of the request is on it.
@@ -191,7 +191,8 @@ impl CompiledLists {
 
     /// Returns the lists that match a template key of a request, each once.
     ///
-    /// Template keys are expensive, and computed only if there is a list of templates.
+    /// Template keys are expensive to compute, so they are computed only if there is a list of
+    /// templates.
     pub fn template_hits(&self, request: &Request<'_>, envelope: &Envelope<'_>) -> Vec<ListHit> {
         let mut hits = Vec::new();
         if self.templates.is_empty() {
@@ -207,7 +208,7 @@ impl CompiledLists {
     }
 }
 
-/// The index of a list that matches, and the field whose value is on it as evidence.
+/// The index of a matching list, and the field whose value is on the list, as evidence.
 pub type ListHit = (usize, Evidence);
 
 /// Adds a hit unless the list has a hit already.
@@ -217,7 +218,7 @@ fn push_hit(hits: &mut Vec<ListHit>, list: usize, field: FieldId, value_len: usi
     }
 }
 
-/// Returns the lists that hold a key in an entry that has not ended.
+/// Returns the indices of the lists in which an entry with this key has not ended.
 fn find_lists<K: Borrow<Q>, Q: Ord + ?Sized>(
     table: &ListTable<K>,
     key: &Q,

@@ -37,23 +37,23 @@ use crate::http::{route, websocket as websocket_routes};
 pub struct Policy {
     /// Mode: whether actions are carried out or only recorded.
     pub mode: Mode,
-    /// Accounts and tenants of requests.
+    /// Settings that find the account and the tenant of a request.
     #[serde(skip_serializing_if = "IdentityPolicy::is_default")]
     pub identity: IdentityPolicy,
     /// Treatment of WebSockets on LLM paths.
     #[serde(skip_serializing_if = "WebSocketPolicy::is_default")]
     pub websocket: WebSocketPolicy,
-    /// Prior and caps, by which evidence becomes a score.
+    /// Prior and caps, with which evidence is converted to a score.
     pub score: Scoring,
     /// Scores at which bands begin.
     pub bands: Bands,
     /// Action for each band.
     pub actions: Actions,
-    /// Limits of what is read of a request.
+    /// Limits of the part of a request that is read and scored.
     pub scan: Limits,
     /// Settings of tags and refusals.
     pub enforce: EnforcementSettings,
-    /// Effects of the reasons why a request was not scored whole.
+    /// Effect of each reason why a request was not completely scored.
     pub incomplete: Incomplete,
     /// Treatment of requests whose path is not a known endpoint.
     pub unknown: UnknownPaths,
@@ -93,11 +93,11 @@ pub struct Policy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scoring {
-    /// Decibans before any evidence; −20 is one request in a hundred.
+    /// Decibans before any evidence: −20 means odds of 1 to 100 that a request is harvesting.
     pub prior: f64,
     /// Maximum decibans that a family can add or subtract.
     pub family_cap: f64,
-    /// Caps of individual families in decibans, by name. They take the place of `family_cap`.
+    /// Caps of individual families in decibans, by name. They replace `family_cap`.
     pub caps: BTreeMap<String, f64>,
 }
 
@@ -105,9 +105,9 @@ pub struct Scoring {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnforcementSettings {
-    /// Whether the origin receives tags in Shadow, too. Clients never see them.
+    /// Whether the origin receives tags also in mode Shadow. Clients never see them.
     pub tag_in_shadow: bool,
-    /// Whether the origin receives the request id of each LLM call, in Shadow, too.
+    /// Whether the origin receives the request id of each LLM call, also in mode Shadow.
     #[serde(skip_serializing_if = "is_true")]
     pub send_request_id: bool,
     /// Seconds in the `Retry-After` header of a throttled request.
@@ -118,8 +118,8 @@ pub struct EnforcementSettings {
     /// Web origins whose scripts may read Hedgerow's own responses.
     #[serde(skip_serializing_if = "Cors::is_default")]
     pub cors: Cors,
-    /// Whether the origins that `cors` lists may read own responses to requests with cookies. Has
-    /// no effect without a list.
+    /// Whether the web origins that `cors` lists may read Hedgerow's own responses to requests with
+    /// cookies. Has no effect without a list.
     #[serde(skip_serializing_if = "is_false")]
     pub cors_credentials: bool,
 }
@@ -141,11 +141,11 @@ pub struct NoiseBudget {
 pub struct CorrelationSettings {
     /// Number of Durable Objects among which the groups are divided, by the hash of their key.
     pub shards: u32,
-    /// Maximum bytes of groups per object.
+    /// Maximum bytes of groups per Durable Object.
     pub memory: usize,
     /// Seconds between snapshots: a crash loses the counts since the last snapshot.
     pub snapshot_interval: u32,
-    /// Maximum number of indicators. A new one replaces a weaker one if there are as many.
+    /// Maximum number of indicators. At the maximum, a new indicator replaces a weaker one.
     pub max_indicators: usize,
     /// Maximum number of new indicators per minute that one account causes.
     pub quota_account: u32,
@@ -162,7 +162,8 @@ pub struct CorrelationSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReasoningTokens {
-    /// Documented and public tokens, which are sent by clients that share nothing else.
+    /// Tokens from documentation and other public sources. They are not counted, because clients
+    /// that share nothing else send them.
     pub ignored: Vec<String>,
 }
 
@@ -182,7 +183,7 @@ pub struct SeedSource {
     pub file: String,
 }
 
-/// The overrides for paths of one pattern.
+/// The overrides for the paths that match one pattern.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoutePolicy {
@@ -222,7 +223,7 @@ pub struct Exemption {
     pub name: String,
     /// Reason, for people.
     pub reason: String,
-    /// End in seconds since the epoch; `policy.toml` gives the date of the last day.
+    /// End in seconds since the epoch. `policy.toml` has the date of the last day instead.
     pub until: u64,
     /// Id of the account, if the exemption applies to one account.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -239,7 +240,7 @@ pub struct Exemption {
 }
 
 impl Policy {
-    /// Checks that all numbers are within their limits, since a bundle may come from anywhere.
+    /// Checks that all numbers are within their limits, because a bundle may come from any source.
     pub fn validate(&self) -> Result<(), Error> {
         let Limits { scan_window, max_body, max_decompressed, max_entries, max_upload_time } =
             self.scan;
@@ -299,7 +300,7 @@ impl Policy {
     }
 
     /// Returns the endpoint of a path: the endpoint of the first matching route that sets one, else
-    /// of the built-in route; [`Endpoint::Unknown`] if there is none.
+    /// of the built-in route; [`Endpoint::Unknown`] if no built-in route matches.
     pub fn endpoint(&self, path: &str) -> Endpoint {
         let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
         matching
@@ -319,7 +320,7 @@ impl Policy {
         websocket_routes::message_endpoint(endpoint)
     }
 
-    /// Returns the exemptions that apply to a request at its time `now`.
+    /// Returns the exemptions that apply to a request at the time `now` of its envelope.
     pub fn exemptions<'p>(
         &'p self,
         envelope: &'p Envelope<'_>,
@@ -348,31 +349,32 @@ impl Scoring {
     }
 }
 
-/// Family of the evidence that selections for innocence take back from the score.
+/// Family of the negative evidence of innocence selections.
 ///
-/// If such a selection holds, its hit takes back what it has added. The cap of the family keeps the
-/// sum over a request small, for a client writes the text that these selections test.
+/// If an innocence selection of a hit holds, it cancels the evidence of the hit. The cap of this
+/// family keeps the sum over a request small, because the client writes the text that these
+/// selections test.
 pub const INNOCENCE_FAMILY: &str = "innocence";
 
-/// Maximum decibans of innocence, unless the policy sets another cap: policies that were written
-/// before this family existed must not let a client's words cancel more.
+/// Maximum decibans that innocence cancels, unless the policy sets another cap. With the general
+/// `family_cap`, policies that are older than this family would let a client's words cancel more.
 const INNOCENCE_CAP: f64 = 6.0;
 
-/// Maximum seconds in which an upload must end.
+/// Maximum value of `scan.max_upload_time`, in seconds.
 pub const MAX_UPLOAD_SECONDS: usize = 3_600;
 
-/// Maximum bytes of the scan window and of the part of a body that is read: an isolate holds a few
-/// of them, and everything else.
+/// Maximum bytes of the scan window and of the part of a body that is read. An isolate holds a few
+/// of these parts at once, in addition to everything else.
 pub const MAX_SCAN_WINDOW: usize = 16 << 20;
 
-/// Maximum for the limit of decompressed bytes.
+/// Maximum value of the limit of decompressed bytes.
 pub const MAX_DECOMPRESSED: usize = 32 << 20;
 
-/// Maximum for the limit of scored entries per batch.
+/// Maximum value of the limit of scored entries per batch.
 pub const MAX_SCANNED_ENTRIES: usize = 1_000_000;
 
 impl CorrelationSettings {
-    /// The settings without a policy.
+    /// The settings of a policy that does not set them.
     pub const DEFAULT: Self = Self {
         shards: 1,
         memory: 32 << 20,
@@ -395,22 +397,22 @@ impl Default for CorrelationSettings {
     }
 }
 
-/// Maximum number of indicators, of which isolates need some megabytes.
+/// Maximum number of indicators. So many indicators take some megabytes of an isolate.
 pub const MAX_STORED_INDICATORS: usize = 100_000;
 
-/// Minimum number of indicators.
-pub const MIN_INDICATORS: u64 = 16;
+/// Minimum value of the maximum number of indicators.
+pub const MIN_MAX_INDICATORS: u64 = 16;
 
-/// Maximum for each quota of new indicators per minute.
-pub const MAX_QUOTA: usize = 100_000;
+/// Maximum value of each quota of new indicators per minute.
+pub const MAX_QUOTA_PER_MINUTE: usize = 100_000;
 
-/// Maximum number of correlator objects.
+/// Maximum number of Durable Objects of the correlator.
 pub const MAX_CORRELATION_SHARDS: usize = 64;
 
-/// Minimum bytes of groups per object.
+/// Minimum bytes of groups per Durable Object.
 pub const MIN_CORRELATOR_BYTES: usize = 1 << 20;
 
-/// Maximum bytes of groups per object, which has 128 MB in total.
+/// Maximum bytes of groups per Durable Object. The object has 128 MB of memory in total.
 pub const MAX_CORRELATOR_BYTES: usize = 80 << 20;
 
 /// Maximum seconds between snapshots.
@@ -434,8 +436,8 @@ impl Default for EnforcementSettings {
         Self {
             tag_in_shadow: false,
             send_request_id: true,
-            // SDKs ignore 60 seconds or more, and then retry within a second: OpenAI's until
-            // version 5 for JavaScript and version 1 for Python.
+            // Some SDKs ignore a value of 60 seconds or more and then retry within a second:
+            // OpenAI's SDKs up to version 5 for JavaScript and up to version 1 for Python.
             retry_after: 30,
             fail_closed: false,
             cors: Cors::default(),
@@ -444,12 +446,12 @@ impl Default for EnforcementSettings {
     }
 }
 
-/// Returns whether a flag has its default, so that it is not serialised.
+/// Returns whether a flag has its default `false`, so that it is not serialised.
 fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Returns whether a flag is set, which is its default: then it is not serialised.
+/// Returns whether a flag has its default `true`, so that it is not serialised.
 fn is_true(flag: &bool) -> bool {
     *flag
 }

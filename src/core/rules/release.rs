@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::bundle::{MAX_SAFE_INTEGER, is_digest};
 use crate::error::Error;
 
-/// Format number of a release: the one that is written, and the newest that is read.
+/// Format number of releases that are written; also the newest format that is read.
 pub const RELEASE_FORMAT: u32 = 1;
 
 /// Maximum bytes of a manifest.
@@ -49,7 +49,7 @@ pub struct Release {
     /// Purpose, for people.
     #[serde(default)]
     pub note: String,
-    /// Name of the person who made it.
+    /// Name of the person who made the release.
     #[serde(default)]
     pub author: String,
 }
@@ -81,9 +81,9 @@ pub struct ShadowBundle {
 pub enum RulesetRole {
     /// No release is in force: the ruleset is the one that the Worker was built with.
     Embedded,
-    /// The release names it for all accounts.
+    /// The release names the ruleset for all accounts.
     Active,
-    /// The release names it for a share of the accounts that includes this one.
+    /// The release names the ruleset for a share of the accounts that includes this one.
     Canary,
 }
 
@@ -160,7 +160,7 @@ impl Release {
         (!is_valid_percent).then_some("the canary's percent is not above 0 and up to 100")
     }
 
-    /// Returns the digests of its bundles, each once, without [`EMBEDDED`].
+    /// Returns the digests of the release's bundles, each once, without [`EMBEDDED`].
     pub fn digests(&self) -> Vec<&str> {
         let canary = self.canary.as_ref().map(|canary| canary.digest.as_str());
         let shadow = self.shadow.as_ref().map(|shadow| shadow.digest.as_str());
@@ -173,16 +173,16 @@ impl Release {
         digests
     }
 
-    /// Returns whether it has expired at `now`, in seconds since the epoch. A day of tolerance
-    /// keeps a clock that is fast by less than that from ending a release early.
+    /// Returns whether the release has expired at `now`, in seconds since the epoch. A day of
+    /// tolerance prevents a clock that is up to a day fast from ending a release early.
     pub fn is_expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|expires| now > expires.saturating_add(CLOCK_SKEW))
     }
 
     /// Returns whether an account gets the canary.
     ///
-    /// The answer is the same in every isolate, and an account stays in when the percentage grows.
-    /// Each bundle has another order of accounts.
+    /// The answer is the same in every isolate. An account stays in the canary when the percentage
+    /// grows. Each bundle has a different order of accounts.
     pub fn is_in_canary(&self, account: Option<&str>) -> bool {
         match (&self.canary, account) {
             (Some(canary), Some(account)) => {

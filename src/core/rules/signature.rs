@@ -27,7 +27,8 @@ pub struct Signature {
     pub selections: BTreeMap<String, Selection>,
     /// Condition over the names of the selections.
     pub condition: Condition,
-    /// Names of the selections that speak for an innocent request if the condition holds.
+    /// Names of the selections that indicate an innocent request. They are evaluated if the
+    /// condition holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub innocence: Vec<String>,
 }
@@ -97,11 +98,12 @@ pub enum Selection {
     All(Vec<Selection>),
     /// At least one part holds.
     Any(Vec<Selection>),
-    /// A comparison holds. It is boxed to keep a bundle of many empty lists small in memory.
+    /// A comparison holds. The comparison is boxed to keep the enum small, because a bundle may
+    /// have many empty lists of parts.
     Field(Box<FieldComparison>),
 }
 
-/// A comparison with a field, which holds if it holds for any value of the field.
+/// A comparison with a field. It holds if at least one value of the field satisfies it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "FlatComparison")]
 pub struct FieldComparison {
@@ -120,7 +122,7 @@ pub enum Comparison {
     String {
         /// Position of the string in the value.
         string_match: StringMatch,
-        /// Normalised string; with its case if `cased`.
+        /// Normalised string; in its original case if `cased`.
         value: String,
         /// Whether case and look-alikes are distinguished.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -132,14 +134,14 @@ pub enum Comparison {
         pattern: String,
         /// Literals that every match contains, in order.
         required_literals: Vec<RequiredLiterals>,
-        /// Bytes of the longest match, if it is bounded.
+        /// Maximum bytes of a match; `None` if the length is not bounded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_len: Option<usize>,
         /// ASCII characters with which every match begins, if they are known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_bytes: Option<String>,
     },
-    /// The value contains a term of each part, near each other.
+    /// The value contains a term of each part, and these terms are near each other.
     Near {
         /// Distance from the anchor, the first part whose concepts are all rare.
         within: Within,
@@ -161,7 +163,8 @@ pub enum Comparison {
 
 /// The form from which a [`FieldComparison`] is deserialised: exactly one comparison.
 ///
-/// serde buffers a flattened enum as a tree of any JSON, of any size. This struct avoids that.
+/// serde would first buffer a flattened enum as a generic JSON tree of any size. This struct avoids
+/// the buffer.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FlatComparison {
@@ -249,7 +252,8 @@ pub struct RequiredLiterals {
 }
 
 impl RequiredLiterals {
-    /// Returns the length of the shortest alternative, in bytes: the shorter, the more frequent.
+    /// Returns the length of the shortest alternative, in bytes. Shorter literals are more
+    /// frequent.
     pub fn shortest_len(&self) -> usize {
         self.alternatives.iter().map(String::len).min().unwrap_or(0)
     }
@@ -264,7 +268,7 @@ impl RequiredLiterals {
 /// Maximum number of required literal sets of a regex whose literals the scan finds.
 pub const MAX_REQUIRED_LITERALS: usize = 4;
 
-/// Maximum number of other required literal sets of a regex.
+/// Maximum number of required literal sets of a regex whose literals the scan does not find.
 pub const MAX_CONTEXT_LITERALS: usize = 4;
 
 /// Minimum bytes of a required literal that the scan finds. Shorter words are in every prompt.
@@ -445,7 +449,7 @@ impl StringMatch {
 }
 
 impl Comparator {
-    /// Returns whether `left` compares with `right` in this way.
+    /// Returns whether the comparison of `left` with `right` holds.
     pub fn matches(self, left: f64, right: f64) -> bool {
         match self {
             Self::Eq => left == right,

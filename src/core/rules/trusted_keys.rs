@@ -38,7 +38,7 @@ impl TrustedKeys {
         Ok(Self(keys))
     }
 
-    /// Returns whether all keys are missing; then every signature is rejected.
+    /// Returns whether there is no key. Every signature is then rejected.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

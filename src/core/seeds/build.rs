@@ -1,4 +1,5 @@
-//! Builds the filter of a seed set from the features of its prompts. Offline only.
+//! Builds the filter of a seed set from the features of its prompts. This happens offline, never in
+//! the Worker.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,11 +12,12 @@ use crate::http::envelope::Envelope;
 use crate::http::route::Endpoint;
 use crate::rules::policy::Limits;
 
-/// Number of shingles of a prompt that a set stores: one from each third.
+/// Maximum number of shingles of a prompt that a set stores: one from each third. A shingle is a
+/// hash of eight consecutive words.
 const SHINGLES_PER_PROMPT: usize = 3;
 
-/// Maximum number of prompts of a set that have a stored shingle: a phrase that many share, such as
-/// an instruction, says nothing about any of them.
+/// Maximum number of prompts of a set that may contain a stored shingle. A phrase that many prompts
+/// share, such as an instruction, does not identify any of them.
 const MAX_SHARING_PROMPTS: u32 = 4;
 
 /// Returns the features of a prompt as the edge reads it in a request; `None` if it is too short to
@@ -62,8 +64,8 @@ pub fn build(prompts: &[Features]) -> Option<(FuseFilter, usize)> {
     Some((FuseFilter::build(&keys)?, prompts.len()))
 }
 
-/// Returns the rarest shingle of each third of a prompt; none if there are less than two, because
-/// a single one is not evidence.
+/// Returns the rarest shingle of each third of a prompt. Returns none if fewer than two are found,
+/// because a single shingle is not evidence.
 fn select_shingles(shingles: &[u64], prompts_with: &HashMap<u64, u32>) -> Vec<u64> {
     let count = |shingle: &u64| prompts_with.get(shingle).copied().unwrap_or_default();
     let third = shingles.len().div_ceil(SHINGLES_PER_PROMPT).max(1);

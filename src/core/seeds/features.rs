@@ -1,26 +1,30 @@
-//! The features of a user text, which a seed set knows or not: digests and shingles.
+//! The features by which a seed set recognises a user text: digests and shingles.
 //!
-//! The hashes have no key, because a set is built before it is known which deployment uses it:
-//! XXH3 with a fixed seed for digests, and the word windows of the template keys with a fixed seed
-//! for shingles. The text is normalised as for signatures.
+//! The hashes have no secret key, because a set is built before it is known which deployment uses
+//! it. Digests are XXH3 hashes of whole values with a fixed seed. Shingles are hashes of eight
+//! consecutive words, computed as for template keys but with a fixed seed. The text is normalised
+//! as for signatures.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::template;
 
-/// Maximum bytes of user text that are compared with sets: the end, which the model answers.
+/// Maximum bytes of user text that are compared with sets. The end of the text is compared, because
+/// the model answers it.
 pub const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// Maximum number of digests of a text.
 ///
-/// A random digest is in a set with 2⁻¹⁶, so this one and the next limit bound how often a text
-/// seems to be in a set: 16 / 2¹⁶ + (2048 / 2¹⁶)² / 2 is less than one in a thousand.
+/// A random digest seems to be in a set with probability 2⁻¹⁶. So this limit and [`MAX_SHINGLES`]
+/// bound the probability that another text seems to be in a set: 16 / 2¹⁶ + (2048 / 2¹⁶)² / 2 is
+/// less than one in a thousand.
 const MAX_DIGESTS: usize = 16;
 
-/// Maximum number of shingles of a text: the last ones.
+/// Maximum number of shingles of a text. The last ones are kept.
 const MAX_SHINGLES: usize = 2_048;
 
-/// Minimum bytes of a text with a digest: anybody may write "go on" or "hello".
+/// Minimum bytes of a value that has a digest. Shorter values are not evidence: anybody may write
+/// "go on" or "hello".
 const MIN_DIGEST_BYTES: usize = 24;
 
 /// The seed of digests. A change invalidates every set.
@@ -43,7 +47,7 @@ impl Features {
     pub fn of_values(values: &[&str], max_bytes: usize) -> Self {
         let parts = template::tail_parts(values, max_bytes);
         let mut features = Self::default();
-        // The first of the parts may be the end of a value.
+        // The first part may be only the end of a value. It then has no digest.
         for (part, value) in parts.iter().rev().zip(values.iter().rev()).take(MAX_DIGESTS) {
             if part.len() == value.len() && value.len() >= MIN_DIGEST_BYTES {
                 features.digests.push(xxh3_64_with_seed(value.as_bytes(), DIGEST_SEED));

@@ -1,15 +1,17 @@
-//! A binary fuse filter: a set of 64-bit keys in about nine bits each, which never misses a key and
-//! takes one other key in 256 for a member.
+//! A binary fuse filter: a set of 64-bit keys in about nine bits each. It never misses a key, and
+//! it takes one other key in 256 for a member.
 //!
-//! See Graf and Lemire, "Binary Fuse Filters: Fast and Smaller Than Xor Filters" (2022). This is
-//! our own code because the bundle carries the filter: its format must not change with a library.
+//! See Graf and Lemire, "Binary Fuse Filters: Fast and Smaller Than Xor Filters" (2022). Hedgerow
+//! has its own implementation, because bundles contain the filter and its format must not change
+//! with a library.
 
 use crate::keyed_hash::fmix64;
 
-/// Number of attempts to build a filter, each with another seed. One in ten fails at most.
+/// Maximum number of attempts to build a filter, each with another seed. At most one attempt in ten
+/// fails.
 const MAX_ATTEMPTS: u32 = 100;
 
-/// Bytes of a segment, at most.
+/// Maximum bytes of a segment.
 const MAX_SEGMENT_LENGTH: u32 = 1 << 18;
 
 /// A set of keys. A key is in the set if the exclusive or of its three bytes is its fingerprint.
@@ -22,7 +24,7 @@ pub struct FuseFilter {
 }
 
 impl FuseFilter {
-    /// Returns the filter with these parts; `None` if they do not fit each other.
+    /// Returns the filter with these parts; `None` if the parts are inconsistent.
     pub fn from_parts(seed: u32, segment_length: u32, bytes: Vec<u8>) -> Option<Self> {
         let segments = (bytes.len() as u64).checked_div(u64::from(segment_length))?;
         let is_valid = segment_length.is_power_of_two()
@@ -33,8 +35,8 @@ impl FuseFilter {
         is_valid.then_some(Self { seed, segment_length, bytes })
     }
 
-    /// Builds the filter of some keys, of which none may occur twice; `None` if one does, or if
-    /// there are too many.
+    /// Builds the filter of distinct keys; `None` if a key occurs twice, or if there are too many
+    /// keys.
     ///
     /// The same keys in the same order make the same filter.
     pub fn build(keys: &[u64]) -> Option<Self> {
@@ -89,11 +91,11 @@ impl FuseFilter {
         [start as usize, second as usize, third as usize]
     }
 
-    /// Orders the hashes of the keys so that each has a position that no hash after it has, and
-    /// returns them with that position; `None` if they have no such order.
+    /// Orders the hashes of the keys so that each hash has a position that no later hash has.
+    /// Returns the hashes with these positions; `None` if there is no such order.
     fn peel(&self, keys: &[u64]) -> Option<Vec<(u64, usize)>> {
-        // Of each position, the number of keys and the exclusive or of their hashes: the hash of
-        // the key, once only one is left.
+        // For each position, the number of keys and the exclusive or of their hashes. Once only one
+        // key is left, the exclusive or is its hash.
         let mut slots: Vec<(u32, u64)> = vec![(0, 0); self.bytes.len()];
         for key in keys {
             let hash = self.hash(*key);
@@ -120,7 +122,8 @@ impl FuseFilter {
         (peeled.len() == keys.len()).then_some(peeled)
     }
 
-    /// Sets the bytes, the last peeled key first: no earlier key depends on the byte that it sets.
+    /// Sets the bytes in reverse order of peeling. The byte that a key sets is not a byte of any
+    /// key that was set before.
     fn assign(&mut self, peeled: &[(u64, usize)]) {
         for (hash, own_position) in peeled.iter().rev() {
             let others = self.positions(*hash).into_iter().filter(|other| other != own_position);
@@ -165,7 +168,7 @@ mod tests {
             let filter = FuseFilter::build(&keys_in).unwrap();
             assert!(keys_in.iter().all(|key| filter.contains(*key)), "{count}");
             let found = keys(100_000, 2).iter().filter(|key| filter.contains(**key)).count();
-            // 391 are expected.
+            // 391 are expected: one in 256.
             assert!(count == 0 || (290..500).contains(&found), "{count}: {found}");
             let bytes_per_key = filter.bytes().len() as f64 / count.max(1) as f64;
             assert!(count < 10_000 || bytes_per_key <= 1.3, "{count}: {bytes_per_key}");

@@ -1,4 +1,4 @@
-//! Seed sets: in files, in the bundle, and compiled.
+//! Seed sets in three forms: as files, in the bundle, and compiled.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,7 +12,7 @@ use crate::error::Error;
 /// addition to everything else.
 pub const MAX_SEED_BYTES: usize = 512 << 10;
 
-/// Maximum number of sets: each is asked for every shingle of a text.
+/// Maximum number of sets. Every set is searched for every shingle of a text.
 pub const MAX_SEED_SETS: usize = 16;
 
 /// Maximum bytes of the name of a set.
@@ -22,7 +22,7 @@ const MAX_NAME_BYTES: usize = 40;
 const SEED_FORMAT: u32 = 1;
 
 /// The filter of a set, as `hedgerow seeds build` writes it. It is JSON like the bundle that
-/// carries it.
+/// contains it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedFile {
@@ -79,12 +79,12 @@ impl SeedFile {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Returns about the bytes of the filter, without decoding it.
+    /// Returns the approximate number of bytes of the filter, without decoding it.
     pub fn size(&self) -> usize {
         (self.bytes.len() / 4).saturating_mul(3)
     }
 
-    /// Returns the filter. Returns an error if its parts do not fit each other.
+    /// Returns the filter. Returns an error if its parts are inconsistent.
     pub fn filter(&self) -> Result<FuseFilter, Error> {
         if self.format != SEED_FORMAT {
             let problem = format!("seed sets of format {} are unknown", self.format);
@@ -110,19 +110,20 @@ impl CompiledSeeds {
         Ok(Self { sets: sets.iter().map(compile).collect::<Result<_, _>>()? })
     }
 
-    /// Returns whether there are no sets, and so nothing to compare.
+    /// Returns whether there are no sets.
     pub fn is_empty(&self) -> bool {
         self.sets.is_empty()
     }
 
-    /// Returns the names of the sets that know a text.
+    /// Returns the names of the sets to which a text belongs.
     pub fn names_of(&self, features: &Features) -> impl Iterator<Item = &str> {
         let knows = |(_, filter): &&(String, FuseFilter)| is_known(filter, features);
         self.sets.iter().filter(knows).map(|(name, _)| name.as_str())
     }
 }
 
-/// Returns whether a set knows a text: a whole value, or two of its shingles.
+/// Returns whether a text belongs to a set: whether the set has the digest of a whole value, or two
+/// different shingles of the text.
 fn is_known(filter: &FuseFilter, features: &Features) -> bool {
     let contains = |hash: &&u64| keys_of(**hash).iter().all(|key| filter.contains(*key));
     if features.digests.iter().any(|digest| contains(&digest)) {

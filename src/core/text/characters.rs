@@ -3,7 +3,8 @@
 use icu_normalizer::properties::CanonicalCompositionBorrowed;
 use icu_normalizer::{ComposingNormalizer, ComposingNormalizerBorrowed};
 
-/// Returns the character as which a lower-case `char` is matched; `None` if it is invisible.
+/// Returns the ASCII character that a lower-case `char` looks like, else `char`; `None` if `char`
+/// is invisible.
 pub fn fold_char(char: char) -> Option<char> {
     (!is_invisible(char)).then(|| look_alike(char))
 }
@@ -82,15 +83,16 @@ pub(super) fn is_invisible(char: char) -> bool {
         | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns whether `char` may change the characters before it in composition. Invisible characters
-/// count, too.
+/// Returns whether `char` may change the characters before it when they are composed. Invisible
+/// characters count, too.
 pub(super) fn joins_previous(char: char) -> bool {
     match char {
         ..'\u{300}' | '\u{3190}'..='\u{a66e}' | '\u{ac00}'..='\u{d7a3}' => {
             matches!(char, '\u{80}'..='\u{9f}' | '\u{ad}')
         }
         '\u{10000}'..='\u{1ffff}' => true,
-        // Indic scripts have blocks of 128, with letters at the same offsets and signs around them.
+        // Indic scripts have blocks of 128 characters. In each block, the letters are at offsets
+        // 0x05 to 0x39. The characters around them include signs that join a letter.
         '\u{900}'..='\u{dff}' => !(0x05..=0x39).contains(&(char as u32 & 0x7f)),
         _ => {
             let index = COMBINING_MARKS.partition_point(|range| *range.end() < char);
@@ -109,7 +111,7 @@ pub(super) fn expands_too_far(char: char) -> bool {
         | '\u{33ae}'..='\u{33af}' | '\u{fdfa}'..='\u{fdfb}')
 }
 
-/// Maximum number of characters that one character becomes.
+/// Maximum number of characters into which one character is normalised.
 #[cfg(test)]
 pub(super) const MAX_EXPANSION: usize = 4;
 
@@ -129,8 +131,8 @@ pub(super) const CANONICAL_COMPOSITION: CanonicalCompositionBorrowed<'static> =
 
 pub(super) const CHUNK_BYTES: usize = 16;
 
-/// Ranges with combining marks and trailing Hangul letters, in order. They are coarse, on the safe
-/// side: a character too many only takes the slower path.
+/// Ranges with combining marks and trailing Hangul letters, in order. The ranges are coarse: a
+/// character that is included without need only takes the slower path.
 pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{300}'..='\u{36f}',
     '\u{483}'..='\u{489}',
@@ -168,9 +170,9 @@ pub(super) const COMBINING_MARKS: &[std::ops::RangeInclusive<char>] = &[
     '\u{ff9e}'..='\u{ffdc}',
 ];
 
-/// Lower-case letters of other scripts and typographic signs, with the ASCII that they look like.
-/// These are the confusables of Unicode (UTS #39), limited to characters that survive NFKC and
-/// lower case.
+/// Lower-case letters of other scripts and typographic signs, with the ASCII characters that they
+/// look like. These are the confusables of Unicode (UTS #39), limited to characters that NFKC and
+/// conversion to lower case do not change.
 pub(super) const LOOK_ALIKES: &[(char, char)] = &[
     ('\u{131}', 'i'),
     ('\u{251}', 'a'),

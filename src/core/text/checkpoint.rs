@@ -1,7 +1,7 @@
 //! Checkpoints of normalisation: pairs of offsets in the body and in the normalised text.
 
-/// A point to resume normalisation from: the body before `source_offset` produces exactly the text
-/// before `text_offset`, whatever follows.
+/// A point from which normalisation can resume: the body before `source_offset` produces exactly
+/// the text before `text_offset`, whatever follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Byte offset in the buffer of normalised text.
@@ -14,7 +14,7 @@ pub struct Checkpoint {
 pub(super) struct CheckpointWriter<'m> {
     /// List of checkpoints; `None` if none are recorded.
     checkpoints: Option<&'m mut Vec<Checkpoint>>,
-    /// Byte offset in the body from which on a checkpoint is due.
+    /// Byte offset in the body from which the next checkpoint is due.
     next_due: usize,
     /// Byte offset in the body of the text that is appended next.
     pub source_offset: usize,
@@ -41,7 +41,7 @@ impl<'m> CheckpointWriter<'m> {
         self.source_offset.saturating_add(ahead) >= self.next_due
     }
 
-    /// Records that the body `ahead` bytes further on continues the text at `text_offset`.
+    /// Records a checkpoint: the body `ahead` bytes further on continues the text at `text_offset`.
     pub fn record(&mut self, text_offset: usize, ahead: usize) {
         if let Some(checkpoints) = &mut self.checkpoints {
             let source_offset = self.source_offset.saturating_add(ahead);

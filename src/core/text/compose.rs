@@ -1,5 +1,5 @@
-//! Composition: characters outside ASCII wait until those that join them are known, and are then
-//! composed (NFKC), folded and appended.
+//! Composition: characters outside ASCII are *pending* until the characters that may join them are
+//! known. Then the pending characters are composed (NFKC), folded and appended.
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::characters::{
@@ -9,8 +9,8 @@ use super::normalize::{Case, Normalizer};
 use super::precomposed::FoldOutcome;
 
 impl Normalizer<'_> {
-    /// Starts a run to compose. It begins with the ASCII character before it, which a mark may
-    /// join.
+    /// Starts a run of pending characters. The run begins with the ASCII character before it,
+    /// because a mark may join that character.
     pub(super) fn begin_pending(&mut self) {
         if self.pending.is_empty()
             && self.out.len() > self.value_start
@@ -24,9 +24,9 @@ impl Normalizer<'_> {
 
     /// Adds a character to the pending characters.
     ///
-    /// Bounds their number: those before a character that joins nothing can be composed at any
-    /// time, and a run of characters that may join is split, as in the Stream-Safe Text Format
-    /// (Unicode Standard Annex #15). The split depends on nothing but the run.
+    /// Bounds the number of pending characters. Before a character that joins nothing, they can be
+    /// composed at any time. A run of characters that may join is split, as in the Stream-Safe Text
+    /// Format (Unicode Standard Annex #15). The split depends only on the run.
     pub(super) fn push_pending(&mut self, char: char) {
         if joins_previous(char) {
             if self.joining_count >= MAX_JOINING_CHARS {
@@ -55,7 +55,7 @@ impl Normalizer<'_> {
         let pending = std::mem::take(&mut self.pending);
         self.joining_count = 0;
         if pending.is_ascii() {
-            // Control characters, and what precedes them: NFKC does not change ASCII.
+            // Control characters and the character before them. NFKC does not change ASCII.
             pending.chars().for_each(|char| self.push_composed(char));
         } else if let Some(char) = compose_pair(&pending) {
             self.push_composed(char);
@@ -115,7 +115,7 @@ impl Normalizer<'_> {
 fn compose_pair(text: &str) -> Option<char> {
     let mut chars = text.chars();
     let letter = chars.next().filter(char::is_ascii_alphabetic)?;
-    // The marks in this range have no decomposition of their own.
+    // The marks in this range do not decompose further.
     let mark = chars.next().filter(|mark| matches!(mark, '\u{300}'..='\u{33f}'))?;
     if chars.next().is_some() { None } else { CANONICAL_COMPOSITION.compose(letter, mark) }
 }
@@ -129,10 +129,11 @@ fn is_caseless(char: char) -> bool {
 }
 
 /// Maximum number of characters in a row that are composed with a character before them. The
-/// Stream-Safe Text Format allows 30 marks; `joins_previous` holds for whole scripts.
+/// Stream-Safe Text Format allows 30 marks. This limit is higher, because `joins_previous` holds
+/// for all characters of some scripts.
 const MAX_JOINING_CHARS: usize = 128;
 
-/// Bytes of pending characters from which on they are composed as soon as possible.
+/// Bytes of pending characters from which they are composed as soon as possible.
 const MAX_PENDING_BYTES: usize = 256;
 
 #[cfg(test)]
@@ -180,8 +181,8 @@ mod tests {
         }
     }
 
-    /// A run of marks is composed in pieces. Composing all of it takes memory for all of it, and
-    /// sorts it.
+    /// A run of marks is composed in pieces, because composing a whole run sorts it and needs
+    /// memory for all of it.
     #[test]
     fn pending_characters_are_bounded() {
         for (name, part) in [

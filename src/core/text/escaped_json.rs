@@ -43,7 +43,8 @@ struct ByteClasses {
 impl Normalizer<'_> {
     /// Appends a string of the body, decoding its escapes, and records checkpoints.
     ///
-    /// With [`Case::Keep`] it records no checkpoints: evidence is located in folded text.
+    /// With [`Case::Keep`], no checkpoints are recorded, because evidence is located in folded
+    /// text.
     pub fn push_escaped(&mut self, raw: RawString<'_>, checkpoints: &mut Vec<Checkpoint>) {
         let mut remaining = raw.bytes();
         if self.case == Case::Keep {
@@ -176,7 +177,7 @@ impl Normalizer<'_> {
         loop {
             let (char, consumed) = unescape(text.get(position..).unwrap_or_default());
             if let Some(char) = char {
-                // Text of escapes alone needs checkpoints, too.
+                // Text that consists of escapes needs checkpoints, too.
                 if checkpoints.is_due(position)
                     && !is_space(char)
                     && !is_invisible(char)
@@ -244,8 +245,9 @@ impl ByteClasses {
         }
     }
 
-    /// Returns the bytes to keep. Of a run of white space, this is the first byte, or no byte if
-    /// the run continues white space before the block. Of an escape, it is all but the backslash.
+    /// Returns the mask of the bytes to keep. Of a run of white space, only the first byte is kept,
+    /// or no byte if the run continues white space before the block. Of an escape, all but the
+    /// backslash is kept.
     fn kept_mask(&self, is_after_space: bool) -> Mask {
         let repeated = self.whitespace & (self.whitespace << 1 | u64::from(is_after_space));
         let consumed_mask =
@@ -273,7 +275,7 @@ impl Buffer {
         let dst =
             self.bytes.get_mut(self.len..).and_then(|free| free.first_chunk_mut::<BLOCK_BYTES>());
         let Some(dst) = dst else { return };
-        // The kept bytes are a prefix of the block: nothing to compress.
+        // The kept bytes are a prefix of the block, so they need not be moved.
         let added = if keep & keep.wrapping_add(1) == 0 {
             *dst = *block;
             keep.count_ones() as usize
@@ -284,14 +286,14 @@ impl Buffer {
     }
 }
 
-/// Returns the folded form of a letter or sign outside ASCII at the start of a text, and its bytes,
-/// if ASCII follows it.
+/// Returns the folded form of a letter or sign outside ASCII at the start of a text, and its length
+/// in bytes in the text, if ASCII other than an escape follows it.
 fn lone_letter(text: &[u8]) -> Option<(char, usize)> {
     let (char, remaining) = match text {
         [first @ 0xc2..=0xdf, second @ 0x80..=0xbf, remaining @ ..] => {
             (u32::from(first & 0x1f) << 6 | u32::from(second & 0x3f), remaining)
         }
-        // Quotes and dashes.
+        // Quotation marks and dashes.
         [0xe2, 0x80, third @ 0x80..=0xbf, remaining @ ..] => {
             (0x2000 | u32::from(third & 0x3f), remaining)
         }

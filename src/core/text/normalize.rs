@@ -10,7 +10,8 @@ use super::checkpoint::CheckpointWriter;
 use super::precomposed::{FoldOutcome, ideograph_prefix_len};
 use crate::extract::raw_string::Sink;
 
-/// Ends every segment in a buffer of normalised text, where control characters never occur.
+/// Character after each segment in a buffer of normalised text. Segments hold no control
+/// characters.
 pub const SEGMENT_END: char = '\n';
 
 /// A normaliser of one value, which appends its pieces to a buffer. A value may be split into
@@ -20,13 +21,13 @@ pub struct Normalizer<'o> {
     pub(super) out: &'o mut String,
     pub(super) value_start: usize,
     pub(super) case: Case,
-    /// Characters that are composed together once their run has ended.
+    /// Characters that are composed together when their run ends.
     pub(super) pending: String,
     /// Number of characters at the end of `pending` that may join a character before them.
     pub(super) joining_count: usize,
     /// Buffer of composed characters.
     pub(super) composed: String,
-    /// Bytes of `out` from which on no text is appended.
+    /// Length of `out` in bytes at which no more text is appended.
     pub(super) limit: usize,
     pub(super) trimmed: TrimmedEdges,
 }
@@ -43,7 +44,7 @@ pub struct TrimmedEdges {
 /// The treatment of upper case and look-alikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
-    /// Fold both, the default of comparisons.
+    /// Fold both. This is the default of comparisons.
     Fold,
     /// Keep both, for `|cased`.
     Keep,
@@ -85,7 +86,7 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Limits the buffer to about `limit` bytes: text beyond is dropped, from the end of the value.
+    /// Limits the buffer to about `limit` bytes. Text of the value beyond the limit is dropped.
     pub fn with_limit(self, limit: usize) -> Self {
         Self { limit, ..self }
     }
@@ -157,8 +158,9 @@ impl<'o> Normalizer<'o> {
         if is_space(char) {
             self.push_space();
         } else if char.is_ascii_control() {
-            // The character is dropped only after composition, in which it separates its
-            // neighbours. One separates as well as many, and so does a space before it.
+            // The character is dropped only after composition, because it keeps its neighbours from
+            // composing. Further control characters, or a control character after a space, have no
+            // effect.
             let is_separated = self.pending.is_empty() && self.is_after_space();
             if !is_separated && !self.pending.ends_with(|last: char| last.is_ascii_control()) {
                 self.begin_pending();
@@ -173,7 +175,7 @@ impl<'o> Normalizer<'o> {
         if self.case == Case::Fold { ascii.to_ascii_lowercase() } else { ascii }
     }
 
-    /// Appends a space, unless at the start of the value or after another.
+    /// Appends a space, except at the start of the value or after another space.
     pub(super) fn push_space(&mut self) {
         if self.out.len() == self.value_start {
             self.trimmed.leading = true;
@@ -187,10 +189,11 @@ impl<'o> Normalizer<'o> {
         self.out.len() == self.value_start || self.out.ends_with(' ')
     }
 
-    /// Appends characters outside ASCII, which `next_byte` follows.
+    /// Appends a run of characters that are mostly outside ASCII. `next_byte` is the byte after the
+    /// run.
     ///
-    /// Characters that neither join nor are joined are appended at once; the rest waits for
-    /// composition.
+    /// Characters that cannot compose with a neighbour are appended at once. The others are pending
+    /// until they are composed.
     pub(super) fn push_non_ascii_run(
         &mut self,
         run: &str,
@@ -254,11 +257,11 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Records a checkpoint, if one is due, before a character `ahead` bytes further on that joins
-    /// nothing before it.
+    /// Records a checkpoint, if one is due, before the character `ahead` bytes further on. The
+    /// character must not join the characters before it.
     ///
-    /// It records none after dropped characters or white space, which must be normalised together
-    /// with the text that follows.
+    /// No checkpoint is recorded after dropped characters or white space, because they must be
+    /// normalised together with the text that follows.
     pub(super) fn checkpoint_if_due(
         &mut self,
         checkpoints: &mut CheckpointWriter<'_>,
@@ -274,7 +277,8 @@ impl<'o> Normalizer<'o> {
         }
     }
 
-    /// Appends a character by its outcome, or adds it to the pending characters.
+    /// Appends the folded form of a character, or makes the character pending if the form depends
+    /// on its neighbours.
     pub(super) fn push_folded(&mut self, char: char, outcome: FoldOutcome) {
         if outcome == FoldOutcome::NeedsContext {
             self.begin_pending();
@@ -372,7 +376,7 @@ pub(in crate::text) mod tests {
             ..Default::default()
         })]
 
-        /// A string becomes the same text in one pass and piece by piece.
+        /// A string is normalised to the same text in one pass and piece by piece.
         #[test]
         fn push_escaped_matches_piecewise_decoding(
             pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),

@@ -54,7 +54,8 @@ impl FoldOutcome {
             '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fe}' | '\u{ac00}'..='\u{d7a3}' => {
                 Self::UnlessJoined(char)
             }
-            // Full-width ASCII. Some letters compose with a mark in lower case only.
+            // Full-width ASCII. Some capital letters compose with a mark only after conversion to
+            // lower case.
             '\u{ff21}'..='\u{ff3a}' => Self::UnlessJoined(to_half_width(char).to_ascii_lowercase()),
             '\u{ff01}'..='\u{ff5e}' => Self::Final(to_half_width(char)),
             '\u{2010}'..='\u{2015}' => Self::Final('-'),
@@ -73,8 +74,8 @@ fn to_half_width(full_width: char) -> char {
     char::from(u8::try_from((full_width as u32).wrapping_sub(0xfee0)).unwrap_or_default())
 }
 
-/// Returns how many leading bytes of a text are ideographs that the first byte alone identifies, at
-/// most as many as lie between two checkpoints.
+/// Returns how many leading bytes of a text are ideographs that the first byte alone identifies.
+/// The maximum is the distance between two checkpoints.
 pub(super) fn ideograph_prefix_len(text: &str) -> usize {
     let lead_bytes = text.as_bytes().iter().step_by(3).take(CHECKPOINT_INTERVAL / 3);
     lead_bytes.take_while(|lead| matches!(lead, 0xe4..=0xe9)).count().saturating_mul(3)
@@ -121,8 +122,8 @@ mod tests {
     use crate::text::{Case, Normalizer, normalize};
 
     /// Returns the specified result: NFKC of the whole text, then folding by character. ASCII is
-    /// folded first, so that a mark composes with a lower-case letter even if it cannot with the
-    /// capital.
+    /// folded first, so that a mark composes with a lower-case letter even if it cannot compose
+    /// with the capital.
     fn reference_normalize(text: &str) -> String {
         let mut out = String::new();
         let mut normalizer = Normalizer::new(&mut out, Case::Fold);
@@ -245,7 +246,8 @@ mod tests {
         ) {
             let expected = reference_normalize(&text);
             proptest::prop_assert_eq!(&normalize(&text, Case::Fold), &expected);
-            // Some characters are JSON escapes: a mark that joins a letter may be one.
+            // Writes some characters as JSON escapes, because a mark that joins a letter may be
+            // one.
             let escaped: String = text.chars().enumerate().map(|(index, char)| {
                 let is_escaped = escapes >> (index % 32) & 1 != 0 || char.is_ascii_control();
                 let mut units = [0; 2];

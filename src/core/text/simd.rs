@@ -18,8 +18,8 @@ pub type Block = [u8; BLOCK_BYTES];
 /// One bit per byte of a block, the lowest for the first byte.
 pub type Mask = u64;
 
-/// Eight bytes in one word (SIMD within a register). A mask of them has the highest bit of each
-/// byte of the class.
+/// Eight bytes in one word (SIMD within a register). In a mask of these bytes, the highest bit of
+/// each byte shows whether the byte belongs to the class.
 #[derive(Clone, Copy, Debug)]
 pub struct Swar8(pub u64);
 
@@ -133,9 +133,10 @@ impl Swar8 {
         self.0 & MSB
     }
 
-    /// Returns the mask of the ASCII bytes that are `min` or more; only the highest bits count.
+    /// Returns the mask of the ASCII bytes that are `min` or more. Only the highest bit of each
+    /// byte counts.
     pub fn at_least(self, min: u8) -> u64 {
-        // Bytes below 0x80: no sum carries into the next byte.
+        // The bytes are below 0x80, so no sum carries into the next byte.
         let low = self.0 & !MSB;
         low.wrapping_add(LSB.wrapping_mul(u64::from(0x80_u8.wrapping_sub(min)))) & !self.0
     }

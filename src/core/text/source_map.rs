@@ -44,7 +44,8 @@ fn push_range(ranges: &mut Vec<SourceRange>, mut range: SourceRange) {
     ranges.push(range);
 }
 
-/// Maximum number of ranges of a map. A run of marks has no checkpoints, and one range per mark.
+/// Maximum number of ranges of a map. A long run of marks needs this limit, because it has no
+/// checkpoints and one range per mark.
 const MAX_RANGES: usize = 16_384;
 
 impl SourceMap {
@@ -177,7 +178,7 @@ impl Normalizer<'_> {
                 ascii_len = run.bytes().take_while(u8::is_ascii).count();
             }
             let plain_len = plain_prefix_len(run.as_bytes().get(..ascii_len).unwrap_or_default());
-            // A space at the start of a chunk may be dropped, so it gets a range of its own.
+            // A space at the start of a chunk may be dropped, so it gets a separate range.
             let is_bytewise = plain_len > 0 && first != ' ';
             let length = if is_bytewise { plain_len } else { first.len_utf8() };
             let (chunk, remaining) = run.split_at_checked(length).unwrap_or((run, ""));
@@ -201,7 +202,8 @@ mod tests {
     use crate::text::checkpoint::CHECKPOINT_INTERVAL;
     use crate::text::normalize::tests::PIECES;
 
-    /// Without checkpoints, evidence at the end of a long value requires normalising all of it.
+    /// Without checkpoints, the whole of a long value must be normalised to locate evidence at its
+    /// end.
     #[test]
     fn checkpoints_are_recorded_in_every_script() {
         for part in [

@@ -1,5 +1,5 @@
 //! Authentication of the admin API and of the console's rules: bearer tokens, tickets of
-//! WebSockets, and failed attempts. Nothing else compares tokens.
+//! WebSockets, and failed attempts. No other file compares tokens.
 //!
 //! A valid token is accepted at once. The response to an invalid token is delayed by 0.6 to 2
 //! seconds, and is 429 after 20 failures within a minute; failures are counted per isolate.
@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use web_sys::Response;
@@ -37,7 +37,7 @@ impl Scope {
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
-            Self::Admin => "publish",
+            Self::Admin => "admin",
         }
     }
 }
@@ -134,28 +134,29 @@ thread_local! {
     static AUTH_FAILURES: RefCell<AuthFailures> = RefCell::default();
 }
 
-/// Failures within a minute that are answered with 401. Later failures are answered with 429.
+/// Number of failures within a minute that are answered with 401. Later failures of the minute are
+/// answered with 429.
 const MAX_FAILURES: u32 = 20;
 
-/// The numbers of failures after a failure was counted.
+/// The numbers of failures, just after a failure was counted.
 #[derive(Clone, Copy)]
 struct FailureCounts {
     /// Failures of the current minute, including the new failure.
     current: u32,
-    /// If this is the first failure of its minute, failures of the last minute that had failures;
-    /// otherwise 0.
-    finished: u32,
+    /// Number of failures in the previous minute that had failures, if this failure is the first of
+    /// its minute; otherwise 0.
+    previous_minute: u32,
 }
 
 /// Counts a failure. `minute` is in minutes since the epoch.
 fn count_failure(minute: u64) -> FailureCounts {
     AUTH_FAILURES.with_borrow_mut(|failures| {
-        let finished = if failures.minute == minute { 0 } else { failures.count };
+        let previous_minute = if failures.minute == minute { 0 } else { failures.count };
         if failures.minute != minute {
             *failures = AuthFailures { minute, count: 0 };
         }
         failures.count = failures.count.saturating_add(1);
-        FailureCounts { current: failures.count, finished }
+        FailureCounts { current: failures.count, previous_minute }
     })
 }
 
@@ -174,8 +175,8 @@ impl FailureCounts {
     }
 }
 
-/// Logs the 1st, 2nd, 4th, 8th, … failure of a minute. Adds the first and the 20th to the audit
-/// log, and the total once the minute is over.
+/// Logs the 1st, 2nd, 4th, 8th, … failure of a minute. Adds the first and the 20th failure to the
+/// audit log. The first failure after a minute with several failures also adds their total.
 fn report_failure(
     failures: FailureCounts,
     request: &ClientRequest,
@@ -186,9 +187,9 @@ fn report_failure(
         let settings = Rc::clone(settings);
         context.wait_until(audit_rejection(settings, "nobody", client, subject, "unauthorized"));
     };
-    let FailureCounts { current, finished } = failures;
-    if finished > 1 {
-        audit(None, format!("{finished} within the last minute that had any"));
+    let FailureCounts { current, previous_minute } = failures;
+    if previous_minute > 1 {
+        audit(None, format!("{previous_minute} within the last minute that had any"));
     }
     let client = client_hash(request, settings);
     if current.is_power_of_two() {
@@ -204,7 +205,7 @@ fn report_failure(
 pub fn client_hash(request: &ClientRequest, settings: &Settings) -> Option<String> {
     let address = request.header("cf-connecting-ip")?;
     let secret = settings.account_secret.as_deref()?;
-    hmac_sha256::hmac_hex(secret, MacDomain::Address, address.as_bytes(), 8)
+    hmac_sha256::hmac_hex(secret, HashPurpose::Address, address.as_bytes(), 8)
 }
 
 #[cfg(test)]
@@ -214,16 +215,16 @@ mod tests {
     #[test]
     fn tokens_map_to_scopes() {
         let both = Tokens {
-            admin: Some("publish-token-of-the-tests".to_owned()),
+            admin: Some("admin-token-of-the-tests".to_owned()),
             read: Some("read-token-of-the-tests".to_owned()),
         };
         let neither = Tokens { admin: None, read: None };
         let rows = [
-            (Some("Bearer publish-token-of-the-tests"), Some(Scope::Admin)),
-            (Some("bearer  publish-token-of-the-tests "), Some(Scope::Admin)),
+            (Some("Bearer admin-token-of-the-tests"), Some(Scope::Admin)),
+            (Some("bearer  admin-token-of-the-tests "), Some(Scope::Admin)),
             (Some("Bearer read-token-of-the-tests"), Some(Scope::Read)),
-            (Some("Basic publish-token-of-the-tests"), None),
-            (Some("Bearer publish-token-of-the-test"), None),
+            (Some("Basic admin-token-of-the-tests"), None),
+            (Some("Bearer admin-token-of-the-test"), None),
             (Some("Bearer "), None),
             (Some("Bearer"), None),
             (Some(""), None),
@@ -240,11 +241,11 @@ mod tests {
     #[test]
     fn failures_are_counted_per_minute() {
         let counts = |minute| {
-            let FailureCounts { current, finished } = count_failure(minute);
-            (current, finished)
+            let FailureCounts { current, previous_minute } = count_failure(minute);
+            (current, previous_minute)
         };
         assert_eq!([1, 1, 3, 3].map(counts), [(1, 0), (2, 0), (1, 2), (2, 0)]);
-        let failures = |current| FailureCounts { current, finished: 0 };
+        let failures = |current| FailureCounts { current, previous_minute: 0 };
         assert_eq!([1, 20, 21].map(|count| failures(count).error().status), [401, 401, 429]);
         assert_eq!([1, 15, 1_000].map(|count| failures(count).delay_ms()), [600, 2_000, 2_000]);
     }

@@ -1,4 +1,4 @@
-//! `/clusters` and `/clusters/{id}`: clusters of the registry, with their traffic in the ledger.
+//! `/clusters` and `/clusters/{id}`: the registry's clusters, with their traffic from the ledger.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use crate::registry_do::client;
 use crate::request::client_request::ClientRequest;
 use crate::request::response::json_response;
 
-/// The period of a query without `minutes`: a day.
+/// Minutes that a query without `minutes` covers: a day.
 const DEFAULT_MINUTES: u64 = 1_440;
 
 /// Answers with the registry's response to `path`, and adds the traffic of the last `minutes` to
-/// each cluster; null if the ledger does not answer.
+/// each cluster. The traffic is null if the ledger does not answer.
 ///
 /// # Errors
 /// `invalid` or `unavailable`.
@@ -51,7 +51,7 @@ pub async fn handle(
     }
 }
 
-/// Requests of the last minutes whose indicators belong to a cluster.
+/// Counts of the requests of the last `minutes` that had an indicator of a cluster.
 struct TrafficByCluster {
     minutes: u64,
     /// Traffic by id of the cluster; `None` if the ledger does not answer.
@@ -90,8 +90,8 @@ impl TrafficByCluster {
         }
     }
 
-    /// Returns the traffic of a cluster under all its `ids`, its own and its aliases; `None` if the
-    /// ledger does not answer.
+    /// Returns the sum of the traffic of `ids`: the id of a cluster and its aliases, which are the
+    /// ids of clusters that were merged into it. `None` if the ledger does not answer.
     fn get<'i>(&self, ids: impl IntoIterator<Item = &'i str>) -> Option<ClusterTraffic> {
         let by_id = self.by_id.as_ref()?;
         let mut sum = ClusterTraffic { minutes: self.minutes, ..ClusterTraffic::default() };

@@ -1,7 +1,8 @@
 //! `/_hedgerow/`: the console's files, from the binding ASSETS.
 //!
-//! The binding has each file under its path here. No other path is looked up. The headers allow a
-//! page to load only files of this deployment, and forbid other sites to embed it in a frame.
+//! A file has the same path in the binding as in the URL. An unknown path is answered with 404, not
+//! with the page. The headers allow a page to load only files of this deployment, and forbid other
+//! sites to embed it in a frame.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,11 +25,13 @@ const ROOT_PATH: &str = "/_hedgerow/";
 /// The page's file.
 const INDEX_PATH: &str = "/_hedgerow/index.html";
 
-/// Scripts and styles. A file's name contains a hash of its content, so that it never changes.
+/// Path prefix of scripts and styles. A file's name contains a hash of its content, so that
+/// browsers may cache it without a time limit.
 const ASSETS_PREFIX: &str = "/_hedgerow/assets/";
 
-/// The embedded rules, under names with a hash, too. They would help a harvester, so that a token
-/// is needed unless CONSOLE_RULES is `open`.
+/// Path prefix of the embedded rules, whose file names contain a hash, too. A harvester could use
+/// the rules to evade them. So they need a token, except in development or if CONSOLE_RULES is
+/// `open`.
 const RULES_PREFIX: &str = "/_hedgerow/rules/";
 
 /// `wasm-unsafe-eval` allows compiling Wasm, but not `eval`.
@@ -36,7 +39,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self' 'wa
     style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
     worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Headers of every file.
+/// Security headers of every file.
 const SECURITY_HEADERS: &[(&str, &str)] = &[
     ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("x-frame-options", "DENY"),
@@ -87,8 +90,8 @@ pub async fn handle(
     }
 }
 
-/// Checks the token of a request for the rules. A request without a token guesses nothing: its
-/// error is immediate.
+/// Checks the token of a request for the rules. A request without a token is not an attempt to
+/// guess one, so its error is not delayed.
 async fn authorize(
     request: &ClientRequest,
     settings: &Rc<Settings>,
@@ -128,7 +131,7 @@ fn asset_response(asset: Response, path: &str, method: &str) -> Response {
     response.unwrap_or_else(|_| Response::error())
 }
 
-/// Redirects `/_hedgerow` to the page: its relative links need the final slash.
+/// Redirects `/_hedgerow` to the page, because the page's relative links need the final slash.
 fn redirect_to_root() -> Response {
     let response = json_response(308, &serde_json::Value::Null);
     tag::set_header(&response.headers(), "location", ROOT_PATH);

@@ -1,4 +1,4 @@
-//! `/decisions`: the last sampled decisions, from all objects of the ledger.
+//! `/decisions`: the newest sampled decisions, from all objects of the ledger.
 
 use hedgerow_core::api::DecisionList;
 use serde_json::Value;
@@ -46,7 +46,8 @@ pub async fn handle(
     Ok(json_response(200, &DecisionList::<Value> { decisions, stored, capacity }))
 }
 
-/// Returns the limit, and path and query for the ledger: known parameters only, each once.
+/// Returns the limit, and the path and query of the call to the ledger. The query has only known
+/// parameters, each at most once.
 fn parse_query(request: &ClientRequest) -> Result<(usize, String), ApiError> {
     let unavailable = |_| ApiError::ledger_unavailable();
     let params = UrlSearchParams::new_with_str(params::query_of(request)).map_err(unavailable)?;

@@ -13,7 +13,7 @@ pub struct ApiError {
     pub message: String,
     /// The next step for the operator.
     pub remedy: String,
-    /// Serial of the newest release, with the codes `serial` and `precondition`.
+    /// Serial of the newest release; only in errors with the code `serial` or `precondition`.
     pub serial: Option<u64>,
 }
 
@@ -28,8 +28,7 @@ impl ApiError {
         Self { status, code, message: message.into(), remedy: remedy.into(), serial: None }
     }
 
-    /// Returns the error of a call that needs the ledger, if an object of the ledger does not
-    /// answer.
+    /// Returns the error of a call for which an object of the ledger does not answer.
     pub fn ledger_unavailable() -> Self {
         let remedy = "try again; requests are still decided, and counted once the ledger answers";
         Self::new(503, "unavailable", "the ledger does not answer", remedy)

@@ -1,9 +1,11 @@
 //! `/_hedgerow/health` and `/_hedgerow/version`: for monitors and deployments, without a token.
 //!
-//! Health lists every problem with its remedy. Only in development it also shows the ruleset, the
-//! number of signatures, the mode and the last rejected release. Version shows the release, whether
-//! panics unwind, and the ruleset's digest: a deployment can be compared with `hedgerow build`, and
-//! the digest reveals nothing of the rules.
+//! Health lists every problem with its remedy. It shows the ruleset, the number of signatures, the
+//! mode and the last rejected release only in development.
+//!
+//! Version shows the version, the release, the ruleset's digest, whether panics unwind, and the
+//! role of the host for the console. With the digest, an operator can compare a deployment with the
+//! output of `hedgerow build`. The digest reveals nothing about the rules.
 
 use hedgerow_core::api::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
 use web_sys::Response;
@@ -27,8 +29,8 @@ pub fn handle(request: &ClientRequest, settings: &Settings) -> Response {
     }
 }
 
-/// Returns the response with status 503 if requests are not forwarded or not scored, otherwise 200,
-/// even with warnings: a monitor only needs the status.
+/// Returns the response for health. Its status is 503 if requests are not forwarded or not scored,
+/// otherwise 200, even with warnings. So a monitor only needs the status.
 fn health(request: &ClientRequest, settings: &Settings) -> Response {
     let mut problems = settings.problems();
     let rules = active_rules::current();
@@ -57,7 +59,7 @@ fn health(request: &ClientRequest, settings: &Settings) -> Response {
     warnings.extend(access_keys::warning());
     let rejection = active_rules::last_problem();
     if rejection.is_some() {
-        // The cause may name rules: only the log and `hedgerow status` show it.
+        // The cause may name rules, so only the log and `hedgerow status` show it.
         warnings.push(ConfigProblem::new(
             "the last release was rejected: the rules before it stay in force",
             "see `hedgerow status`",

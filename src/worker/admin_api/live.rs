@@ -1,11 +1,12 @@
-//! `/live`: a WebSocket that reports new data, and `/live/ticket`: tickets that open it.
+//! `/live`: a WebSocket that notifies the console of new counts and decisions, and `/live/ticket`:
+//! tickets that open it.
 //!
 //! A browser cannot set `Authorization` for a WebSocket. It sends a ticket in
-//! `Sec-WebSocket-Protocol` instead. Logs may show that header, so that a ticket only opens the
-//! WebSocket, and only for 30 seconds.
+//! `Sec-WebSocket-Protocol` instead. Logs may contain that header. So a ticket only opens the
+//! WebSocket, and expires after 30 seconds.
 
 use hedgerow_core::api::LiveTicket;
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use subtle::ConstantTimeEq;
 use web_sys::Response;
 
@@ -21,8 +22,8 @@ pub const PATH: &str = "/_hedgerow/v1/live";
 /// Seconds for which a ticket is valid.
 const TICKET_TTL_SECONDS: u64 = 30;
 
-/// Opens a WebSocket to the ledger's first object. With LEDGER_SHARDS above 1, reports to the other
-/// objects are not announced.
+/// Opens a WebSocket to the ledger's first object. It announces only reports to that object: with
+/// LEDGER_SHARDS above 1, not those to the other objects.
 ///
 /// # Errors
 /// `upgrade`, if the request does not ask for a WebSocket; `unavailable`, if the ledger does not
@@ -59,6 +60,6 @@ pub fn is_valid_ticket(secret: &str, ticket: &str) -> bool {
 /// hex.
 fn sign_ticket(secret: &str, expires: u64) -> Option<String> {
     let mac =
-        hmac_sha256::hmac_hex(secret, MacDomain::LiveTicket, expires.to_string().as_bytes(), 16)?;
+        hmac_sha256::hmac_hex(secret, HashPurpose::LiveTicket, expires.to_string().as_bytes(), 16)?;
     Some(format!("{expires}.{mac}"))
 }

@@ -5,8 +5,8 @@ use web_sys::UrlSearchParams;
 use crate::admin_api::error::ApiError;
 use crate::request::client_request::ClientRequest;
 
-/// The longest period that a query may cover, in minutes: the 30 days of which the ledger has all
-/// hours.
+/// The longest period that a query may cover, in minutes: 30 days. The ledger keeps the counts of
+/// hours for 31 days.
 const MAX_MINUTES: u64 = 43_200;
 
 /// Returns the query of a request, without the question mark.

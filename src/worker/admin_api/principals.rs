@@ -1,4 +1,5 @@
-//! `/principals`: names of accounts and tenants from the operator; and labels of decisions.
+//! `/principals`: stores the names that the operator gives accounts and tenants. This file also
+//! adds labels (names in plain text, if the policy sets `labels`) to decisions.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,7 +21,7 @@ use crate::registry_do::principals::NamesReport;
 use crate::request::response::json_response;
 use crate::request::sender::{origin_account_id, tenant_id};
 
-/// The largest body, in bytes: a thousand entries of the largest size.
+/// Maximum bytes of a body: enough for a thousand entries of the maximum size.
 const MAX_BODY_BYTES: usize = 2 << 20;
 
 /// Stores names of accounts, and answers with the outcome of each entry.
@@ -33,7 +34,8 @@ pub async fn handle(
     caller: &Value,
 ) -> Result<Response, ApiError> {
     let upload = read(request).await?;
-    // An isolate that has served the admin API only would judge labels by the embedded policy.
+    // Load the active policy. An isolate that has served only the admin API so far has the embedded
+    // policy, whose `labels` may differ.
     active_rules::refresh_blocking(settings).await;
     let Some(secret) = settings.account_secret.as_deref() else {
         let message = "ACCOUNT_SECRET is missing or too short";
@@ -49,7 +51,7 @@ pub async fn handle(
         let subject = find_subject(entry, &senders, secret);
         let outcome = match subject {
             Ok(id) => {
-                report.names.push(statement(entry, id.clone(), secret, report.labels));
+                report.names.push(named_account(entry, id.clone(), secret, report.labels));
                 PrincipalOutcome { status: PrincipalStatus::Stored, id: Some(id) }
             }
             Err(status) => PrincipalOutcome { status, id: None },
@@ -81,7 +83,8 @@ async fn read(request: &Request) -> Result<PrincipalsUpload, ApiError> {
     PrincipalsUpload::parse(&text, now_seconds()).map_err(invalid)
 }
 
-/// Returns the id of the account that an entry is about.
+/// Returns the id of the account that an entry names: by the id of a request (`senders` has its
+/// account), by the account's id, or by the origin's name of the account.
 fn find_subject(
     entry: &PrincipalEntry,
     senders: &HashMap<String, Option<String>>,
@@ -96,27 +99,33 @@ fn find_subject(
     id.clone().or_else(of_name).ok_or(PrincipalStatus::NoAccount)
 }
 
-/// Returns the statement of an entry about the account `id`.
-fn statement(entry: &PrincipalEntry, id: String, secret: &str, has_labels: bool) -> NamedAccount {
+/// Returns the names that an entry gives the account `id`: as hashes, and as labels if
+/// `has_labels`.
+fn named_account(
+    entry: &PrincipalEntry,
+    id: String,
+    secret: &str,
+    has_labels: bool,
+) -> NamedAccount {
     let label = |name: &Option<String>| name.as_deref().filter(|_| has_labels).and_then(label_of);
     let account = entry.account.as_deref().and_then(|name| origin_account_id(secret, name));
     NamedAccount {
         account,
         tenant: entry.tenant.as_deref().and_then(|name| tenant_id(secret, name)),
-        expires: entry.end(now_seconds()),
+        expires: entry.expires_at(now_seconds()),
         account_label: label(&entry.account),
         tenant_label: label(&entry.tenant),
         id,
     }
 }
 
-/// Returns whether the policy in force has `labels`.
+/// Returns whether the policy in force sets `labels`: names are then also stored in plain text.
 fn has_labels() -> bool {
     active_rules::current().is_ok_and(|rules| rules.active().policy().identity.labels)
 }
 
-/// Adds the labels of accounts and tenants to the JSON of decisions, if the policy has `labels`.
-/// Without an answer of the registry they stay without labels.
+/// Adds the labels of accounts and tenants to the JSON of decisions, if the policy sets `labels`.
+/// If the registry does not answer, the decisions get no labels.
 pub async fn add_labels(decisions: &mut [Value], settings: &Settings, caller: &Value) {
     if !has_labels() {
         return;

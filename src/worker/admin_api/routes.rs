@@ -20,7 +20,7 @@ pub enum RouteHandler {
     Clusters,
     /// `principals.rs`: names of accounts.
     Principals,
-    /// The registry, which gets the request under the same path.
+    /// `registry_do.rs`: the registry gets the request under the same path.
     Registry,
 }
 

@@ -11,7 +11,7 @@ use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
 use crate::request::response::json_response;
 
-/// The period of a query without `minutes`.
+/// Minutes that a query without `minutes` covers.
 const DEFAULT_MINUTES: u64 = 60;
 
 /// Answers with bands, actions, scores, signatures, errors and rulesets of the last minutes.

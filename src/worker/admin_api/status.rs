@@ -26,8 +26,8 @@ const MAX_SIGNATURES: usize = 50;
 /// Maximum number of paths that are listed. Paths with the most requests are kept.
 const MAX_PATHS: usize = 50;
 
-/// Answers with the registry's status, and with the traffic of the last `minutes`; of the last 60
-/// seconds without that parameter. If the ledger does not answer, the traffic is empty and
+/// Answers with the registry's status, and with the traffic of the last `minutes`, or of the last
+/// 60 seconds if that parameter is missing. If the ledger does not answer, the traffic is empty and
 /// `ledger.reachable` is false.
 ///
 /// # Errors
@@ -45,7 +45,8 @@ pub async fn handle(
     let seconds = minutes.map_or(RECENT_SECONDS, |minutes| minutes.saturating_mul(60));
     match status? {
         Ok(mut status) => {
-            // Members of `api::DeploymentStatus`; the registry wrote the others.
+            // These members of `api::DeploymentStatus` come from the ledger; the registry wrote the
+            // others.
             if let Some(members) = status.as_object_mut() {
                 let ledger = LedgerStatus { reachable: counters.is_some() };
                 members.insert("ledger".to_owned(), json!(ledger));
@@ -58,10 +59,11 @@ pub async fn handle(
     }
 }
 
-/// The traffic of a period, while counters are added up.
+/// Sums of counters, from which the summary of a period is made.
 #[derive(Default)]
 struct TrafficTotals {
-    /// The members that are sums of counters. The other members stay empty.
+    /// The summary. Only members that are plain sums are filled here; `into_summary` fills the
+    /// others.
     summary: TrafficSummary,
     /// Hits by signature, of all rulesets.
     signatures: Counts,
@@ -70,16 +72,16 @@ struct TrafficTotals {
     shadows: BTreeMap<String, ShadowTotals>,
 }
 
-/// Requests that the active and a shadow ruleset have scored.
+/// Counts of the requests that the active ruleset and a shadow ruleset have both scored.
 #[derive(Default)]
 struct ShadowTotals {
     requests: u64,
-    /// Requests by the band of the active and of the shadow ruleset.
+    /// Requests by the band of the active ruleset and the band of the shadow ruleset.
     bands: BTreeMap<(String, String), u64>,
     signatures: BTreeMap<String, HitDifference>,
 }
 
-/// Requests in which a signature hit in only one of the two rulesets.
+/// Numbers of requests in which a signature hit in only one of the two rulesets.
 #[derive(Default)]
 struct HitDifference {
     only_active: u64,
@@ -97,28 +99,10 @@ fn summarize(counters: &Counters, seconds: u64) -> TrafficSummary {
 impl TrafficTotals {
     /// Adds one counter. `counters.rs` of the ledger describes the keys.
     fn add(&mut self, key: &[String], count: u64) {
-        let add = |counts: &mut Counts, name: &String| {
-            *counts.entry(name.clone()).or_default() += count;
-        };
         let Some((kind, parts)) = key.split_first() else { return };
+        let add = |counts: &mut Counts, name: &str| add_count(counts, name, count);
         match (kind.as_str(), parts) {
-            ("request", parts) => {
-                let TrafficSummary {
-                    requests,
-                    by_serial,
-                    by_ruleset,
-                    by_role,
-                    by_band,
-                    by_action,
-                    by_mode,
-                    ..
-                } = &mut self.summary;
-                *requests += count;
-                let attributes = [by_serial, by_ruleset, by_role, by_band, by_action, by_mode];
-                for (counts, value) in attributes.into_iter().zip(parts) {
-                    add(counts, value);
-                }
-            }
+            ("request", attributes) => self.add_requests(attributes, count),
             ("colo", [colo]) => add(&mut self.summary.by_colo, colo),
             ("signature", [_, name]) => add(&mut self.signatures, name),
             ("unscored", [reason]) if reason == ANY_REASON => self.summary.incomplete += count,
@@ -144,8 +128,27 @@ impl TrafficTotals {
                     _ => hits.only_shadow += count,
                 }
             }
-            // The key `overflow`: more keys than are counted separately.
-            _ => add(&mut self.errors, &"counts over the limit of keys".to_owned()),
+            // The key `overflow` counts the keys that exceed the ledger's limit of separate counts.
+            _ => add(&mut self.errors, "counts over the limit of keys"),
+        }
+    }
+
+    /// Adds requests with the same attributes: release, ruleset, role, band, action and mode.
+    fn add_requests(&mut self, attributes: &[String], count: u64) {
+        let TrafficSummary {
+            requests,
+            by_serial,
+            by_ruleset,
+            by_role,
+            by_band,
+            by_action,
+            by_mode,
+            ..
+        } = &mut self.summary;
+        *requests += count;
+        let counts = [by_serial, by_ruleset, by_role, by_band, by_action, by_mode];
+        for (counts, value) in counts.into_iter().zip(attributes) {
+            add_count(counts, value, count);
         }
     }
 
@@ -156,20 +159,24 @@ impl TrafficTotals {
             signatures.map(|(name, hits)| SignatureHits { name, hits }).collect();
         signatures.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.name.cmp(&b.name)));
         signatures.truncate(MAX_SIGNATURES);
-        let mut not_looked_at = self.summary.not_looked_at;
-        not_looked_at.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.path.cmp(&b.path)));
-        not_looked_at.truncate(MAX_PATHS);
+        let mut forwarded_unread = self.summary.not_looked_at;
+        forwarded_unread.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.path.cmp(&b.path)));
+        forwarded_unread.truncate(MAX_PATHS);
         let errors = self.errors.into_iter();
-        // A long period may have several shadow rulesets: the most frequent ruleset is shown.
+        // A long period may have several shadow rulesets. Show only the one with the most requests.
         let shadow = self.shadows.into_iter().max_by_key(|(_, shadow)| shadow.requests);
         TrafficSummary {
             signatures,
-            not_looked_at,
+            not_looked_at: forwarded_unread,
             errors: errors.map(|(message, count)| ErrorCount { message, count }).collect(),
             shadow: shadow.map(|(ruleset, shadow)| shadow.into_traffic(ruleset)),
             ..self.summary
         }
     }
+}
+
+fn add_count(counts: &mut Counts, name: &str, count: u64) {
+    *counts.entry(name.to_owned()).or_default() += count;
 }
 
 impl ShadowTotals {
@@ -223,7 +230,7 @@ mod tests {
         assert_eq!(traffic["by_colo"], json!({ "FRA": 3 }));
         let names = json!([{ "name": "b", "hits": 2 }, { "name": "a", "hits": 1 }]);
         assert_eq!(traffic["signatures"], names);
-        assert_eq!(traffic["errors"], json!([{ "what": "rules: it failed", "count": 1 }]));
+        assert_eq!(traffic["errors"], json!([{ "message": "rules: it failed", "count": 1 }]));
         assert_eq!(traffic["incomplete"], 1);
         assert_eq!(traffic["by_unscored"], json!({ "attachment": 1, "late": 1 }));
         assert_eq!(

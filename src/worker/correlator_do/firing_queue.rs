@@ -1,7 +1,7 @@
 //! The queue of firings that the registry does not have yet: the table `firing`.
 //!
-//! The first page is posted before a batch is answered, so that the answer has the clusters of new
-//! indicators. The alarm posts all pages.
+//! The first page of the queue is posted before a batch is answered, because the answer contains
+//! the clusters of new indicators, which the registry assigns. The alarm posts all pages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::platform::log;
 use crate::platform::sql::integer;
 use crate::registry_do::client;
 
-/// Deletes a number of firings, the oldest of the correlation with the most firings, and returns
-/// them.
+/// Deletes a number of firings, and returns their texts. Deletes the oldest firings of the
+/// correlation that has the most firings.
 const SQL_DROP_FIRINGS: &str = "
 DELETE FROM firing WHERE id IN (
     SELECT id FROM firing WHERE json_extract(text, '$.correlation') = (
@@ -33,10 +33,11 @@ const MAX_QUEUED_FIRINGS: u64 = 5_000;
 /// Maximum number of firings in one call of the registry.
 const PAGE: u64 = 100;
 
-/// Timeout of one call of the registry: an isolate waits for the first call.
+/// Timeout of one call of the registry. It is short because an isolate waits for the first call.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time after which another event may post firings, if the event that posts a page never ends.
+/// Time after which another event may post firings: the event that posts a page may have been ended
+/// by the platform.
 const POSTING_LEASE: Duration = Duration::from_secs(6);
 
 /// The first and the longest pause after failed calls of the registry.
@@ -53,8 +54,8 @@ struct QueuedFiring {
 
 impl Correlator {
     /// Adds firings to the queue. If the queue is too long, drops the oldest firings of the
-    /// correlation with the most firings. The session forgets dropped firings, so that they fire
-    /// again at the next event.
+    /// correlation with the most firings. The session forgets that the dropped firings fired, so
+    /// that they fire again at the next event.
     pub(super) fn enqueue_firings(&self, firings: &[FiringReport]) -> Result<(), String> {
         for firing in firings {
             let text = serde_json::to_string(firing).unwrap_or_default();
@@ -79,7 +80,8 @@ impl Correlator {
         Ok(())
     }
 
-    /// Makes the session forget dropped firings. Returns false without a session.
+    /// Makes the session forget that the dropped firings fired. Returns false if no session is in
+    /// memory.
     fn forget_firings(&self, texts: &[String]) -> bool {
         let mut session = self.session.borrow_mut();
         let Some(session) = session.as_mut() else { return false };
@@ -90,9 +92,9 @@ impl Correlator {
         true
     }
 
-    /// Makes the session keep back those of `firings` that the registry refused: they fire again in
-    /// the next minute, when there may be room, or with more accounts.
-    fn keep_back_refused(&self, firings: &[Value], refused: &BTreeSet<(String, String)>) {
+    /// Prevents those of `firings` that the registry refused from firing again at each event: they
+    /// fire again in the next minute, when the registry may have room, or with more accounts.
+    fn suppress_refused(&self, firings: &[Value], refused: &BTreeSet<(String, String)>) {
         let mut session = self.session.borrow_mut();
         let Some(session) = session.as_mut().filter(|_| !refused.is_empty()) else { return };
         for firing in firings {
@@ -124,7 +126,8 @@ impl Correlator {
     }
 
     /// Posts at most `max_pages` pages of the queue to the registry, and returns its answers. Does
-    /// nothing while another event posts, or after a failure; the alarm posts the rest.
+    /// nothing while another event posts, or during the pause after a failure. The alarm posts the
+    /// rest.
     pub(super) async fn post_firings(&self, max_pages: usize) -> FiringsAnswer {
         let mut answer = FiringsAnswer::default();
         let now = now_ms();
@@ -173,7 +176,7 @@ impl Correlator {
                 response.ok_or("the registry does not answer")??;
             self.refused_by_quota.update(|count| count.saturating_sub(refused));
             answer.clusters.extend(clusters);
-            self.keep_back_refused(&firings, &page_refused);
+            self.suppress_refused(&firings, &page_refused);
             answer.refused.extend(page_refused);
             self.exec("DELETE FROM firing WHERE id <= ?", vec![integer(last_id)])?;
         }

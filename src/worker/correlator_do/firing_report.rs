@@ -7,12 +7,13 @@ use hedgerow_core::correlate::indicator::{Indicator, Indicators};
 use hedgerow_core::correlate::{Cause, Firing, Plan};
 use serde::{Deserialize, Serialize};
 
-/// A correlation that holds for a group. JSON of `POST /firings`, and of the table `firing`.
+/// A firing: a correlation that holds for a group. The JSON form is used in `POST /firings` and in
+/// the table `firing`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FiringReport {
     /// Name of the correlation.
     pub correlation: String,
-    /// Key of the group, 16 hex digits: a JSON number cannot hold 64 bits.
+    /// Key of the group, as 16 hex digits: a JSON number cannot hold 64 bits exactly.
     pub key: String,
     /// Time of the firing, in seconds since the epoch.
     pub at: u32,
@@ -20,19 +21,19 @@ pub struct FiringReport {
     pub expires: u32,
     /// The measured value that met the threshold, in the unit of the correlation's measure.
     pub measured: f64,
-    /// The threshold, as a sentence for people.
+    /// The threshold, as a sentence that the console and the CLI show.
     pub threshold: String,
-    /// Whether the accounts are linked to a cluster.
+    /// Whether the firing links its accounts to one cluster.
     pub links_accounts: bool,
     /// Accounts of the group, 16 hex digits each; a sample of a large group.
     pub accounts: Vec<String>,
-    /// Account of the request at which the correlation held, 16 hex digits.
+    /// Account of the request at which the correlation fired, as 16 hex digits.
     #[serde(default)]
     pub account: Option<String>,
-    /// Hash of its tenant, 16 hex digits.
+    /// Hash of the tenant of that request, as 16 hex digits.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// Hash of its network, 16 hex digits.
+    /// Hash of the network of that request, as 16 hex digits.
     #[serde(default)]
     pub network: Option<String>,
 }
@@ -41,16 +42,16 @@ pub struct FiringReport {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FiringsAnswer {
-    /// Ids of clusters by key, both in hex.
+    /// Ids of clusters by the key of the group, both in hex.
     pub clusters: BTreeMap<String, String>,
-    /// Names of correlations, and keys in hex, that did not become indicators: a quota is
-    /// exhausted, or all others are stronger.
+    /// Names of correlations and keys in hex of the firings that did not become indicators: because
+    /// a quota is exhausted, or because the registry is full of stronger indicators.
     pub refused: BTreeSet<(String, String)>,
 }
 
 impl FiringReport {
-    /// Converts a firing; `None` if `plan` does not have its correlation. The account 0, a request
-    /// without credential, is left out.
+    /// Converts a firing; returns `None` if `plan` does not have its correlation. Leaves out the
+    /// account 0, which means a request without a credential.
     pub fn from_firing(firing: &Firing, plan: &Plan) -> Option<Self> {
         let correlation = plan.correlations().get(firing.correlation)?;
         let hex = |hash: &u64| format!("{hash:016x}");
@@ -69,7 +70,7 @@ impl FiringReport {
         })
     }
 
-    /// Returns who caused the firing.
+    /// Returns the account, tenant and network that caused the firing; 0 for unknown values.
     pub fn cause(&self) -> Cause {
         let hash = |hex: &Option<String>| {
             hex.as_deref().and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default()
@@ -84,20 +85,22 @@ impl FiringReport {
         Strength { accounts, times: 1, last: self.at }
     }
 
-    /// Returns the name of the correlation and the key, by which an answer names a firing.
+    /// Returns the name of the correlation and the key. Together they identify a firing in
+    /// [`FiringsAnswer::refused`].
     pub fn name(&self) -> (String, String) {
         (self.correlation.clone(), self.key.clone())
     }
 }
 
-/// Returns a hash as 16 hex digits; `None` for 0, which stands for unknown.
+/// Returns a hash as 16 hex digits; `None` for 0, which means unknown.
 fn optional_hex(hash: u64) -> Option<String> {
     (hash != 0).then(|| format!("{hash:016x}"))
 }
 
-/// Encodes the answer to an isolate: the length of the first part as four little-endian bytes, the
-/// packed indicators of several accounts, and those of a single account. Firings that the registry
-/// refused are left out; a key without a cluster gets cluster 0.
+/// Encodes the answer to an isolate. It has three parts: the length of the second part as four
+/// little-endian bytes, the packed indicators that several accounts caused, and the packed
+/// indicators that a single account caused. Firings that the registry refused are left out. A key
+/// without a cluster gets cluster 0.
 pub fn encode_answer(firings: &[FiringReport], answer: &FiringsAnswer) -> Vec<u8> {
     let (mut shared, mut single) = (Indicators::default(), Indicators::default());
     for firing in firings.iter().filter(|firing| !answer.refused.contains(&firing.name())) {
@@ -114,8 +117,8 @@ pub fn encode_answer(firings: &[FiringReport], answer: &FiringsAnswer) -> Vec<u8
     [length.to_le_bytes().as_slice(), &shared, &single.encode()].concat()
 }
 
-/// Decodes an answer into the indicators of several accounts, and those of a single account.
-/// `None` if it is malformed.
+/// Decodes an answer into the indicators of several accounts and the indicators of a single
+/// account. Returns `None` if the answer is malformed.
 pub fn decode_answer(bytes: &[u8]) -> Option<(Indicators, Indicators)> {
     let (length, parts) = bytes.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;

@@ -1,8 +1,8 @@
 //! Snapshots of a correlator's counts: the tables `snapshot_part` and `sequences`.
 //!
-//! The alarm writes a snapshot every `correlate.snapshot_interval` seconds while batches come, and
-//! when no batch came since the last alarm. A new session, of a new instance of the object or of a
-//! new plan, begins with the snapshot.
+//! The alarm writes a snapshot every `correlate.snapshot_interval` seconds while batches arrive,
+//! and once more if no batch has arrived since the last alarm. A new session begins with the
+//! snapshot, after a restart of the object or a change of the rules.
 
 use hedgerow_core::correlate::PARTITIONS;
 use hedgerow_core::correlate::batch::SequenceTracker;
@@ -14,7 +14,8 @@ use crate::platform::log;
 use crate::platform::panic::catch_panic;
 use crate::platform::sql::integer;
 
-/// Bytes of a partition in one row: SQLite's rows have at most two megabytes here.
+/// Maximum bytes of a partition in one row. A row of a Durable Object's SQLite has at most two
+/// megabytes.
 const CHUNK_BYTES: usize = 1 << 20;
 
 impl Correlator {
@@ -42,8 +43,8 @@ impl Correlator {
         Ok(session)
     }
 
-    /// Writes the partitions that have changed, and the sequence numbers. Nothing is awaited in
-    /// between, so that the platform commits all of it or nothing.
+    /// Writes the partitions that have changed, and the sequence numbers. Nothing is awaited
+    /// between the writes, so that the platform commits all of them or none.
     pub(super) fn write_snapshot(&self) -> worker::Result<()> {
         let mut session = self.session.borrow_mut();
         let Some(session) = session.as_mut() else { return Ok(()) };
@@ -58,7 +59,7 @@ impl Correlator {
                     "INSERT OR REPLACE INTO snapshot_part (number, chunk, bytes) VALUES (?, ?, ?)";
                 sql.exec(query, vec![number(), integer(chunk as u64), bytes.to_vec().into()])?;
             }
-            session.correlator.mark_written(partition);
+            session.correlator.mark_saved(partition);
         }
         let sequences = session.sequences.encode().into();
         sql.exec("INSERT OR REPLACE INTO sequences (id, bytes) VALUES (0, ?)", vec![sequences])?;

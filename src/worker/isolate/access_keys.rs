@@ -1,20 +1,21 @@
-//! The public keys of a team of Cloudflare Access, fetched when an assertion needs them.
+//! The public keys of a Cloudflare Access team. They are fetched when the first assertion (a signed
+//! token of Access) needs them.
 //!
-//! One request fetches at a time, in the background; requests that need the keys meanwhile wait for
-//! that fetch. Any client can send an assertion with an unknown key, so that keys are fetched at
-//! most once a minute; after a failure the pause grows from one second to a minute. Old keys are
-//! used for a day, without waiting.
+//! Only one request fetches at a time, in the background; other requests that need the keys wait
+//! for that fetch. Any client can send an assertion with an unknown key id. So keys are fetched at
+//! most once a minute. After a failure, the pause grows from one second to a minute. Keys older
+//! than an hour are fetched again, but are used without waiting until they are a day old.
 //!
-//! The cache of the data centre has the keys, too: a new isolate then needs no fetch. Other Workers
-//! of the zone can write to that cache, so that its entry carries a MAC under a key derived from
-//! ACCOUNT_SECRET.
+//! The keys are also stored in the cache of the data centre, so that a new isolate needs no fetch.
+//! Other Workers of the zone can write to that cache. So the entry carries a MAC, whose key is
+//! derived from ACCOUNT_SECRET.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use hedgerow_core::api::ConfigProblem;
 use hedgerow_core::identity::access::{Assertion, keys_url};
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use worker::{
@@ -31,21 +32,21 @@ use crate::platform::rs256::{JsonWebKey, PublicKey};
 /// Timeout of one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Timeout of the cache, which is asked before a fetch.
+/// Timeout of a read or write of the cache. The cache is read before a fetch.
 const CACHE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Time after which another request may fetch: the fetching request has ended, because its client
-/// left.
+/// Time after which another request may fetch, because the fetching request has ended without a
+/// result. It is longer than the timeouts of a cache read and a fetch together.
 const FETCH_LEASE: Duration = Duration::from_millis(3_600);
 
-/// Milliseconds for which a request waits for keys: for one fetch.
+/// Maximum milliseconds for which a request waits for keys: enough for one fetch.
 const MAX_WAIT_MS: f64 = 3_600.0;
 
-/// Pause of a request that waits for the fetch of another one. A request cannot await the I/O of
-/// another request.
+/// Pause between two checks whether another request's fetch has ended. The platform does not let a
+/// request await the I/O of another request.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Time until another fetch after a successful one.
+/// Minimum time between a successful fetch and the next one.
 const FETCH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The first and the longest pause after a failed fetch.
@@ -55,7 +56,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// Seconds after which keys are fetched again: Access rotates them every six weeks.
 const MAX_AGE_SECONDS: u64 = 3_600;
 
-/// Seconds after which keys that cannot be fetched again are not used any more.
+/// Seconds after which old keys are no longer used, even if no newer keys can be fetched.
 const MAX_STALE_SECONDS: u64 = 86_400;
 
 /// Maximum number of keys. Access publishes two.
@@ -67,8 +68,9 @@ const MAX_SET_BYTES: usize = 64 << 10;
 /// Name of the cache.
 const CACHE_NAME: &str = "hedgerow-access";
 
-/// The error that is counted for each request that is not believed because keys are missing.
-const NOT_BELIEVED: &str =
+/// The error that is counted for each request whose assertion cannot be verified, because keys are
+/// missing.
+const UNVERIFIED: &str =
     "identity: a request was not believed, because the keys of Cloudflare Access are missing";
 
 /// The keys of a team.
@@ -78,35 +80,36 @@ struct TeamKeys<K> {
     keys: Vec<(String, K)>,
     /// Time of the last successful fetch, in seconds since the epoch.
     fetched: u64,
-    /// Held during a fetch.
+    /// The lease of the request that fetches.
     fetching: Lease,
     /// When another fetch is allowed.
     backoff: Backoff,
-    /// Number of requests that were not believed since the keys are missing.
-    not_believed: u64,
+    /// Number of requests, since the last successful fetch, whose assertion could not be verified
+    /// because keys were missing.
+    unverified: u64,
 }
 
-/// A key that an assertion needs.
+/// The result of a lookup of the key that an assertion needs.
 #[derive(Clone, Debug, PartialEq)]
 enum Lookup<K> {
     Fresh(K),
     /// The key may be used, and the keys should be fetched again.
     Stale(K),
-    /// The keys are known, but not this one.
+    /// Keys are known, but none has this id.
     Unknown,
     /// No keys are known.
     NoKeys,
 }
 
-/// The next step of a request for a key that it lacks.
+/// The next step of a request that lacks a fresh key.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// Fetches the keys: this request holds the lease.
     Fetch,
     /// Waits, because another request fetches the keys.
     Wait,
-    /// Continues without new keys: the last attempt, successful or not, was a moment ago.
-    GiveUp,
+    /// Continues without new keys: the pause after the last fetch, successful or not, is not over.
+    Continue,
 }
 
 /// The entry of the cache.
@@ -124,8 +127,8 @@ thread_local! {
     static KEYS: RefCell<TeamKeys<PublicKey>> = RefCell::new(TeamKeys::new(""));
 }
 
-/// Returns whether `assertion` is a valid assertion for an application of a team. False if it
-/// cannot be verified, whatever the reason. Without `secret`, keys are not cached.
+/// Returns whether `assertion` is a valid assertion of `team` for the application `audience`. Also
+/// returns false if the keys are missing. Without `secret`, keys are not cached.
 pub async fn is_valid(
     assertion: &str,
     team: &str,
@@ -139,7 +142,8 @@ pub async fn is_valid(
     let start_fetch = || {
         let (team, id) = (team.to_owned(), parsed.key_id.clone());
         let secret = secret.map(str::to_owned);
-        // In the background: the client of this request may leave, and others wait.
+        // Fetch in the background: if the client of this request disconnects, other requests still
+        // wait for the keys.
         context.wait_until(async move { refresh(&team, &id, secret.as_deref()).await });
     };
     match find_or_wait(team, &parsed.key_id, start_fetch).await {
@@ -148,19 +152,20 @@ pub async fn is_valid(
         }
         Lookup::Unknown => false,
         Lookup::NoKeys => {
-            telemetry::count_error(NOT_BELIEVED);
+            telemetry::count_error(UNVERIFIED);
             KEYS.with_borrow_mut(|known| {
-                known.not_believed = known.not_believed.saturating_add(1);
+                known.unverified = known.unverified.saturating_add(1);
             });
             false
         }
     }
 }
 
-/// Returns a warning for health if requests are not believed because keys are missing.
+/// Returns a warning for `/_hedgerow/health` if assertions cannot be verified because keys are
+/// missing.
 pub fn warning() -> Option<ConfigProblem> {
     KEYS.with_borrow(|known| {
-        let count = Some(known.not_believed).filter(|count| *count > 0)?;
+        let count = Some(known.unverified).filter(|count| *count > 0)?;
         Some(ConfigProblem::new(
             format!(
                 "identity: the keys of Cloudflare Access cannot be fetched; {count} requests were \
@@ -171,7 +176,8 @@ pub fn warning() -> Option<ConfigProblem> {
     })
 }
 
-/// Finds a key. Without it, waits for the fetch that runs, or for one that `start_fetch` starts.
+/// Finds a key. If the key is missing, waits for a running fetch, or for a fetch that it starts
+/// with `start_fetch`.
 async fn find_or_wait(team: &str, id: &str, start_fetch: impl Fn()) -> Lookup<PublicKey> {
     let give_up_at = now_ms() + MAX_WAIT_MS;
     loop {
@@ -179,13 +185,13 @@ async fn find_or_wait(team: &str, id: &str, start_fetch: impl Fn()) -> Lookup<Pu
             known.select_team(team);
             let lookup = known.find(id, now_seconds());
             let is_fresh = matches!(lookup, Lookup::Fresh(_));
-            (lookup, if is_fresh { Step::GiveUp } else { known.next_step(now_ms()) })
+            (lookup, if is_fresh { Step::Continue } else { known.next_step(now_ms()) })
         });
         if step == Step::Fetch {
             start_fetch();
         }
         let is_usable = matches!(lookup, Lookup::Fresh(_) | Lookup::Stale(_));
-        if is_usable || step == Step::GiveUp || now_ms() >= give_up_at {
+        if is_usable || step == Step::Continue || now_ms() >= give_up_at {
             return lookup;
         }
         Delay::from(POLL).await;
@@ -200,11 +206,11 @@ impl<K: Clone> TeamKeys<K> {
             fetched: 0,
             fetching: Lease::default(),
             backoff: Backoff::default(),
-            not_believed: 0,
+            unverified: 0,
         }
     }
 
-    /// Forgets the keys of another team: the policy has changed.
+    /// Forgets all keys if they belong to another team, because the policy has changed.
     fn select_team(&mut self, team: &str) {
         if self.team != team {
             *self = Self::new(team);
@@ -232,7 +238,7 @@ impl<K: Clone> TeamKeys<K> {
         } else if self.backoff.is_due(now) && self.fetching.try_acquire(now, FETCH_LEASE) {
             Step::Fetch
         } else {
-            Step::GiveUp
+            Step::Continue
         }
     }
 
@@ -244,7 +250,7 @@ impl<K: Clone> TeamKeys<K> {
             Some(keys) => {
                 self.keys = keys;
                 self.fetched = fetched;
-                self.not_believed = 0;
+                self.unverified = 0;
                 self.backoff.record_success(now, FETCH_INTERVAL);
             }
             None => {
@@ -254,7 +260,8 @@ impl<K: Clone> TeamKeys<K> {
     }
 }
 
-/// Fetches the keys of a team: from the cache if that has the key `id`, else from Access.
+/// Fetches the keys of a team: from the cache if it has fresh keys and the key `id`, otherwise from
+/// Access.
 async fn refresh(team: &str, id: &str, secret: Option<&str>) {
     let url = keys_url(team);
     let (mut keys, mut fetched) = (None, 0);
@@ -283,7 +290,7 @@ async fn refresh(team: &str, id: &str, secret: Option<&str>) {
     }
     KEYS.with_borrow_mut(|known| {
         if known.team == team {
-            // Old keys of the cache do not replace newer ones.
+            // Keys from the cache may be older than the known keys, and must not replace them.
             let is_newer = fetched >= known.fetched;
             known.finish(keys.filter(|_| is_newer), fetched, now_ms());
         }
@@ -302,7 +309,7 @@ async fn fetch_set(url: &str) -> Option<String> {
     response.text().await.ok().filter(|text| text.len() <= MAX_SET_BYTES)
 }
 
-/// Imports a set of keys; `None` if none can be imported. Others are left out.
+/// Imports a set of keys, without those that cannot be imported. Returns `None` if no key is left.
 async fn import(set: &str) -> Option<Vec<(String, PublicKey)>> {
     #[derive(Deserialize)]
     struct KeySet {
@@ -331,7 +338,8 @@ async fn read_cache(url: &str, secret: Option<&str>) -> Option<CachedSet> {
     is_usable.then_some(cached)
 }
 
-/// Writes the set of keys to the cache. Errors are ignored: not every domain has a cache.
+/// Writes the set of keys to the cache. Errors are ignored: the platform does not offer the cache
+/// on every domain.
 async fn write_cache(url: &str, set: String, fetched: u64, secret: Option<&str>) -> Option<()> {
     let mac = mac(url, &set, fetched, secret?)?;
     let text = serde_json::to_string(&CachedSet { set, fetched, mac }).ok()?;
@@ -346,7 +354,7 @@ async fn write_cache(url: &str, set: String, fetched: u64, secret: Option<&str>)
 
 /// Returns the MAC of an entry of the cache, in hex.
 fn mac(url: &str, set: &str, fetched: u64, secret: &str) -> Option<String> {
-    let key = hmac_sha256::derive_key(secret, MacDomain::AccessKeys)?;
+    let key = hmac_sha256::derive_key(secret, HashPurpose::AccessKeys)?;
     let message = format!("{url}\0{fetched}\0{set}");
     hmac_sha256::hmac_hex_of_single_purpose_key(&key, message.as_bytes())
 }
@@ -386,7 +394,7 @@ mod tests {
         assert_eq!(known.next_step(0.0), Step::Fetch);
         assert_eq!(known.next_step(1.0), Step::Wait);
         known.finish(None, 0, 1_000.0);
-        assert_eq!(known.next_step(1_001.0), Step::GiveUp, "the fetch has failed");
+        assert_eq!(known.next_step(1_001.0), Step::Continue, "the fetch has failed");
         assert_eq!(known.next_step(2_000.0), Step::Fetch);
         // The client of that request has left.
         assert_eq!(known.next_step(5_599.0), Step::Wait);
@@ -395,7 +403,7 @@ mod tests {
         assert_eq!(known.find("k1", 6), Lookup::Fresh(1));
         assert_eq!(
             known.next_step(65_999.0),
-            Step::GiveUp,
+            Step::Continue,
             "an unknown key costs one fetch a minute"
         );
         assert_eq!(known.next_step(66_000.0), Step::Fetch);

@@ -7,27 +7,28 @@ use hedgerow_core::api::ConfigProblem;
 
 use crate::isolate::telemetry;
 
-/// Seconds of traffic that are looked at together.
+/// Length of a window in seconds. The warnings are computed for one window of traffic at a time.
 const WINDOW_SECONDS: u64 = 3_600;
 
 /// Minimum number of scored calls in a window for a warning.
 const MIN_CALLS: u32 = 500;
 
-/// Maximum number of accounts per window whose calls are counted: about 100 KB, and at most 0.5 MB
-/// for their credentials.
+/// Maximum number of accounts per window whose calls are counted. They take about 100 KB, and their
+/// credentials at most 0.5 MB.
 const MAX_ACCOUNTS: usize = 1_024;
 
-/// Minimum number of calls of a busy account in a window.
+/// Minimum number of calls in a window that make an account *busy*.
 const BUSY_CALLS: u32 = 10;
 
-/// Number of busy accounts that must be short-lived for a warning.
+/// Minimum number of short-lived busy accounts for a warning.
 const MIN_BUSY_ACCOUNTS: usize = 20;
 
-/// Seconds after which an account that fell silent is short-lived.
+/// Maximum seconds between the first and the last call of a short-lived account.
 const SHORT_LIFE_SECONDS: u64 = 900;
 
-/// Number of different credentials in a window from which an account is assumed to be a group of
-/// customers. Renewed tokens and signatures of one subject or access key count once.
+/// Number of different credentials in a window from which on an account is assumed to be a group of
+/// customers. Renewed tokens and signatures of the same subject or access key count as one
+/// credential.
 const MANY_CREDENTIALS: usize = 50;
 
 /// A sign that the identity settings do not fit the traffic.
@@ -37,20 +38,20 @@ enum AccountWarning {
     NoAccount,
     /// One account makes most of the calls.
     OneAccount,
-    /// Busy accounts live for minutes.
+    /// Most busy accounts are short-lived.
     ShortLived,
     /// An account has many credentials.
     ManyCredentials,
 }
 
-/// The accounts of a window.
+/// The calls of a window, by account.
 #[derive(Default)]
 struct AccountStats {
     /// Start of the window, in seconds since the epoch.
     since: u64,
     calls: u32,
     calls_without_account: u32,
-    /// Followed accounts by a prefix of their id.
+    /// Counted accounts, by the first 16 hex digits of their id.
     accounts: HashMap<u64, AccountActivity>,
     /// Warnings of the previous window.
     previous: Vec<AccountWarning>,
@@ -69,17 +70,18 @@ thread_local! {
     static STATS: RefCell<AccountStats> = RefCell::default();
 }
 
-/// Counts a scored call. At the end of a window, warnings are counted as errors, which
-/// `hedgerow status` shows.
+/// Counts a scored call. When a window ends, its warnings are counted as errors, which `hedgerow
+/// status` shows.
 ///
-/// `credential` is a hash of the account that the credential names by itself, 0 without one.
+/// `credential` is a hash of the account that would result from the credential alone, or 0 without
+/// a credential.
 pub fn record(account: Option<&str>, credential: u64, now: u64) {
     let ended = STATS.with_borrow_mut(|stats| stats.record(account, credential, now));
     ended.iter().for_each(|warning| telemetry::count_error(warning.message()));
 }
 
-/// Returns the warnings for health: of this window if it has enough calls, else of the previous
-/// window.
+/// Returns the warnings for `/_hedgerow/health`: those of the current window if it has enough
+/// calls, otherwise those of the previous window.
 pub fn warnings(now: u64) -> Vec<ConfigProblem> {
     let warnings = STATS.with_borrow(|stats| {
         if stats.calls >= MIN_CALLS { stats.warnings(now) } else { stats.previous.clone() }
@@ -114,7 +116,7 @@ impl AccountStats {
         let is_most = |calls: u32| calls > self.calls / 2;
         let most_calls = self.accounts.values().map(|activity| activity.calls).max();
         let busy = self.accounts.values().filter(|activity| activity.calls >= BUSY_CALLS);
-        // An account that has just appeared may live for long.
+        // Skip accounts that appeared recently: they may still become long-lived.
         let old =
             busy.filter(|activity| now.saturating_sub(activity.first) > SHORT_LIFE_SECONDS * 2);
         let lives: Vec<u64> = old.map(|activity| activity.last - activity.first).collect();
@@ -133,7 +135,7 @@ impl AccountStats {
 }
 
 impl AccountActivity {
-    /// Counts a call with a credential, 0 for none.
+    /// Counts a call. `credential` is 0 for a call without a credential.
     fn add(&mut self, credential: u64, now: u64) {
         self.calls = self.calls.saturating_add(1);
         self.last = now;
@@ -185,7 +187,7 @@ mod tests {
 
     const START: u64 = 1_800_000_000;
 
-    /// Counts calls at one a second, and returns the warnings at the end. `account` returns the
+    /// Counts one call per second, and returns the warnings at the end. `account` returns the
     /// number of the account of a call.
     fn warnings_after(calls: u64, account: impl Fn(u64) -> Option<u64>) -> Vec<AccountWarning> {
         let mut stats = AccountStats { since: START, ..AccountStats::default() };

@@ -1,9 +1,9 @@
 //! The isolate's rules: first the embedded rules, then the rules of the last valid release.
 //!
 //! A release is read from KV in the background, at most every REFRESH_SECONDS. Only the first
-//! request of an isolate waits for it, at most 50 ms. A release that does not verify is rejected
-//! and logged once; the rules in force stay. It is tried again with exponential backoff, and at
-//! once if it changes.
+//! request of an isolate waits for the result, at most 50 ms. A release that cannot be verified is
+//! rejected and logged once; the rules in force stay. It is tried again with exponential backoff.
+//! If KV has another release, that one is tried at once.
 //!
 //! | file | content |
 //! |---|---|
@@ -37,10 +37,10 @@ use crate::platform::settings::Settings;
 const WAIT_STEP: Duration = Duration::from_millis(20);
 
 /// Returns the rules in force: the rules of the release, or the embedded rules before the first
-/// release and after the release has expired. The expiry is logged and counted once.
+/// release and after the release has expired. The expiry is logged and counted as an error once.
 ///
 /// # Errors
-/// If the embedded rules do not load. The error gives the reason. It is not cached: the next
+/// If the embedded rules do not load. The error gives the reason. It is not cached, so the next
 /// request tries again.
 pub fn current() -> Result<ActiveRules, String> {
     if let Some(released) = state::with(|state| state.released()) {
@@ -57,7 +57,8 @@ pub fn current() -> Result<ActiveRules, String> {
     embedded::ruleset().map(ActiveRules::embedded)
 }
 
-/// Returns whether any ruleset in force has correlations. Without them indicators are of no use.
+/// Returns whether any ruleset in force has correlations. Without correlations, indicators have no
+/// effect.
 pub fn has_correlations() -> bool {
     current().is_ok_and(|rules| rules.rulesets().any(|ruleset| !ruleset.plan().is_empty()))
 }
@@ -67,15 +68,17 @@ pub fn last_problem() -> Option<String> {
     state::with(|state| state.problem())
 }
 
-/// Returns whether any poll has finished: from then on [`current`] is the release, if there is one.
+/// Returns whether any poll has finished. From then on, [`current`] returns the release, if KV has
+/// one.
 pub fn has_polled() -> bool {
     state::with(|state| state.poll.has_finished())
 }
 
-/// Returns whether [`current`] are the rules of the deployment. Until a poll has succeeded, and
-/// after the release has expired, the embedded rules are in force in place of them. Without keys of
-/// publishers there are no polls, and the embedded rules are the deployment's.
-pub fn has_settled() -> bool {
+/// Returns whether [`current`] returns the rules that the deployment should use. It does not until
+/// a poll has succeeded, and after the release has expired: then the embedded rules may be in force
+/// instead of a release. Without the public keys of publishers, an isolate never polls, and the
+/// embedded rules are the right ones.
+pub fn uses_deployed_rules() -> bool {
     state::with(|state| match state.released() {
         Some(released) => !released.is_expired(now_seconds()),
         None if !state.poll.has_started() => true,
@@ -83,7 +86,7 @@ pub fn has_settled() -> bool {
     })
 }
 
-/// Polls KV for a newer release in the background, if it is time to. The first request of an
+/// Polls KV for a newer release in the background, if a poll is due. The first request of an
 /// isolate waits for the result, at most 50 ms.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let Some(ticket) = state::with(|state| state.start_poll(settings)) else { return };
@@ -96,8 +99,8 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     .await;
 }
 
-/// Polls KV for a newer release, if it is time to, and waits for the result. A Durable Object calls
-/// this, so that it counts by the release from its first batch on.
+/// Polls KV for a newer release, if a poll is due, and waits for the result. A Durable Object calls
+/// this, so that it uses the release from its first event on.
 pub async fn refresh_blocking(settings: &Settings) {
     if state::with(|state| state.start_poll(settings)).is_some() {
         let unchecked = poll(settings).await;
@@ -110,15 +113,15 @@ pub async fn refresh_blocking(settings: &Settings) {
     }
 }
 
-/// Reads the release and applies the outcome. Returns a release that is in force although its
+/// Reads the release and applies the outcome. Returns the release if it is in force although its
 /// regexes are not compiled yet.
 async fn poll(settings: &Settings) -> Option<UncheckedRelease> {
     let outcome = load::read_release(settings).await;
     state::with(|state| state.apply_outcome(outcome, settings.refresh_interval()))
 }
 
-/// Compiles the regexes of a release that is in force. Withdraws the release if one of them does
-/// not compile; until then that regex matches nothing.
+/// Compiles the regexes of a release that is in force. Withdraws the release if one of the regexes
+/// does not compile; until then, that regex matches nothing.
 async fn check_regexes(unchecked: Option<UncheckedRelease>, settings: &Settings) {
     let Some(UncheckedRelease { rules, manifest }) = unchecked else { return };
     for ruleset in rules.rulesets() {

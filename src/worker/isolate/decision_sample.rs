@@ -1,8 +1,8 @@
 //! A sample of single decisions, which the ledger stores for the console.
 //!
-//! A record is a decision with its evidence and contributions. Most requests are clear and rarely
-//! of interest, so that a report has at most 16 clear decisions, and 48 others: the first ones
-//! since the last report. The model's name is the only text of a request in a record.
+//! A record is a decision with its evidence and contributions. Most requests are in the band
+//! `clear`, and rarely of interest. So a report has at most 16 clear decisions and 48 others: the
+//! first ones since the last report. The model's name is the only text of a request in a record.
 
 use hedgerow_core::Decision;
 use hedgerow_core::api::DecisionRecord;
@@ -20,7 +20,7 @@ const MAX_CLEAR_DECISIONS: usize = 16;
 /// Maximum number of all other decisions in a report.
 const MAX_OTHER_DECISIONS: usize = 48;
 
-/// Bytes of records in a report after which no more are added.
+/// Bytes of records in a report. Once they are reached, no record is added.
 const MAX_SAMPLE_BYTES: usize = 256 << 10;
 
 /// Bytes above which a record is shortened.
@@ -29,8 +29,8 @@ const MAX_RECORD_BYTES: usize = 8 << 10;
 /// Maximum number of hits, and of shadow hits, in a shortened record.
 const MAX_RECORD_HITS: usize = 32;
 
-/// Encodes a decision as JSON. Returns `None` if it cannot be serialised, which no known decision
-/// causes.
+/// Encodes a decision as JSON. Returns `None` if the decision cannot be serialised, which should
+/// never happen.
 fn encode_decision(
     request_id: &str,
     attribution: &Attribution<'_>,
@@ -128,7 +128,7 @@ fn encode_unscored(
 pub struct DecisionSample {
     /// Records of decisions in the band `clear`.
     clear: Vec<Box<RawValue>>,
-    /// All other records, unscored requests included.
+    /// All other records, including unscored requests.
     others: Vec<Box<RawValue>>,
     /// Bytes of all records.
     bytes: usize,
@@ -153,7 +153,8 @@ impl DecisionSample {
         self.push(is_clear, full.or_else(|| encode(shortened(decision))));
     }
 
-    /// Returns whether the sample has no room for another decision: `is_clear` says of which kind.
+    /// Returns whether the sample has no room for another clear decision, or, if `is_clear` is
+    /// false, for another record of any other kind.
     fn is_full(&self, is_clear: bool) -> bool {
         let has_max_records = if is_clear {
             self.clear.len() >= MAX_CLEAR_DECISIONS
@@ -190,7 +191,8 @@ impl DecisionSample {
     }
 }
 
-/// Returns a decision with its heaviest hits only, each with its longest evidence.
+/// Returns a decision with at most [`MAX_RECORD_HITS`] hits, those with the largest weights. Each
+/// hit keeps only its longest evidence.
 fn shortened(decision: &Decision) -> Decision {
     let mut decision = decision.clone();
     decision.hits.sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));

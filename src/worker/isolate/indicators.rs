@@ -1,22 +1,24 @@
 //! The isolate's indicators: published indicators, and newer indicators that correlators sent to
 //! it.
 //!
-//! Published indicators are read from KV in the background, at most every REFRESH_SECONDS. Without
-//! authentication, a writer to KV could have any account blocked, so that the value carries a MAC
-//! under a key derived from ACCOUNT_SECRET. A value that does not verify is rejected and logged
-//! once; the last valid indicators stay in force.
+//! An indicator is a key for which a correlation fired; it raises the score of later requests with
+//! that key. Published indicators are read from KV in the background, at most every
+//! REFRESH_SECONDS. Without authentication, anyone who can write to KV could have any account
+//! blocked. So the value carries a MAC, whose key is derived from ACCOUNT_SECRET. A value with a
+//! wrong MAC is rejected and logged once; the last valid indicators stay in force.
 //!
-//! KV may not have the indicators yet that a correlator sent in its answer to a batch. They are
-//! added to the published ones for three minutes, and as long as KV has a value from before their
-//! arrival: the budget of writes may delay the next one for hours. Their number is limited: those
-//! of a single account are dropped before those of several, and older ones before newer ones.
+//! A correlator answers a batch with new indicators, which KV may not have yet. They are added to
+//! the published ones for at least three minutes, and for as long as KV has a value from before
+//! their arrival: the daily budget of KV writes may delay the next value for hours. Their number is
+//! limited. Indicators of a single account are dropped before those of several accounts, and older
+//! ones before newer ones.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow_core::correlate::indicator::{Indicator, Indicators, MAX_INDICATORS};
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use worker::Context;
 
 use crate::correlator_do::firing_report::decode_answer;
@@ -27,14 +29,14 @@ use crate::platform::kv::{ConfigKv, SignedValue};
 use crate::platform::settings::Settings;
 use crate::platform::{hmac_sha256, log};
 
-/// Milliseconds after which KV has an indicator that a correlator sent, unless it has no later
-/// value. From then on KV decides.
+/// Minimum milliseconds for which an indicator from a correlator stays in force without KV. After
+/// that time, it is dropped as soon as KV has a value from after its arrival.
 const LOCAL_TTL_MS: f64 = 180_000.0;
 
-/// Maximum number of indicators from correlators. Then a quarter is dropped.
+/// Maximum number of indicators from correlators. If it is exceeded, a quarter is dropped.
 const MAX_LOCAL_INDICATORS: usize = 20_000;
 
-/// Milliseconds between two removals of expired indicators.
+/// Minimum milliseconds between two removals of expired indicators.
 const PRUNE_INTERVAL_MS: f64 = 60_000.0;
 
 #[derive(Default)]
@@ -46,11 +48,11 @@ struct IndicatorsState {
     local_indicators: Vec<LocalIndicator>,
     /// The value that was last adopted from KV.
     last_published: Option<SignedValue>,
-    /// Number of this value; a value with a lower number is not adopted.
+    /// Number of this value. A value with a lower number is not adopted.
     last_number: u64,
-    /// Schedule of reading KV.
+    /// The schedule by which the value is read from KV.
     poll: KvPoll,
-    /// Error of the last poll, kept so that it is logged once.
+    /// Error of the last poll. It is kept so that the same error is logged only once.
     problem: Option<String>,
     /// Milliseconds since the epoch of the last removal of expired indicators.
     pruned_at: f64,
@@ -76,7 +78,7 @@ struct LocalIndicator {
 struct Published {
     /// The value in KV.
     signed: SignedValue,
-    /// Number of the publication, which grows with each publication.
+    /// Number of the publication. It grows with each publication.
     number: u64,
     indicators: Indicators,
 }
@@ -85,14 +87,14 @@ thread_local! {
     static STATE: RefCell<IndicatorsState> = RefCell::default();
 }
 
-/// Returns the indicators in force. Drop them before awaiting anything: while they are shared,
-/// adding an indicator copies all.
+/// Returns the indicators in force. Drop the result before an `await`: while it is shared, adding
+/// an indicator copies all indicators.
 pub fn current() -> Rc<Indicators> {
     STATE.with_borrow(|state| Rc::clone(&state.indicators))
 }
 
-/// Adds the indicators of a correlator's answer: packed, without MAC, because the answer came from
-/// one of the deployment's own Durable Objects.
+/// Adds the indicators of a correlator's answer. They have no MAC, because the answer came from one
+/// of the deployment's own Durable Objects.
 pub fn apply_answer(answer: &[u8]) {
     let Some((shared, single)) = decode_answer(answer) else {
         telemetry::count_error("correlate: the answer of a correlator cannot be parsed");
@@ -125,8 +127,9 @@ pub fn apply_answer(answer: &[u8]) {
     });
 }
 
-/// Drops local indicators, of which the older ones come first, until `max` are left: those of a
-/// single account, and then those of several, the oldest first.
+/// Drops local indicators until `max` are left. Those of a single account are dropped first, then
+/// those of several accounts; the oldest first in each case. `local_indicators` is sorted by age,
+/// oldest first.
 fn drop_weakest(local_indicators: &mut Vec<LocalIndicator>, max: usize) {
     let mut surplus = local_indicators.len().saturating_sub(max);
     for drops_shared in [false, true] {
@@ -138,7 +141,7 @@ fn drop_weakest(local_indicators: &mut Vec<LocalIndicator>, max: usize) {
     }
 }
 
-/// Polls KV for newer indicators in the background, if it is time to. The first request of an
+/// Polls KV for newer indicators in the background, if a poll is due. The first request of an
 /// isolate waits for the result, at most 50 ms.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let Some(ticket) = start_poll(settings) else { return };
@@ -151,8 +154,8 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     .await;
 }
 
-/// Starts a poll, if it is time to and the result can be used: without ACCOUNT_SECRET it could not
-/// be verified, and without correlations no rule reads it.
+/// Starts a poll if it is due and the result can be used. Without ACCOUNT_SECRET, the value could
+/// not be verified. Without correlations, no rule uses indicators.
 fn start_poll(settings: &Settings) -> Option<PollTicket> {
     let now = now_ms();
     STATE.with_borrow_mut(|state| {
@@ -168,8 +171,8 @@ fn start_poll(settings: &Settings) -> Option<PollTicket> {
     })
 }
 
-/// Reads and verifies the published indicators; `None` if KV has no indicators, or no newer
-/// indicators.
+/// Reads and verifies the published indicators. Returns `None` if KV has no indicators, or the same
+/// as at the last poll.
 async fn read_published(settings: &Settings) -> Result<Option<Published>, String> {
     let kv = ConfigKv::from_settings(settings).ok_or("the binding RULES is missing")?;
     let secret =
@@ -186,19 +189,19 @@ async fn read_published(settings: &Settings) -> Result<Option<Published>, String
     Ok(Some(Published { signed, number, indicators }))
 }
 
-/// Encodes indicators for KV: `number`, which only grows, as eight little-endian bytes, and the
-/// packed indicators. The signature is an HMAC-SHA256 in hex. Returns `None` if the signature
-/// cannot be made.
+/// Encodes indicators for KV. The value is `number`, which only grows, as eight little-endian
+/// bytes, and then the packed indicators. The signature is an HMAC-SHA256 in hex. Returns `None` if
+/// the signature cannot be computed.
 pub fn sign(number: u64, indicators: &Indicators, secret: &str) -> Option<SignedValue> {
     let bytes = [number.to_le_bytes().as_slice(), &indicators.encode()].concat();
-    let key = hmac_sha256::derive_key(secret, MacDomain::IndicatorsKey)?;
+    let key = hmac_sha256::derive_key(secret, HashPurpose::IndicatorsKey)?;
     let signature = hmac_sha256::hmac_hex_of_single_purpose_key(&key, &bytes)?;
     Some(SignedValue { bytes, signature })
 }
 
-/// Verifies the MAC of a value of KV, and decodes it.
+/// Verifies the MAC of a value from KV, and decodes the value.
 async fn verify(signed: &SignedValue, secret: &str) -> Result<(u64, Indicators), String> {
-    let key = hmac_sha256::derive_key(secret, MacDomain::IndicatorsKey).unwrap_or_default();
+    let key = hmac_sha256::derive_key(secret, HashPurpose::IndicatorsKey).unwrap_or_default();
     match hmac_sha256::verify_webcrypto(&key, &signed.bytes, &signed.signature).await {
         Ok(true) => decode(&signed.bytes),
         Ok(false) => {
@@ -208,15 +211,15 @@ async fn verify(signed: &SignedValue, secret: &str) -> Result<(u64, Indicators),
     }
 }
 
-/// Splits a value of KV into its number and indicators.
+/// Splits a value from KV into its number and indicators.
 fn decode(bytes: &[u8]) -> Result<(u64, Indicators), String> {
     let (number, packed) = bytes.split_first_chunk().ok_or("the value is shorter than 8 bytes")?;
     let indicators = Indicators::decode(packed).map_err(|error| error.problem().to_owned())?;
     Ok((u64::from_le_bytes(*number), indicators))
 }
 
-/// Ends a poll: adopts newer indicators. An error is logged and counted if it differs from the
-/// error of the last poll.
+/// Ends a poll: adopts new indicators. An error is logged and counted if it differs from the error
+/// of the last poll.
 fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration) {
     let now = now_ms();
     let new_problem = STATE.with_borrow_mut(|state| match outcome {
@@ -236,14 +239,14 @@ fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration)
         }
     });
     if let Some(problem) = new_problem {
-        log::indicators_error("refused", &problem);
+        log::indicators_error("rejected", &problem);
         telemetry::count_error(&format!("indicators: {problem}"));
     }
 }
 
 impl IndicatorsState {
-    /// Removes expired indicators, at most once a minute, if there are at least half of
-    /// [`MAX_INDICATORS`]. Otherwise they would accumulate while KV has nothing newer.
+    /// Removes expired indicators, at most once a minute, and only if there are at least half of
+    /// [`MAX_INDICATORS`]. Without this, they would accumulate while KV has no newer value.
     fn prune_expired(&mut self, now: f64) {
         if self.indicators.len() < MAX_INDICATORS / 2 || now < self.pruned_at + PRUNE_INTERVAL_MS {
             return;
@@ -258,7 +261,8 @@ impl IndicatorsState {
     /// Puts published indicators in force, together with the local indicators.
     fn adopt(&mut self, published: Published, now: f64) {
         let Published { signed, number, mut indicators } = published;
-        // The number is at least the time of the publication.
+        // A publication's number is at least its time in milliseconds: a lower or equal number
+        // means that the value is from before the indicator's arrival.
         self.local_indicators.retain(|local| {
             let is_recent = now - local.received_at < LOCAL_TTL_MS;
             (is_recent || number as f64 <= local.received_at)
@@ -270,7 +274,7 @@ impl IndicatorsState {
         self.last_number = number;
     }
 
-    /// Puts the published indicators in force again, together with the local ones that are left.
+    /// Puts the published indicators in force again, together with the remaining local indicators.
     fn rebuild(&mut self) {
         let published = self.last_published.as_ref().and_then(|signed| decode(&signed.bytes).ok());
         let mut indicators = published.map_or_else(Indicators::default, |(_, found)| found);
@@ -280,8 +284,8 @@ impl IndicatorsState {
 }
 
 impl LocalIndicator {
-    /// Adds the indicator to `indicators`, unless they hold it as revoked, which is published as
-    /// `expires: 0`.
+    /// Adds the indicator to `indicators`, unless it is revoked there. `expires: 0` marks a revoked
+    /// indicator.
     fn overlay(&self, indicators: &mut Indicators) {
         let Self { correlation, key, expires, cluster, .. } = self;
         let existing = indicators.find(correlation, *key);

@@ -1,7 +1,7 @@
 //! The schedule by which an isolate reads KV: in the background, at most every REFRESH_SECONDS.
 //!
-//! One request starts a poll; the others do not wait for it. Times are milliseconds since the
-//! epoch.
+//! One request starts a poll; the others do not wait for its result. Times are milliseconds since
+//! the epoch.
 
 use std::time::Duration;
 
@@ -17,16 +17,17 @@ pub const KV_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for which the first request of an isolate waits for the first poll.
 const FIRST_POLL_WAIT: Duration = Duration::from_millis(50);
 
-/// Time after which another request may poll, if the first request never finishes.
+/// Time after which another request may poll, if the platform ended the polling request before it
+/// finished.
 const POLL_LEASE: Duration = Duration::from_secs(30);
 
-/// The longest pause while KV cannot be read.
+/// The longest pause between two polls while KV cannot be read.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// The state of the schedule: when KV is polled again, and whether a request polls it now.
 #[derive(Default)]
 pub struct KvPoll {
-    /// Held by the request that polls.
+    /// The lease of the request that polls.
     lease: Lease,
     backoff: Backoff,
     has_started: bool,
@@ -40,7 +41,7 @@ pub struct PollTicket {
 }
 
 impl KvPoll {
-    /// Returns whether it is time to poll, and no other request polls.
+    /// Returns whether a poll is due, and no other request polls.
     pub fn is_due(&self, now: f64) -> bool {
         self.backoff.is_due(now) && !self.lease.is_held(now)
     }
@@ -50,7 +51,7 @@ impl KvPoll {
         self.has_started
     }
 
-    /// Returns whether any poll has finished, with whatever result.
+    /// Returns whether any poll has finished, successfully or not.
     pub fn has_finished(&self) -> bool {
         self.has_finished
     }
@@ -87,9 +88,9 @@ impl KvPoll {
     }
 }
 
-/// Runs a poll in the background, by `waitUntil`, which lets it outlast the response. `poll` gets a
-/// sender that it uses as soon as the result is in force: the first request of an isolate waits for
-/// that, at most 50 ms.
+/// Runs a poll in the background. `waitUntil` lets the poll continue after the response. `poll`
+/// gets a sender, and uses it as soon as the result is in force: the first request of an isolate
+/// waits for that signal, at most 50 ms.
 pub async fn run_in_background<F>(
     context: &Context,
     ticket: PollTicket,

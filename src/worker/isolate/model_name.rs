@@ -1,14 +1,15 @@
-//! Privacy filter: the model names of requests that may be stored.
+//! Privacy filter: decides which model names of requests may be stored.
 //!
-//! Clients choose the name. A client that mixes up its settings may send a credential or an address
-//! there, and neither may be stored.
+//! Clients choose the name. A client with mixed-up settings may send a credential or an address in
+//! its place, which must not be stored.
 
 use std::net::IpAddr;
 
 /// Maximum length of a model name, in bytes.
 const MAX_MODEL_NAME_BYTES: usize = 48;
 
-/// Number of letters and digits in a row that a credential has, and a model name does not have.
+/// Number of consecutive letters and digits from which on a name is taken for a credential. Model
+/// names have shorter runs.
 const MIN_CREDENTIAL_RUN_LEN: usize = 20;
 
 /// Returns the model's name if it may be stored: if the name is short, has only letters, digits and
@@ -27,8 +28,8 @@ fn is_credential(name: &str) -> bool {
     runs.any(|run| run.len() >= MIN_CREDENTIAL_RUN_LEN) || name.starts_with("sk-")
 }
 
-/// Returns whether `name` is an IP or e-mail address. `model@20240620` is a version; any other text
-/// after an `@` makes it an address.
+/// Returns whether `name` is an IP or e-mail address. Digits after an `@` are a version, as in
+/// `model@20240620`; any other text after an `@` makes the name an address.
 fn is_address(name: &str) -> bool {
     let mut bytes_after_at = name.split('@').skip(1).flat_map(str::bytes);
     bytes_after_at.any(|byte| !byte.is_ascii_digit()) || name.parse::<IpAddr>().is_ok()

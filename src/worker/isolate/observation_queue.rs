@@ -1,12 +1,13 @@
-//! Observations of the isolate's requests, and their delivery to the correlators.
+//! Observations of the isolate's requests, and their delivery to the correlators. An observation is
+//! the part of a request that correlations count.
 //!
-//! Requests only enqueue. One of them becomes the leader: a second after its response it sends all
-//! observations in batches. A correlator answers with the indicators that a batch caused. They are
-//! in force in this isolate at once.
+//! A request only adds its observation to a queue. One request becomes the *leader*: a second after
+//! its response, it sends all queued observations in batches. A correlator answers with the
+//! indicators that a batch caused, which are in force in this isolate at once.
 //!
-//! A batch that may have been lost is sent again unchanged, under its own number, so that it counts
-//! once. The queue is bounded: further observations are dropped and counted. No request ever waits
-//! for delivery.
+//! A batch that may have been lost is sent again unchanged and with the same number, so that it
+//! counts once. The queue is bounded: if it is full, observations are dropped, and the loss is
+//! counted as an error. A client's response never waits for delivery.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,17 +30,19 @@ use crate::platform::panic::box_future;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
 
-/// Time for which the first observation waits for others, so that a batch has many.
+/// Time for which the first observation waits for others, so that a batch has more than one.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 
-/// Maximum number of rounds in one invocation: the platform ends it 30 seconds after its response.
+/// Maximum number of rounds in one invocation, because the platform ends an invocation 30 seconds
+/// after its response.
 const MAX_ROUNDS: usize = 10;
 
-/// Maximum number of observations that wait for one correlator: some megabytes. Further
+/// Maximum number of observations that wait for one correlator. They take some megabytes. Further
 /// observations are dropped.
 const MAX_QUEUED_OBSERVATIONS: usize = 4_096;
 
-/// Time after which another request may lead, and send, if the leader never finishes.
+/// Time after which another request may become the leader, or send, if the platform ended the
+/// leader before it finished.
 const LEASE: Duration = Duration::from_secs(30);
 
 /// Timeout of one batch.
@@ -53,11 +56,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(64);
 struct ObservationQueue {
     /// Queues by index of the correlator.
     shard_queues: BTreeMap<u32, ShardQueue>,
-    /// Held by the request that will send.
+    /// The lease of the leader.
     leader: Lease,
-    /// Held while batches are under way.
+    /// The lease of the request that is sending batches.
     sending: Lease,
-    /// Random id under which correlators count this isolate's batches.
+    /// Random id by which correlators recognise the batches of this isolate.
     isolate_id: Option<u64>,
     /// Number of the last batch.
     last_sequence: u64,
@@ -70,18 +73,18 @@ struct ShardQueue {
     queue: VecDeque<QueuedObservation>,
     /// An encoded batch that may not have arrived. It is sent before any other batch.
     undelivered: Option<Rc<[u8]>>,
-    /// Pause after failed batches.
+    /// The time until which nothing is sent after failed batches.
     backoff: Backoff,
 }
 
 /// An observation, and the plan whose fields and signatures it refers to by index.
 struct QueuedObservation {
     plan: Arc<Plan>,
-    /// Shared by the queues of all correlators that own a part of it.
+    /// Shared by the queues of all correlators that count a part of it.
     observation: Rc<Observation>,
 }
 
-/// The id of a batch, under which a correlator counts it once.
+/// The id of a batch. A correlator counts each id only once.
 #[derive(Clone, Copy)]
 struct BatchId {
     sender: u64,
@@ -92,7 +95,7 @@ struct BatchId {
 enum Delivery {
     /// The batch was counted; the answer is packed indicators.
     Accepted(Vec<u8>),
-    /// The correlator cannot decode the batch: sending it again is useless.
+    /// The correlator rejected the batch, and would reject it again.
     Rejected,
     /// The batch may have been lost.
     Failed,
@@ -102,7 +105,7 @@ thread_local! {
     static QUEUE: RefCell<ObservationQueue> = RefCell::default();
 }
 
-/// Enqueues the observation of a request for every correlator that owns a part of it.
+/// Adds the observation of a request to the queue of every correlator that counts a part of it.
 pub fn enqueue(ruleset: &Ruleset, observation: Observation, settings: &Settings) {
     let plan = ruleset.plan();
     let owners = plan.owners(&observation, ruleset.policy().correlate.shards);
@@ -128,8 +131,9 @@ pub fn enqueue(ruleset: &Ruleset, observation: Observation, settings: &Settings)
     }
 }
 
-/// Makes the request the leader, if there is anything to send and no other leader: it will send
-/// after its response. A full batch is sent at once, even if there is another leader.
+/// Makes the request the leader if anything can be sent and no other request is the leader. The
+/// leader sends after its response. A full batch is sent at once, even if another request is the
+/// leader.
 pub fn schedule_send(settings: &Rc<Settings>, context: &Context) {
     let now = now_ms();
     let delay = QUEUE.with_borrow_mut(|queue| {
@@ -150,8 +154,8 @@ pub fn schedule_send(settings: &Rc<Settings>, context: &Context) {
     });
 }
 
-/// Sends the queue after `delay`, and again as long as more observations arrive: there may be no
-/// later request to send them.
+/// Sends the queued observations after `delay`, and again as long as more observations arrive: no
+/// later request may come that would send them.
 async fn run_leader(correlators: &ObjectNamespace, mut delay: Duration) {
     for _ in 0..MAX_ROUNDS {
         Delay::from(delay).await;
@@ -169,8 +173,8 @@ async fn run_leader(correlators: &ObjectNamespace, mut delay: Duration) {
     QUEUE.with_borrow_mut(|queue| queue.leader.release());
 }
 
-/// Sends one batch to every correlator, and goes on while there are full batches. Does nothing if
-/// another leader is sending.
+/// Sends one batch to every correlator, and repeats this while any queue has a full batch. Does
+/// nothing if another request is sending.
 async fn send_batches(correlators: &ObjectNamespace) {
     if !QUEUE.with_borrow_mut(|queue| queue.sending.try_acquire(now_ms(), LEASE)) {
         return;
@@ -196,7 +200,8 @@ async fn send_batches(correlators: &ObjectNamespace) {
     QUEUE.with_borrow_mut(|queue| queue.sending.release());
 }
 
-/// Ends the delivery of a batch: puts indicators in force, or keeps the batch for another attempt.
+/// Ends the delivery of a batch: puts its indicators in force, or keeps the batch for another
+/// attempt.
 fn apply_delivery(shard: u32, delivery: Delivery) {
     let now = now_ms();
     QUEUE.with_borrow_mut(|queue| {
@@ -246,7 +251,8 @@ impl ObservationQueue {
 }
 
 impl ShardQueue {
-    /// Returns whether a batch can be sent at `now`: not during the pause after a failed batch.
+    /// Returns whether a batch can be sent at `now`. During the pause after a failed batch, none
+    /// can.
     fn is_ready(&self, now: f64) -> bool {
         self.backoff.is_due(now) && (self.undelivered.is_some() || !self.queue.is_empty())
     }
@@ -255,8 +261,9 @@ impl ShardQueue {
         self.backoff.is_due(now) && self.queue.len() >= MAX_BATCH_OBSERVATIONS
     }
 
-    /// Returns the batch to send: the undelivered batch under its old id, or under `id` the oldest
-    /// observations that share a plan. Returns `None` if there are no observations.
+    /// Returns the batch to send. An undelivered batch comes first, under its old id. Otherwise, a
+    /// new batch gets `id` and the oldest observations that share a plan. Returns `None` if there
+    /// are no observations.
     fn next_batch(&mut self, id: BatchId) -> Option<Rc<[u8]>> {
         if self.undelivered.is_none() {
             let plan = Arc::clone(&self.queue.front()?.plan);
@@ -272,8 +279,8 @@ impl ShardQueue {
     }
 }
 
-/// Sends a batch to a correlator. 200 is an acceptance, 4xx a rejection; any other outcome is a
-/// failure, because the batch may have been counted or not.
+/// Sends a batch to a correlator. Status 200 means accepted, and 4xx rejected. Any other outcome is
+/// a failure: the correlator may or may not have counted the batch.
 async fn post_batch(correlators: &ObjectNamespace, shard: u32, bytes: &[u8]) -> Delivery {
     let delivery = async {
         let stub = correlators.get_by_name(&object_name(shard)).ok()?;

@@ -1,5 +1,5 @@
-//! Knowledge of the isolate about accounts: credentials that the origin has accepted, and names of
-//! accounts, from answers of the origin and from the registry.
+//! The isolate's memory about accounts: credentials that the origin has accepted, and names of
+//! accounts, which the origin gives in response headers and the registry publishes.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -9,7 +9,8 @@ use hedgerow_core::identity::mapping::{Mapping, Mappings, NamedAccount, resolve}
 
 use crate::platform::clock::now_seconds;
 
-/// The ids of the account and the tenant that the origin named.
+/// The account and the tenant by which the origin named a request's sender. Ids are hashes of the
+/// names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginNames {
     /// Account id; `None` if the origin did not name the account.
@@ -23,25 +24,27 @@ pub struct OriginNames {
 }
 
 impl OriginNames {
-    /// Returns whether the origin named neither.
+    /// Returns whether the origin named neither an account nor a tenant.
     pub fn is_empty(&self) -> bool {
         self.account.is_none() && self.tenant.is_none()
     }
 }
 
-/// Seconds for which names that this isolate has learned hold: an account may get another tenant.
+/// Seconds for which this isolate uses a name that it has learned. An account may move to another
+/// tenant, so the time is short.
 const NAME_SECONDS: u64 = 3_600;
 
-/// Seconds for which names that the origin gives hold in the registry: a day.
+/// Seconds for which the registry keeps a name that the origin gave: a day.
 const REGISTRY_SECONDS: u64 = 86_400;
 
-/// Seconds for which a proof holds. The next success of the origin renews it.
+/// Seconds for which a proof (that the origin has accepted a credential) is valid. The next
+/// accepted request renews it.
 const PROOF_SECONDS: u64 = 86_400;
 
 /// Maximum number of accounts with names: about a megabyte.
 const MAX_NAMES: usize = 4_096;
 
-/// Seconds after which a name is reported again if it is not published by then: the registry
+/// Seconds after which a name is reported again if the registry has not published it. The registry
 /// publishes every ten minutes, and a report may be lost.
 const REPORTED_SECONDS: u64 = 1_500;
 
@@ -60,34 +63,38 @@ struct KnownNames {
     labels: ExpiringMap<String, String>,
     /// Names that the registry published.
     published: Mappings,
-    /// Names that were queued for the registry, for as long as they are not queued again.
+    /// Names that were queued for the registry, so that they are not queued again for
+    /// [`REPORTED_SECONDS`].
     reported: ExpiringMap<String, Mapping>,
     /// Local names that the registry does not have yet.
     learned: Vec<NamedAccount>,
-    /// Whether the policy had `labels` when the last of them was learned.
+    /// Whether the policy had `labels` when the last name of `learned` was learned.
     has_labels: bool,
 }
 
-/// Maximum number of first credentials that may all be real: the origin is assumed to accept a
-/// credential that has come with more of them.
-const MAX_COMPANIONS: usize = 4;
+/// Maximum number of *first* credentials with which a credential may come before the origin is
+/// assumed to accept it. The first credential of a request is the one that determines its account.
+/// If a credential has come with more than this number in accepted requests, the origin is unlikely
+/// to have accepted all of them instead of this credential.
+const MAX_FIRST_CREDENTIALS: usize = 4;
 
-/// Maximum number of credentials that are known or come with others: about a megabyte.
-const MAX_ESTABLISHED: usize = 8_192;
+/// Maximum number of entries of `ACCEPTED_WITH`: about a megabyte.
+const MAX_ACCEPTED_WITH: usize = 8_192;
 
 thread_local! {
-    /// Hashes of credentials, each with the hashes of the first credentials in whose place the
-    /// origin may have accepted it. There are more than [`MAX_COMPANIONS`] if the origin is known
-    /// to accept the credential.
-    static ESTABLISHED: RefCell<ExpiringMap<u64, Vec<u64>>> =
-        RefCell::new(ExpiringMap::new(MAX_ESTABLISHED, PROOF_SECONDS));
+    /// Hashes of credentials that came in accepted requests. The value has the hashes of the first
+    /// credentials of those requests: the origin may have accepted either credential. If the value
+    /// has more than [`MAX_FIRST_CREDENTIALS`] hashes, the origin is taken to accept the
+    /// credential.
+    static ACCEPTED_WITH: RefCell<ExpiringMap<u64, Vec<u64>>> =
+        RefCell::new(ExpiringMap::new(MAX_ACCEPTED_WITH, PROOF_SECONDS));
     static NAMES: RefCell<KnownNames> = RefCell::new(KnownNames::new());
     static PROOFS: RefCell<ExpiringMap<u64, ()>> =
         RefCell::new(ExpiringMap::new(MAX_PROOFS, PROOF_SECONDS));
 }
 
-/// Returns how the origin or the operator named an account: in this isolate within the last hour,
-/// or as published.
+/// Returns the names that the origin or the operator gave an account: those that this isolate
+/// learned within the last hour, completed by the published ones.
 pub fn named_by_origin(account: &str) -> Option<OriginNames> {
     let now = now_seconds();
     NAMES.with_borrow(|names| {
@@ -105,9 +112,10 @@ pub fn label(id: &str) -> Option<String> {
     })
 }
 
-/// Remembers how the origin named an account. If it has accepted the credential, the registry gets
-/// the name with the next report. `has_labels` is whether the policy has `labels`; until the
-/// isolate has read the rules of the deployment, that is not known, and nothing is reported.
+/// Remembers the names that the origin gave an account. If the origin has accepted the credential
+/// (`is_accepted`), the registry gets the names with the next report. `has_labels` is whether the
+/// policy sets `labels`. Until the isolate has read the rules of the deployment, that is unknown;
+/// callers then pass false for `is_accepted`, so that nothing is reported.
 pub fn remember_names(account: &str, names: &OriginNames, is_accepted: bool, has_labels: bool) {
     let now = now_seconds();
     NAMES.with_borrow_mut(|known| known.learn(account, names, (is_accepted, has_labels), now));
@@ -118,7 +126,7 @@ pub fn adopt(published: Mappings) {
     NAMES.with_borrow_mut(|names| names.published = published);
 }
 
-/// Queues the names of a report that may have been lost, to report them again.
+/// Queues the names of a report that may have been lost, so that they are reported again.
 pub fn restore_learned(names: Vec<NamedAccount>) {
     NAMES.with_borrow_mut(|known| {
         let room = MAX_LEARNED.saturating_sub(known.learned.len());
@@ -126,7 +134,7 @@ pub fn restore_learned(names: Vec<NamedAccount>) {
     });
 }
 
-/// Returns the names for the next report, and whether the policy has `labels`.
+/// Removes and returns the names for the next report. Also returns whether the policy has `labels`.
 pub fn take_learned() -> (Vec<NamedAccount>, bool) {
     NAMES.with_borrow_mut(|names| (std::mem::take(&mut names.learned), names.has_labels))
 }
@@ -143,14 +151,16 @@ impl KnownNames {
         }
     }
 
-    /// Returns what an account stands for at `now`, in seconds since the epoch.
+    /// Returns the account and the tenant to which the id `account` is mapped at `now`, in seconds
+    /// since the epoch.
     fn resolve(&self, account: &str, now: u64) -> Option<Mapping> {
         resolve(account, |id| {
             let local = self.local.get(id, now);
             let published = self.published.get(id, now);
             let Some(local) = local else { return published.cloned() };
             let mut mapping = local.clone();
-            // The origin may name one of the two, and the operator the other.
+            // The origin may have named only the account or only the tenant, and the operator the
+            // other.
             if let Some(published) = published {
                 mapping.account = mapping.account.or_else(|| published.account.clone());
                 mapping.tenant = mapping.tenant.or_else(|| published.tenant.clone());
@@ -159,7 +169,7 @@ impl KnownNames {
         })
     }
 
-    /// Adds names, and queues them for the registry if they are new to it.
+    /// Adds names, and queues them for the registry unless the registry has them already.
     fn learn(
         &mut self,
         id: &str,
@@ -210,50 +220,55 @@ impl KnownNames {
     }
 }
 
-/// Returns whether the origin is known to accept a credential, by its hash: it has accepted the
-/// credential alone, or together with several others, of which it cannot have accepted all.
-pub fn is_established(credential: u64) -> bool {
+/// Returns whether the origin is known to accept a credential, by the credential's hash. It is
+/// known if the origin has accepted a request with this credential only, or requests in which it
+/// came with more than [`MAX_FIRST_CREDENTIALS`] different first credentials.
+pub fn is_accepted_by_origin(credential: u64) -> bool {
     let now = now_seconds();
-    ESTABLISHED.with_borrow(|established| {
-        let companions = established.get(&credential, now);
-        companions.is_some_and(|companions| companions.len() > MAX_COMPANIONS)
+    ACCEPTED_WITH.with_borrow(|accepted_with| {
+        let first_credentials = accepted_with.get(&credential, now);
+        first_credentials
+            .is_some_and(|first_credentials| first_credentials.len() > MAX_FIRST_CREDENTIALS)
     })
 }
 
-/// Remembers that the origin has accepted a credential, the only one of its request.
-pub fn remember_alone(credential: u64) {
-    ESTABLISHED.with_borrow_mut(|established| {
-        established.insert(credential, vec![0; MAX_COMPANIONS + 1], now_seconds());
+/// Remembers that the origin has accepted a request whose only credential was `credential`.
+pub fn remember_only_credential(credential: u64) {
+    ACCEPTED_WITH.with_borrow_mut(|accepted_with| {
+        accepted_with.insert(credential, vec![0; MAX_FIRST_CREDENTIALS + 1], now_seconds());
     });
 }
 
-/// Remembers that the origin has accepted a request with several credentials: it counts for
-/// `first`, and the origin may have read any of the others.
-pub fn remember_companion(first: u64, others: &[u64]) {
+/// Remembers that the origin has accepted a request with several credentials. The request's account
+/// comes from `first`, but the origin may have read any of the others.
+pub fn remember_several_credentials(first: u64, others: &[u64]) {
     let now = now_seconds();
-    ESTABLISHED.with_borrow_mut(|established| {
+    ACCEPTED_WITH.with_borrow_mut(|accepted_with| {
         for other in others {
-            let mut companions = established.get(other, now).cloned().unwrap_or_default();
-            if companions.len() <= MAX_COMPANIONS && !companions.contains(&first) {
-                companions.push(first);
-                established.insert(*other, companions, now);
+            let mut first_credentials = accepted_with.get(other, now).cloned().unwrap_or_default();
+            if first_credentials.len() <= MAX_FIRST_CREDENTIALS
+                && !first_credentials.contains(&first)
+            {
+                first_credentials.push(first);
+                accepted_with.insert(*other, first_credentials, now);
             }
         }
     });
 }
 
-/// Returns whether one of `credentials` has come with another first credential than `first`, in
-/// requests that the origin has accepted.
-pub fn come_with_others(credentials: &[u64], first: u64) -> bool {
+/// Returns whether one of `credentials` came in an accepted request whose first credential was not
+/// `first`.
+pub fn had_other_first_credential(credentials: &[u64], first: u64) -> bool {
     let now = now_seconds();
-    ESTABLISHED.with_borrow(|established| {
-        let companions = credentials.iter().filter_map(|other| established.get(other, now));
-        companions.flatten().any(|companion| *companion != first)
+    ACCEPTED_WITH.with_borrow(|accepted_with| {
+        let first_credentials =
+            credentials.iter().filter_map(|other| accepted_with.get(other, now));
+        first_credentials.flatten().any(|credential| *credential != first)
     })
 }
 
-/// Returns whether the origin has accepted a credential within the last day; `proof` is its hash, 0
-/// for a request without one.
+/// Returns whether the origin has accepted a credential within the last day. `proof` is the hash of
+/// the credential, or 0 for a request without one.
 pub fn is_proven(proof: u64) -> bool {
     PROOFS.with_borrow(|proofs| proofs.get(&proof, now_seconds()).is_some())
 }
@@ -265,7 +280,8 @@ pub fn remember_proof(proof: u64) {
     }
 }
 
-/// A map of bounded size, whose entries expire. The oldest entry is dropped for a new one.
+/// A map of bounded size whose entries expire. If it is full, a new entry replaces the entry that
+/// was added first.
 struct ExpiringMap<K, V> {
     /// Values with the time at which they expire, in seconds since the epoch.
     entries: HashMap<K, (u64, V)>,

@@ -1,14 +1,14 @@
-//! Reads the names of accounts that the registry published from KV: in the background, at most
-//! every six times REFRESH_SECONDS, because names are not urgent. The value carries a MAC under a
-//! key derived from ACCOUNT_SECRET. A value that does not verify is rejected and logged once; the
-//! last valid names stay in force.
+//! Reads the names of accounts that the registry published from KV. It reads in the background, and
+//! only every six times REFRESH_SECONDS, because names are not urgent. The value carries a MAC,
+//! whose key is derived from ACCOUNT_SECRET. A value with a wrong MAC is rejected and logged once;
+//! the last valid names stay in force.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow_core::identity::mapping::Mappings;
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use worker::Context;
 
 use crate::isolate::kv_poll::{KV_TIMEOUT, KvPoll, run_in_background};
@@ -18,7 +18,7 @@ use crate::platform::kv::{ConfigKv, SignedValue};
 use crate::platform::settings::Settings;
 use crate::platform::{hmac_sha256, log};
 
-/// REFRESH_SECONDS in one pause between two reads.
+/// Factor of REFRESH_SECONDS that gives the pause between two reads.
 const INTERVAL_FACTOR: u32 = 6;
 
 /// The state of reading names.
@@ -26,10 +26,10 @@ const INTERVAL_FACTOR: u32 = 6;
 struct NamesPoll {
     /// The value that was last adopted.
     last: Option<SignedValue>,
-    /// Number of this value; a value with a lower number is not adopted.
+    /// Number of this value. A value with a lower number is not adopted.
     last_number: u64,
     poll: KvPoll,
-    /// Error of the last poll, kept so that it is logged once.
+    /// Error of the last poll. It is kept so that the same error is logged only once.
     problem: Option<String>,
 }
 
@@ -44,7 +44,7 @@ thread_local! {
     static STATE: RefCell<NamesPoll> = RefCell::default();
 }
 
-/// Polls KV for newer names in the background, if it is time to. The first request of an isolate
+/// Polls KV for newer names in the background, if a poll is due. The first request of an isolate
 /// waits for the result, at most 50 ms.
 pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     let can_read = settings.rules_kv().is_some() && settings.account_secret.is_some();
@@ -62,7 +62,8 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     .await;
 }
 
-/// Reads and verifies the names; `None` if KV has no names, or no newer ones.
+/// Reads and verifies the names. Returns `None` if KV has no names, or the same as at the last
+/// poll.
 async fn read_newer(settings: &Settings) -> Result<Option<VerifiedNames>, String> {
     let kv = ConfigKv::from_settings(settings).ok_or("the binding RULES is missing")?;
     let secret = settings.account_secret.as_deref().unwrap_or_default();
@@ -71,7 +72,7 @@ async fn read_newer(settings: &Settings) -> Result<Option<VerifiedNames>, String
     if STATE.with_borrow(|state| state.last.as_ref() == Some(&signed)) {
         return Ok(None);
     }
-    let key = hmac_sha256::derive_key(secret, MacDomain::NamesKey).unwrap_or_default();
+    let key = hmac_sha256::derive_key(secret, HashPurpose::NamesKey).unwrap_or_default();
     match hmac_sha256::verify_webcrypto(&key, &signed.bytes, &signed.signature).await {
         Ok(true) => {}
         Ok(false) => {
@@ -87,7 +88,7 @@ async fn read_newer(settings: &Settings) -> Result<Option<VerifiedNames>, String
     Ok(Some(VerifiedNames { signed, number, mappings }))
 }
 
-/// Ends a poll: adopts newer names. An error is logged and counted if it differs from the error of
+/// Ends a poll: adopts new names. An error is logged and counted if it differs from the error of
 /// the last poll.
 fn apply(outcome: Result<Option<VerifiedNames>, String>, interval: Duration) {
     let now = now_ms();

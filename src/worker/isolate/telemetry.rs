@@ -1,8 +1,9 @@
 //! Counters and sampled decisions of the isolate, and their report to the ledger.
 //!
-//! Requests only count. One of them becomes the leader: some seconds after its response it sends
-//! all counters in one call. If a report may have been lost, its counters are sent again. After an
-//! outage counters may therefore be too high, never too low; sampled decisions are dropped.
+//! A request only changes counters in memory. One request becomes the *leader*: some seconds after
+//! its response, it sends all counters to the ledger in one call. If a report may have been lost,
+//! its counters are sent again with the next report, but its sampled decisions are dropped. So
+//! counters may be too high after an outage, but never too low.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,7 +29,8 @@ use crate::platform::settings::Settings;
 use crate::request::client_request;
 use crate::request::shadow::ShadowDecision;
 
-/// Time after which another request may become the leader, if the first leader never reports.
+/// Time after which another request may become the leader, if the platform ended the leader before
+/// it reported.
 const LEADER_LEASE: Duration = Duration::from_secs(60);
 
 /// Timeout of one report.
@@ -41,18 +43,18 @@ const MAX_BACKOFF: Duration = Duration::from_secs(64);
 /// Maximum number of models that are counted by name for one cluster between two reports.
 const MAX_MODELS_PER_CLUSTER: usize = 8;
 
-/// The method by which WebSockets that are not looked at are counted.
+/// The method in the counter key of WebSockets that are forwarded unread.
 pub const WEBSOCKET_METHOD: &str = "WEBSOCKET";
 
-/// Maximum number of path shapes that are counted separately between two reports, and the shape of
-/// all others.
+/// Maximum number of path shapes (paths without their ids) that are counted separately between two
+/// reports. All others are counted as `OTHER_PATHS`.
 const MAX_PATHS: usize = 64;
 const OTHER_PATHS: &str = "other";
 
-/// Counter name of all other models.
+/// The name under which further models of a cluster are counted.
 const OTHER_MODEL: &str = "other";
 
-/// Score buckets of width five, by their lower bounds.
+/// Lower bounds of the score buckets, which have a width of five.
 const SCORE_BUCKETS: [&str; 20] = [
     "0", "5", "10", "15", "20", "25", "30", "35", "40", "45", "50", "55", "60", "65", "70", "75",
     "80", "85", "90", "95",
@@ -64,9 +66,9 @@ struct Telemetry {
     counters: Counters,
     /// Decisions since the last report.
     sample: DecisionSample,
-    /// Held by the request that will send the next report.
+    /// The lease of the leader.
     leader: Lease,
-    /// Pause after failed reports.
+    /// The time until which nothing is sent after failed reports.
     backoff: Backoff,
     /// Index of the ledger object that gets this isolate's reports.
     shard: Option<u32>,
@@ -115,13 +117,13 @@ pub fn count_decision(
     });
 }
 
-/// Returns the lower bound of a score's bucket. 100 is in the last bucket.
+/// Returns the lower bound of a score's bucket. The score 100 is in the last bucket.
 fn score_bucket(score: f64) -> &'static str {
     SCORE_BUCKETS.get((score / 5.0) as usize).unwrap_or(&"95")
 }
 
-/// Counts a request of a cluster. Clients choose the model's name, so that only eight names per
-/// cluster are counted separately, and only names that may be stored.
+/// Counts a request of a cluster. Clients choose the model's name. So only eight names per cluster
+/// are counted separately, and only names that may be stored.
 pub fn count_cluster(cluster: &str, band: Band, model: Option<&str>) {
     TELEMETRY.with_borrow_mut(|telemetry| {
         let counters = &mut telemetry.counters;
@@ -138,8 +140,8 @@ pub fn count_cluster(cluster: &str, band: Band, model: Option<&str>) {
 }
 
 /// Counts a request that is forwarded unread, although its method can carry a prompt. Clients
-/// choose the path, so that only 64 shapes are counted separately between two reports.
-pub fn count_not_looked_at(method: &str, path: &str) {
+/// choose the path, so only 64 shapes are counted separately between two reports.
+pub fn count_forwarded_unread(method: &str, path: &str) {
     let shape = path_shape(path);
     TELEMETRY.with_borrow_mut(|telemetry| {
         let counters = &mut telemetry.counters;
@@ -150,8 +152,8 @@ pub fn count_not_looked_at(method: &str, path: &str) {
     });
 }
 
-/// Counts messages of a WebSocket, or another part of traffic without a decision, that was passed
-/// on without scoring.
+/// Counts traffic that was forwarded without a score and without a decision, such as messages of a
+/// WebSocket.
 pub fn count_unscored(reason: UnscoredReasons) {
     TELEMETRY.with_borrow_mut(|telemetry| {
         for name in reason.names() {
@@ -167,14 +169,14 @@ pub fn record_unscored(attribution: &Attribution<'_>, line: &DecisionLine<'_>, e
     });
 }
 
-/// Counts a fault in Hedgerow. `message` is the name of the counter, and contains nothing of a
-/// request.
+/// Counts a fault in Hedgerow. `message` is part of the counter's key, and must not contain any
+/// part of a request.
 pub fn count_error(message: &str) {
     TELEMETRY.with_borrow_mut(|telemetry| telemetry.counters.increment(["error", message]));
 }
 
-/// Makes the request the leader, if there is anything to report and no other leader: it will report
-/// after its response.
+/// Makes the request the leader, if there are counts to report and no other request is the leader.
+/// The leader reports after its response.
 pub fn schedule_report(settings: &Rc<Settings>, context: &Context) {
     let now = now_ms();
     let is_leader = TELEMETRY.with_borrow_mut(|telemetry| {
@@ -205,7 +207,7 @@ async fn send(settings: &Settings) {
         (Report { counters, decisions: telemetry.sample.take(), names, labels }, shard)
     });
     let is_delivered = match settings.ledger() {
-        // Without a ledger nobody ever reads the counters.
+        // Without the binding of the ledger, nobody reads the counters.
         None => true,
         Some(ledger) => {
             let response = with_timeout(post(&ledger, shard, &report), REPORT_TIMEOUT).await;
@@ -224,12 +226,12 @@ async fn send(settings: &Settings) {
     });
 }
 
-/// Returns the bucket of a size of memory: MiB, rounded up to a multiple of 16.
+/// Returns the bucket of a memory size: its MiB, rounded up to a multiple of 16.
 fn memory_bucket(bytes: u64) -> String {
     bytes.div_ceil(16 << 20).saturating_mul(16).to_string()
 }
 
-/// Returns the index of the ledger object for an isolate: a hash of `isolate`, a random name.
+/// Returns the index of the ledger object for an isolate, from a hash of `isolate`, a random name.
 fn shard_for_isolate(isolate: &str, shards: u32) -> u32 {
     let hash = Sha256::digest(isolate);
     hash.first_chunk().map_or(0, |prefix| u32::from_be_bytes(*prefix)) % shards.max(1)
@@ -274,7 +276,7 @@ mod tests {
         for number in 0..20_000 {
             let letters: String =
                 format!("{number:05}").bytes().map(|d| (d - b'0' + b'a') as char).collect();
-            count_not_looked_at("POST", &format!("/v1/{letters}"));
+            count_forwarded_unread("POST", &format!("/v1/{letters}"));
         }
         let counts = TELEMETRY.with_borrow(|telemetry| telemetry.counters.clone());
         let paths: Vec<_> = counts.with_prefix(["not_looked_at"]).collect();

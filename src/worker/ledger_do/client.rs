@@ -1,4 +1,4 @@
-//! Calls to the ledger, from the admin API: one query goes to all its objects.
+//! Calls of the admin API to the ledger. A query goes to all objects of the ledger.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use crate::platform::settings::Settings;
 pub const WEBSOCKET_PROTOCOL: &str = "hedgerow.v1";
 
 /// Sends a query to all objects of the ledger and returns their answers. Returns `None` if one
-/// object does not answer: the sum of the others would look like less traffic.
+/// object does not answer, because the sum of the others would look like less traffic.
 pub async fn query_all_shards<T: DeserializeOwned>(
     settings: &Settings,
     target: &str,
@@ -43,8 +43,9 @@ async fn query_shard<T: DeserializeOwned>(
     serde_json::from_str(&text).ok()
 }
 
-/// Returns the accounts of requests that any object has, by request id: `None` for a request
-/// without an account. Returns `None` if an object does not answer.
+/// Returns the account of each request in `ids` of which an object has a sampled decision, by
+/// request id. The account is `None` if the request had none. Returns `None` if an object does not
+/// answer.
 pub async fn fetch_senders(
     settings: &Settings,
     ids: Vec<String>,
@@ -83,7 +84,7 @@ pub async fn fetch_counters(settings: &Settings, target: &str) -> Option<Counter
 }
 
 /// Opens a WebSocket to the ledger's first object and returns the response with status 101; `None`
-/// if the object does not accept it. `selects_protocol`: the client offered protocols.
+/// if the object does not accept it. `selects_protocol` is whether the client offered protocols.
 pub async fn open_websocket(settings: &Settings, selects_protocol: bool) -> Option<Response> {
     let stub = settings.ledger()?.get_by_name(&shard_name(0)).ok()?;
     let request = websocket_request(selects_protocol)?;

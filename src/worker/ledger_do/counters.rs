@@ -22,7 +22,7 @@ use hedgerow_core::identity::mapping::NamedAccount;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Counts by key. JSON: an array of pairs, such as `[[["colo","FRA"],3]]`.
+/// Counts by key. As JSON, an array of pairs, such as `[[["colo","FRA"],3]]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<(CounterKey, u64)>", into = "Vec<(CounterKey, u64)>")]
 pub struct Counters(BTreeMap<CounterKey, u64>);
@@ -50,24 +50,24 @@ impl Report {
     }
 }
 
-/// Kind and parts of a counter: a row of the table above.
+/// Kind and parts of a counter, as in the table at the head of this file.
 pub type CounterKey = Vec<String>;
 
-/// Maximum number of keys while counts are collected. Further keys count as [`OVERFLOW`]. Regular
-/// traffic has some hundreds of colos, signatures and rulesets.
+/// Maximum number of keys while counts are collected. Counts of further keys are added to
+/// [`OVERFLOW`]. Regular traffic has some hundreds of keys: data centres, signatures and rulesets.
 pub const MAX_KEYS: usize = 4096;
 
-/// The longest key, in bytes. Longer keys count as [`OVERFLOW`].
+/// Maximum bytes of a key. Counts of longer keys are added to [`OVERFLOW`].
 const MAX_KEY_BYTES: usize = 512;
 
-/// The part in the place of a reason that counts a request with any reason.
+/// The reason in the key `unscored` that counts each such request once, regardless of its reasons.
 pub const ANY_REASON: &str = "any";
 
 /// The key of all counts that exceed a limit.
 const OVERFLOW: &str = "overflow";
 
 impl Counters {
-    /// Adds `count` to the count of `key`. A key that exceeds a limit counts as `overflow`.
+    /// Adds `count` to the count of `key`. If `key` exceeds a limit, adds it to `overflow` instead.
     pub fn add(&mut self, key: CounterKey, count: u64) {
         let is_long = key.iter().map(String::len).sum::<usize>() > MAX_KEY_BYTES;
         let is_over_limit = is_long || (self.0.len() >= MAX_KEYS && !self.0.contains_key(&key));
@@ -80,7 +80,8 @@ impl Counters {
         self.add(parts.map(str::to_owned).to_vec(), 1);
     }
 
-    /// Adds all counts of `other`, without limits: stored counts must not turn into overflow.
+    /// Adds all counts of `other`, without limits, so that stored counts do not turn into
+    /// `overflow`.
     pub fn merge_unbounded(&mut self, other: Self) {
         other.0.into_iter().for_each(|(key, count)| self.add_unbounded(key, count));
     }

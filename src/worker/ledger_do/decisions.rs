@@ -1,7 +1,8 @@
-//! The last sampled decisions of an object, in two rings: one for the band `clear`, one for all
-//! others, so that clear decisions never evict others.
+//! The newest sampled decisions of an object, in two ring buffers: one for the band `clear` and one
+//! for all other decisions, so that clear decisions never evict the others.
 //!
-//! The alarm saves new decisions every few seconds. The first query restores older ones.
+//! The alarm saves new decisions every few seconds. The first query after a restart reads the saved
+//! ones.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -12,7 +13,7 @@ use worker::SqlStorage;
 use crate::platform::clock::now_seconds;
 use crate::platform::sql::integer;
 
-/// Limits of clear decisions, and of all other decisions.
+/// Limits of the two rings: clear decisions, and all other decisions.
 const CLEAR_LIMITS: RingLimits = RingLimits { max_decisions: 500, max_bytes: 1 << 20 };
 const OTHER_LIMITS: RingLimits = RingLimits { max_decisions: 1_500, max_bytes: 4 << 20 };
 
@@ -25,13 +26,14 @@ pub const RETENTION_SECONDS: u64 = 7 * 86_400;
 /// Maximum number of decisions in one answer.
 pub const MAX_PAGE: usize = 500;
 
-/// Approximate bytes of decisions in one row. SQLite's rows have at most two megabytes here.
+/// Approximate bytes of decisions in one row. A row of a Durable Object's SQLite has at most two
+/// megabytes.
 const ROW_BYTES: usize = 512 << 10;
 
-/// Number of new rows after which surplus rows are deleted.
+/// Number of new rows after which old and surplus rows are deleted.
 const PRUNE_EVERY_ROWS: u32 = 128;
 
-/// The table of decisions; the contract of `ledger_do.rs` describes it.
+/// The table of decisions, which the head of `ledger_do.rs` describes.
 pub const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS decision_chunk (
     id INTEGER PRIMARY KEY, clear INTEGER NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL,
@@ -41,13 +43,13 @@ CREATE TABLE IF NOT EXISTS decision_chunk (
 /// The answer to a query.
 #[derive(Default, Serialize, Deserialize)]
 pub struct DecisionMatches {
-    /// Time in milliseconds since the epoch and JSON of each decision, newest first.
+    /// For each decision, its time in milliseconds since the epoch and its JSON; newest first.
     pub decisions: Vec<(f64, Box<RawValue>)>,
-    /// Number of stored decisions, matching or not.
+    /// Number of stored decisions, including those that do not match.
     pub stored: usize,
 }
 
-/// Limits of a ring. Its bytes are counted by [`StoredDecision::heap_bytes`].
+/// Limits of a ring. Bytes are counted as in [`StoredDecision::heap_bytes`].
 #[derive(Clone, Copy)]
 struct RingLimits {
     max_decisions: usize,
@@ -56,23 +58,25 @@ struct RingLimits {
 
 /// The decisions of an object.
 pub struct Decisions {
-    /// Decisions of other bands, and clear decisions: the index is the column `clear`.
+    /// The ring of other decisions and the ring of clear decisions. The index of a ring is the
+    /// value of the column `clear`.
     rings: [Ring; 2],
     /// Whether the rows of earlier instances of the object were read.
     is_restored: bool,
-    /// Id of the first row that this instance wrote.
+    /// Id of the first row that this instance wrote. Rows before it are from earlier instances.
     first_row: Option<u64>,
     /// Number of rows written since surplus rows were last deleted.
     rows_since_prune: u32,
 }
 
-/// Decisions from the oldest to the newest. Beyond the limits, a new decision replaces the oldest.
+/// Decisions from the oldest to the newest. If a limit is exceeded, the oldest decisions are
+/// removed.
 struct Ring {
     limits: RingLimits,
     decisions: VecDeque<StoredDecision>,
     /// Approximate bytes of all decisions in memory.
     bytes: usize,
-    /// Number of the newest decisions that are not saved yet.
+    /// Number of decisions at the end of the ring that are not saved yet.
     unsaved_count: usize,
 }
 
@@ -151,7 +155,8 @@ impl Decisions {
         DecisionMatches { decisions: page.collect(), stored }
     }
 
-    /// Returns the request ids among `ids` that are stored, with their accounts.
+    /// Returns the account of each request in `ids` that has a stored decision, with the request
+    /// id.
     pub fn senders(&self, ids: &[String]) -> Vec<(String, Option<String>)> {
         let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
         let indexes = self.rings.iter().flat_map(|ring| &ring.decisions);
@@ -186,7 +191,7 @@ impl Decisions {
         Ok(())
     }
 
-    /// Reads the rows of earlier instances of the object, once.
+    /// Reads the rows of earlier instances of the object. Later calls do nothing.
     pub fn restore(&mut self, sql: &SqlStorage) -> worker::Result<()> {
         #[derive(Deserialize)]
         struct Row {
@@ -300,7 +305,8 @@ impl StoredDecision {
         self.index.band.as_deref() == Some("clear")
     }
 
-    /// Returns the approximate bytes of the decision: the index repeats a part of the text.
+    /// Returns the approximate bytes of the decision: twice its text, because the index repeats a
+    /// part of the text.
     fn heap_bytes(&self) -> usize {
         2 * self.text.get().len()
     }
@@ -330,7 +336,7 @@ impl Index {
             && equals("colo", Some(&self.colo))
             && equals("model", self.model.as_deref())
             && query.get("cluster").is_none_or(|ids| self.is_in_cluster(ids))
-            // People may give only the first digits.
+            // Operators may give only the first digits.
             && starts_with("account", self.account.as_deref())
             && starts_with("id", Some(&self.request_id))
             && query.get("signature").is_none_or(has_hit)

@@ -1,7 +1,8 @@
 //! Minutes and hours: the tables `rollup` and `rolled_up`.
 //!
-//! A minute is written when it is over. Once an hour, the minutes of past hours are added up to
-//! rows of an hour. For two days both exist; queries read an hour only if its minutes are deleted.
+//! A minute is written when it is over. Once an hour, the minutes of past hours are added up to one
+//! row per hour and key. The rows of minutes are deleted after two days. A query reads the row of
+//! an hour only if minutes of that hour may have been deleted.
 
 use serde::Deserialize;
 use worker::SqlStorageValue;
@@ -49,7 +50,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Adds up the minutes of hours that are over, and deletes old rows; once an hour.
+    /// Adds up the minutes of past hours, and deletes old rows. Does nothing if it has already run
+    /// in this hour.
     pub(super) fn roll_up(&self) -> worker::Result<()> {
         let now = clock::now_seconds();
         let this_hour = now - now % HOUR;
@@ -59,7 +61,7 @@ impl Ledger {
         // The last minute of the hour may not be written yet.
         self.flush_if_over(now)?;
         let sql = self.sql();
-        // Hours are added up in order: only minutes after the last one are read.
+        // Hours are added up in order, so only minutes after the last hour in `rolled_up` are read.
         let query = "INSERT OR REPLACE INTO rollup (seconds, start, key, count)
             SELECT ?, start - start % ?, key, SUM(count) FROM rollup
             WHERE seconds = ? AND start < ?
@@ -72,7 +74,8 @@ impl Ledger {
         let query = "INSERT OR IGNORE INTO rolled_up (hour) VALUES (?) RETURNING hour";
         let newly_rolled_up: Vec<RolledUpHour> =
             sql.exec(query, vec![integer(this_hour - HOUR)])?.to_array()?;
-        // An object that loses its memory every minute comes here more often than once an hour.
+        // An object that is often removed from memory gets here more often than once an hour. So
+        // delete old decisions only if the hour is new in `rolled_up`.
         if !newly_rolled_up.is_empty() {
             prune(&sql)?;
         }
@@ -114,7 +117,8 @@ impl Ledger {
             .map(|kind| format!("substr(key, 3, {}) = '{kind}'", kind.len()))
             .join(" OR ");
         for RollupRange { seconds, from, to } in ranges(now, minutes) {
-            // In the range of hours, steps are whole hours: see `TimeBuckets::from_last_minutes`.
+            // In the range of hours, a step is a whole number of hours: see
+            // `TimeBuckets::from_last_minutes`.
             let (from, to) = (from.max(buckets.start), to.min(buckets.end()));
             let query = format!(
                 "SELECT start - (start - ?) % ? AS at, key, SUM(count) AS count FROM rollup
@@ -141,7 +145,7 @@ struct SeriesRow {
     count: u64,
 }
 
-/// A counter, as queries return it.
+/// A counter of a query's result.
 #[derive(Deserialize)]
 struct CounterRow {
     /// A [`CounterKey`] as JSON.
@@ -149,8 +153,8 @@ struct CounterRow {
     count: u64,
 }
 
-/// Rows of `rollup`: all rows of one length that begin in `from..to`. All values are in seconds,
-/// times since the epoch.
+/// A range of rows in `rollup`: all rows of one length (a minute or an hour) whose start is in
+/// `from..to`. All values are in seconds; `from` and `to` are since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RollupRange {
     seconds: u64,
@@ -158,12 +162,14 @@ struct RollupRange {
     to: u64,
 }
 
-/// Returns the rows that cover the last `minutes`: minutes as far back as they are kept, and hours
-/// before that. `now` is in seconds since the epoch.
+/// Returns the rows that cover the last `minutes`: rows of minutes for as long as they are kept,
+/// and rows of hours for the time before. `now` is in seconds since the epoch.
 fn ranges(now: u64, minutes: u64) -> [RollupRange; 2] {
     let from = now.saturating_sub(minutes.saturating_mul(MINUTE));
     let oldest_minute = now.saturating_sub(MINUTE_RETENTION_SECONDS);
-    // Minutes begin at the end of an hour. An hour of which minutes are deleted counts as an hour.
+    // If the period begins before the oldest stored minute, the range of minutes begins with a full
+    // hour. The hour before it, whose first minutes are already deleted, is read as a row of an
+    // hour.
     let minutes_from =
         if from >= oldest_minute { from } else { oldest_minute - oldest_minute % HOUR + HOUR };
     [

@@ -1,5 +1,5 @@
 //! Time series of counters, for the console's charts. Each object of the ledger makes its own
-//! series; the admin API merges them.
+//! series, and the admin API merges them.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +27,9 @@ const HOUR: u64 = 3_600;
 const MAX_BUCKETS: usize = 200;
 
 impl TimeBuckets {
-    /// Returns the steps that cover the last `minutes`, up to the current step: at most 200, and
-    /// whole hours beyond two days, because the ledger keeps minutes for two days. `now` is in
-    /// seconds since the epoch.
+    /// Returns the steps that cover the last `minutes`, up to and including the current step: at
+    /// most 200. Beyond two days, steps are whole hours, because the ledger keeps the counts of
+    /// minutes for only two days. `now` is in seconds since the epoch.
     pub fn from_last_minutes(minutes: u64, now: u64) -> Self {
         let step = match minutes {
             0..=90 => MINUTE,
@@ -69,10 +69,10 @@ impl TimeBuckets {
     }
 }
 
-/// Counts by step.
+/// Counts of one name, by step.
 type Samples = Vec<u64>;
 
-/// Counts by step and name.
+/// Counts by name and step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     bands: BTreeMap<String, Samples>,
@@ -89,7 +89,8 @@ pub struct Series {
 pub const SERIES_KINDS: [&str; 4] = ["request", "signature", "score", "error"];
 
 impl Series {
-    /// Adds a counter of the time `at`, in seconds since the epoch. Other kinds are ignored.
+    /// Adds a counter of the time `at`, in seconds since the epoch. Counters whose kind is not in
+    /// [`SERIES_KINDS`] are ignored.
     pub fn add(&mut self, buckets: &TimeBuckets, at: u64, key: &[String], count: u64) {
         let Some(index) = buckets.index_of(at) else { return };
         let add = |by_name: &mut BTreeMap<String, Samples>, name: &str| {
@@ -137,7 +138,8 @@ impl Series {
         }
     }
 
-    /// Returns the series as the API shows it: every band and action, with zeros if necessary.
+    /// Returns the series in the form of the API, which contains every band and action, with zeros
+    /// if they have no requests.
     pub fn to_api(&self, buckets: &TimeBuckets, minutes: u64) -> api::Series {
         let samples = |counts: &BTreeMap<String, Samples>, name: &str| {
             counts.get(name).cloned().unwrap_or_else(|| vec![0; buckets.count])
@@ -178,7 +180,8 @@ impl Series {
 /// Maximum number of signatures, and of errors, in the response.
 const MAX_RANKED: usize = 50;
 
-/// Returns the series with the highest totals, highest first: total, name and counts by step.
+/// Returns the [`MAX_RANKED`] series with the highest totals, highest first. An item is the total,
+/// the name and the counts by step.
 fn ranked(series: &BTreeMap<String, Samples>) -> impl Iterator<Item = (u64, String, Samples)> {
     let total = |samples: &Samples| samples.iter().sum::<u64>();
     let mut rows: Vec<_> =
@@ -188,7 +191,7 @@ fn ranked(series: &BTreeMap<String, Samples>) -> impl Iterator<Item = (u64, Stri
     rows.into_iter().map(|(total, label, samples)| (total, label.clone(), samples.clone()))
 }
 
-/// Returns the requests of a ruleset; `None` if the key is malformed.
+/// Returns the traffic of a ruleset; `None` if the key is malformed.
 fn ruleset_traffic((key, bands): (&String, &BTreeMap<String, u64>)) -> Option<api::RulesetTraffic> {
     let mut parts = key.splitn(3, ' ');
     let (serial, role, ruleset) = (parts.next()?, parts.next()?, parts.next()?);
@@ -274,7 +277,7 @@ mod tests {
         assert_eq!(value["signatures"], signatures);
         assert_eq!(
             value["errors"],
-            json!([{ "what": "it failed", "count": 1, "points": [0, 1, 0] }])
+            json!([{ "message": "it failed", "count": 1, "points": [0, 1, 0] }])
         );
         let bands = json!({ "suspect": 7 });
         let rulesets = json!([

@@ -1,4 +1,4 @@
-//! Time and timeouts. The platform's clock advances only with I/O, not while code runs.
+//! Time and timeouts. The platform's clock advances only at I/O, not while code runs.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ pub fn now_ms() -> f64 {
     js_sys::Date::now()
 }
 
-/// Awaits `future` for at most `timeout`. Returns `None` if it takes longer; the future is dropped,
-/// but a call into the platform that it has started goes on.
+/// Awaits `future` for at most `timeout`. Returns `None` if the future takes longer. Then the
+/// future is dropped, but a platform call that it has started continues.
 pub async fn with_timeout<T>(future: impl Future<Output = T>, timeout: Duration) -> Option<T> {
     let future = std::pin::pin!(future);
     match select(future, Delay::from(timeout)).await {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use hedgerow_core::keyed_hash::HashKey;
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use hmac::{Hmac, Mac};
 use js_sys::Uint8Array;
 use sha2::Sha256;
@@ -16,34 +16,41 @@ type HmacState = Hmac<Sha256>;
 /// Bytes of an HMAC-SHA256.
 const MAC_BYTES: usize = 32;
 
-/// Keyed states that are kept when a new one is added: of ACCOUNT_SECRET, of TAG_SECRET, and of
-/// derived keys.
+/// Number of keyed states that are kept when a new one is added. They are enough for
+/// ACCOUNT_SECRET, TAG_SECRET and a derived key.
 const MAX_RETAINED_STATES: usize = 3;
 
 thread_local! {
-    /// Keyed states by secret. Keying costs two SHA-256 compressions, as much as hashing a short
-    /// message, and the secrets of an isolate do not change.
+    /// Keyed states by secret. They are cached because the setup for a key takes two SHA-256
+    /// compressions, as long as hashing a short message, and the secrets of an isolate do not
+    /// change.
     static HMAC_STATES: RefCell<Vec<(String, HmacState)>> = const { RefCell::new(Vec::new()) };
-    /// The key of the hashes that correlation counts, with the secret it is derived from.
+    /// The key of the hashes that correlations count, with the secret from which it is derived.
     static HASH_KEY: RefCell<Option<(String, HashKey)>> = const { RefCell::new(None) };
 }
 
-/// Returns the first `length` bytes of the HMAC-SHA256 of the domain's prefix and `message`, as
-/// lower-case hex. Returns `None` if `length` is above 32.
-pub fn hmac_hex(secret: &str, domain: MacDomain, message: &[u8], length: usize) -> Option<String> {
-    hmac_parts(secret, &[domain.prefix(), message], length)
+/// Returns the first `length` bytes of an HMAC-SHA256, as lower-case hex. The input is the prefix
+/// of the purpose and then `message`, so that no MAC of one purpose is valid for another. Returns
+/// `None` if `length` is above 32.
+pub fn hmac_hex(
+    secret: &str,
+    purpose: HashPurpose,
+    message: &[u8],
+    length: usize,
+) -> Option<String> {
+    hmac_parts(secret, &[purpose.prefix(), message], length)
 }
 
-/// Returns the HMAC-SHA256 of `message` as lower-case hex, without a domain: for keys that have
-/// only one purpose, which are TAG_SECRET and derived keys.
+/// Returns the HMAC-SHA256 of `message` as lower-case hex, without the prefix of a purpose. `key`
+/// must have only one purpose, as TAG_SECRET and derived keys have.
 pub fn hmac_hex_of_single_purpose_key(key: &str, message: &[u8]) -> Option<String> {
     hmac_parts(key, &[message], MAC_BYTES)
 }
 
-/// Derives the key of a domain from a secret. Returns 64 hex digits; never `None`, because HMAC
+/// Derives the key of a purpose from a secret, as 64 hex digits. Never returns `None`, because HMAC
 /// accepts secrets of any length.
-pub fn derive_key(secret: &str, domain: MacDomain) -> Option<String> {
-    hmac_hex(secret, domain, b"", MAC_BYTES)
+pub fn derive_key(secret: &str, purpose: HashPurpose) -> Option<String> {
+    hmac_hex(secret, purpose, b"", MAC_BYTES)
 }
 
 fn hmac_parts(key: &str, parts: &[&[u8]], length: usize) -> Option<String> {
@@ -52,10 +59,11 @@ fn hmac_parts(key: &str, parts: &[&[u8]], length: usize) -> Option<String> {
     mac.finalize().into_bytes().get(..length).map(hex::encode)
 }
 
-/// Returns whether `mac` is the untruncated HMAC of `message` in hex; malformed hex is not.
+/// Returns whether `mac` is the untruncated HMAC of `message` in hex. Returns false if `mac` is
+/// malformed.
 ///
-/// Uses WebCrypto: for a megabyte it takes a tenth of the time of Wasm, and a thirtieth in a new
-/// isolate, whose Wasm is not yet optimised.
+/// Uses WebCrypto, because Wasm is slower: for a megabyte, WebCrypto takes a tenth of the time, and
+/// in a new isolate, whose Wasm is not optimised yet, a thirtieth.
 ///
 /// # Errors
 /// If WebCrypto fails.
@@ -73,7 +81,7 @@ fn decode_mac(text: &str) -> Option<[u8; MAC_BYTES]> {
     Some(mac)
 }
 
-/// Returns the key of the hashes that correlation counts, derived from ACCOUNT_SECRET.
+/// Returns the key of the hashes that correlations count, derived from ACCOUNT_SECRET.
 pub fn hash_key(secret: &str) -> HashKey {
     HASH_KEY.with_borrow_mut(|cached| match cached {
         Some((cached_secret, key)) if cached_secret == secret => *key,
@@ -81,7 +89,7 @@ pub fn hash_key(secret: &str) -> HashKey {
     })
 }
 
-/// Returns a copy of the state keyed with `secret`, which is kept for later calls.
+/// Returns a copy of the HMAC state for `secret`. The state itself is kept for later calls.
 fn hmac_state(secret: &str) -> Option<HmacState> {
     HMAC_STATES.with_borrow_mut(|states| {
         if let Some((_, state)) = states.iter().find(|(cached_secret, _)| cached_secret == secret) {
@@ -123,13 +131,14 @@ mod tests {
         assert_ne!(a, hmac_parts("b", &[], 32));
     }
 
-    /// The query parameter `key` may contain zero bytes, and account ids are public.
+    /// An attacker could otherwise obtain the MAC of another purpose: the query parameter `key`,
+    /// which is a credential, may contain zero bytes, and account ids are public.
     #[test]
-    fn no_credential_has_the_hash_of_another_domain() {
-        let key = derive_key("secret", MacDomain::IndicatorsKey).unwrap();
+    fn no_credential_has_the_hash_of_another_purpose() {
+        let key = derive_key("secret", HashPurpose::IndicatorsKey).unwrap();
         for credential in ["key\0indicators.v1", "", "\0", "hedgerow.indicators-key.v1\0"] {
-            let domain = MacDomain::Account(AccountKind::Key);
-            let account = hmac_hex("secret", domain, credential.as_bytes(), 16);
+            let purpose = HashPurpose::Account(AccountKind::Key);
+            let account = hmac_hex("secret", purpose, credential.as_bytes(), 16);
             assert!(!key.starts_with(&account.unwrap()), "{credential:?}");
         }
     }

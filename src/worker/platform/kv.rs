@@ -1,4 +1,5 @@
-//! KV: the published release, bundles, indicators and names of accounts, as isolates read them.
+//! KV: the values that the registry publishes and isolates read. They are the release, its bundles,
+//! the indicators, and the names of accounts.
 //!
 //! | key | value | metadata |
 //! |---|---|---|
@@ -8,8 +9,8 @@
 //! | `names` | a number, and names and labels of accounts | their MAC |
 //!
 //! A signature is stored as the metadata `signature` of the value it covers, so that both change in
-//! one write. Anybody who can write to the namespace may have written anything: a value's size is
-//! checked before it is copied into Wasm's memory, which never shrinks.
+//! one write. A value may come from anyone who can write to the namespace. So the size of a value
+//! is checked before the value is copied into Wasm's memory, which never shrinks.
 
 use hedgerow_core::correlate::indicator;
 use hedgerow_core::identity::mapping;
@@ -23,7 +24,7 @@ use crate::platform::settings::Settings;
 
 #[wasm_bindgen]
 extern "C" {
-    /// A KV namespace. `worker` has a wrapper, but it copies values of any size.
+    /// A KV namespace. The wrapper of `worker` is not used, because it copies values of any size.
     type Kv;
 
     #[wasm_bindgen(method, catch, js_name = getWithMetadata)]
@@ -42,7 +43,7 @@ async fn await_js(call: Result<JsValue, JsValue>) -> Result<JsValue, JsValue> {
     JsFuture::from(Promise::resolve(&call?)).await
 }
 
-/// A value of KV with its signature, neither of them verified.
+/// A value of KV with its signature. Neither is verified yet.
 #[derive(PartialEq, Eq)]
 pub struct SignedValue {
     /// The signed bytes.
@@ -54,7 +55,7 @@ pub struct SignedValue {
 /// The namespace bound as RULES.
 pub struct ConfigKv(Kv);
 
-/// Seconds for which a data centre may answer from its cache: the platform's minimum.
+/// Seconds for which a data centre may answer from its cache: the minimum that the platform allows.
 const CACHE_TTL_SECONDS: u32 = 30;
 
 const RELEASE_KEY: &str = "release";
@@ -140,8 +141,8 @@ impl ConfigKv {
         Ok(Some(SignedValue { bytes: Uint8Array::new(&value).to_vec(), signature }))
     }
 
-    /// Writes a value with its signature. KV does not guarantee that isolates see it at once: a
-    /// data centre may answer from its cache.
+    /// Writes a value with its signature. Isolates may still read the previous value for some time,
+    /// because a data centre may answer from its cache.
     async fn write(&self, key: &str, bytes: &[u8], signature: &str) -> Result<(), String> {
         let metadata = js_object(&[("signature", signature.into())]);
         let options = js_object(&[("metadata", metadata.into())]);
@@ -151,7 +152,7 @@ impl ConfigKv {
     }
 }
 
-/// The error of a read that KV did not answer: nothing is known about the value.
+/// The error of a read that failed. The caller must not conclude that the value is missing.
 pub const READ_ERROR: &str = "KV cannot be read";
 
 const WRITE_ERROR: &str = "KV cannot be written";
@@ -160,7 +161,7 @@ fn bundle_key(digest: &str) -> String {
     format!("bundle/{digest}")
 }
 
-/// Returns a key for messages: of a bundle's digest only the first 12 digits.
+/// Returns a key as error messages show it, with only the first 12 digits of a bundle's digest.
 fn short_key(key: &str) -> &str {
     key.get(..19).unwrap_or(key)
 }

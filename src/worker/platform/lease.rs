@@ -1,14 +1,15 @@
-//! Leases and backoff: the request that does shared work, and the time to retry after a failure.
+//! Leases, by which one request does work that all share, and backoff, which gives the time of the
+//! next attempt after a failure.
 //!
 //! All times are milliseconds since the epoch, as [`now_ms`](super::clock::now_ms) returns them.
-//! Durable Objects keep both types in a `RefCell`.
+//! The types have no interior mutability: Durable Objects keep them in a `RefCell`.
 
 use std::time::Duration;
 
 /// The exclusive right to do some work, until it is released or expires.
 ///
-/// It expires because the platform may end an invocation at any time: a holder that never releases
-/// its lease must not block the work for good.
+/// It expires because the platform may end an invocation at any time: then the holder never
+/// releases the lease, and must not block the work for ever.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lease {
     /// Milliseconds since the epoch; 0 if no request holds the lease.
@@ -21,7 +22,7 @@ impl Lease {
         now < self.until
     }
 
-    /// Takes the lease for `ttl` and returns true; returns false if a request holds it.
+    /// Takes the lease for `ttl` and returns true. Returns false if another request holds it.
     pub fn try_acquire(&mut self, now: f64, ttl: Duration) -> bool {
         let is_free = !self.is_held(now);
         if is_free {
@@ -41,12 +42,14 @@ impl Lease {
     }
 }
 
-/// The time at which work that can fail is due again: pauses double with each failure in a row.
+/// The time at which work that can fail is due again. The pause doubles with each consecutive
+/// failure.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
-    /// Milliseconds since the epoch; 0 if the work was never tried.
+    /// Time from which on the work may be tried, in milliseconds since the epoch; 0 if it was never
+    /// tried.
     due: f64,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     failures: u32,
 }
 
@@ -77,13 +80,15 @@ impl Backoff {
 }
 
 /// Returns the pause after a failure that follows `failures` others: `base` × 2^`failures`, at most
-/// `max`. A `base` below one second counts as one second; a `base` above `max` wins over `max`.
+/// `max`. A `base` below one second counts as one second. If `base` is above `max`, the pause is
+/// `base`.
 pub fn backoff_delay(base: Duration, failures: u32, max: Duration) -> Duration {
     let factor = 2_u32.saturating_pow(failures.min(MAX_DOUBLINGS));
     base.max(MIN_BASE).saturating_mul(factor).min(max.max(base))
 }
 
-/// The shortest pause after a failure. REFRESH_SECONDS may be 0.
+/// The shortest pause after a failure. It is needed because REFRESH_SECONDS, which is used as the
+/// base, may be 0.
 const MIN_BASE: Duration = Duration::from_secs(1);
 
 /// Number of doublings after which every pause is at its maximum.

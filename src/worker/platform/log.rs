@@ -1,8 +1,8 @@
-//! Every line of the log: one JSON object per event, as one string for `console.log`.
+//! The lines of the log. Each is a JSON object for one event, passed to `console.log` as a string.
 //!
-//! A line holds keyed hashes, names, counts and byte ranges. It never holds text of a request, a
-//! credential, an address or a path. The origin's own names of accounts and tenants are in it only
-//! if the policy has `labels`.
+//! A line contains keyed hashes, names such as those of rules, counts and byte ranges. It never
+//! contains text of a request, a credential, an address or a path. It contains the origin's names
+//! of accounts and tenants only if the policy sets `labels`.
 
 use hedgerow_core::Decision;
 use hedgerow_core::evaluate::decision::DecisionHit;
@@ -14,8 +14,8 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use crate::request::shadow::ShadowDecision;
 
-/// The line `hedgerow.decision` of one LLM call. Members are in reading order. Others may be added;
-/// none is renamed within a version `v`.
+/// The line `hedgerow.decision` of one LLM call. The order of the members is for readers. New
+/// members may be added, but none is renamed within a version `v`.
 #[derive(Serialize)]
 pub struct DecisionLine<'a> {
     log: &'static str,
@@ -26,7 +26,8 @@ pub struct DecisionLine<'a> {
     pub request_id: &'a str,
     /// Account of the caller (keyed hash).
     pub account: Option<&'a str>,
-    /// How the account was found out: `key` or `jwt`, for example; `none` without an account.
+    /// The kind of source from which the account was determined, such as `key` or `jwt`; `none`
+    /// without an account.
     pub account_kind: &'a str,
     /// Tenant of the caller (keyed hash), if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,7 +41,7 @@ pub struct DecisionLine<'a> {
     /// Number of different credentials in the request, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<u32>,
-    /// `malformed` if the credential has control bytes: the request then has no account.
+    /// `malformed` if the credential contains control bytes; then the request has no account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<&'static str>,
     /// Id of the cluster, if an indicator of the request belongs to one.
@@ -54,12 +55,12 @@ pub struct DecisionLine<'a> {
     other_clusters: &'a [String],
     /// Dialect of the request.
     pub dialect: &'a str,
-    /// Operation: `chat`, for example.
+    /// Operation, such as `chat`.
     pub operation: &'a str,
     /// `websocket` for a message of a WebSocket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<&'static str>,
-    /// Score from 0 to 100; `None` if scoring failed, which differs from zero.
+    /// Score from 0 to 100; `None` if scoring failed, which is not the same as a score of 0.
     pub score: Option<f64>,
     /// Band of the score; `None` if scoring failed.
     pub band: Option<Band>,
@@ -69,7 +70,8 @@ pub struct DecisionLine<'a> {
     pub mode: Mode,
     /// Whether the action is carried out.
     pub enforced: bool,
-    /// If the action is to degrade: `edited`, `unchanged` or `not_editable`.
+    /// Outcome of the action `degrade`: `edited`, `unchanged` or `not_editable`. `None` for other
+    /// actions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<&'static str>,
     hits: Vec<LoggedHit<'a>>,
@@ -77,7 +79,7 @@ pub struct DecisionLine<'a> {
     exemption: Option<&'a str>,
     /// SHA-256 of the bundle that decided, in hex.
     pub ruleset: &'a str,
-    /// Reason why this ruleset decided.
+    /// Role of the ruleset that decided.
     #[serde(rename = "rules")]
     pub ruleset_role: RulesetRole,
     /// Serial of the release in force.
@@ -96,14 +98,15 @@ pub struct DecisionLine<'a> {
     /// Share of the body's bytes that were scored, 0 to 1; `None` if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     scored_share: Option<f64>,
-    /// The reason in `unscored` that determines the action; `None` if the score does.
+    /// The reason in `unscored` that determines the action; `None` if the score determines the
+    /// action.
     #[serde(skip_serializing_if = "Option::is_none")]
     incomplete: Option<&'static str>,
     entries: usize,
     /// Number of earlier messages of the WebSocket that were scored together with this one.
     #[serde(skip_serializing_if = "is_zero")]
     earlier_messages: usize,
-    /// Fault in Hedgerow that kept the request from being scored.
+    /// Fault in Hedgerow because of which the request could not be scored.
     pub error: Option<&'a str>,
 }
 
@@ -114,7 +117,7 @@ fn is_zero(number: &usize) -> bool {
 #[derive(Serialize)]
 struct LoggedHit<'a> {
     name: &'a str,
-    /// Decibans.
+    /// Weight in decibans.
     weight: f64,
     /// The longest evidence. `hedgerow explain` shows all evidence.
     #[serde(flatten)]
@@ -127,14 +130,14 @@ impl<'a> LoggedHit<'a> {
     }
 }
 
-/// Returns the evidence of a hit that covers the most bytes.
+/// Returns the evidence of a hit that covers the most bytes; `None` if the hit has no evidence.
 pub fn longest_evidence(hit: &DecisionHit) -> Option<&Evidence> {
     hit.evidence.iter().max_by_key(|evidence| evidence.end.saturating_sub(evidence.start))
 }
 
 impl<'a> DecisionLine<'a> {
-    /// Makes the line of a request that could not be scored. The caller sets further members if it
-    /// knows them.
+    /// Makes the line of a request that could not be scored. The caller sets the other members that
+    /// are known.
     pub fn for_unscored(request_id: &'a str, error: &'a str) -> Self {
         Self {
             log: "hedgerow.decision",
@@ -219,7 +222,7 @@ impl<'a> DecisionLine<'a> {
 /// The line `hedgerow.rules`: a release was adopted or rejected, or it expired.
 #[derive(Serialize)]
 pub struct RulesEvent<'a> {
-    /// `adopted`, `refused` or `expired`.
+    /// `adopted`, `rejected` or `expired`.
     pub event: &'static str,
     /// Serial of the release in force.
     pub serial: Option<u64>,
@@ -236,8 +239,8 @@ impl RulesEvent<'_> {
     }
 }
 
-/// Logs a call of the admin API without a valid token: the `count`th within a minute. `client` is a
-/// keyed hash of the address.
+/// Logs a call of the admin API without a valid token: the line `hedgerow.admin`. `count` is the
+/// number of such calls within the minute, and `client` a keyed hash of the address.
 pub fn unauthorized(count: u32, client: Option<&str>) {
     #[derive(Serialize)]
     struct UnauthorizedEvent<'a> {
@@ -284,8 +287,8 @@ pub fn origin_error(request_id: &str, error: &JsValue) {
     write_json(&ErrorLine { log: "hedgerow.origin", request_id: Some(request_id), error });
 }
 
-/// Logs the source location of a panic, `file:line`: the line `hedgerow.panic`. The message is left
-/// out, because it may quote a request.
+/// Logs the source location of a panic, as `file:line`: the line `hedgerow.panic`. The panic's
+/// message is left out, because it may quote a request.
 pub fn panicked(location: &str) {
     write_json(&ErrorLine { log: "hedgerow.panic", request_id: None, error: location });
 }
@@ -304,7 +307,7 @@ struct ErrorLine<'a> {
     error: &'a str,
 }
 
-/// Writes a line that begins with its name, `log`.
+/// Writes a line whose first member, `log`, is its name.
 fn write_event(log: &'static str, event: &impl Serialize) {
     #[derive(Serialize)]
     struct NamedEvent<'a, T> {
@@ -315,8 +318,8 @@ fn write_event(log: &'static str, event: &impl Serialize) {
     write_json(&NamedEvent { log, event });
 }
 
-/// Writes a line. If it cannot be serialised, which no known line causes, the line is empty:
-/// logging never fails a request.
+/// Writes a line. If the line cannot be serialised, which should never happen, an empty line is
+/// written, because logging must not fail a request.
 fn write_json(line: &impl Serialize) {
     let json = serde_json::to_string(line).unwrap_or_default();
     web_sys::console::log_1(&JsValue::from_str(&json));

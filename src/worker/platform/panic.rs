@@ -1,7 +1,8 @@
-//! Panics: they are caught around hostile input, and logged without their message.
+//! Panics. They are caught around code that reads hostile input, and are logged without their
+//! message.
 //!
-//! In a build with `--panic-unwind` a panic fails only the work that [`catch_panic`] runs. In any
-//! other build it fails all requests of the isolate that are in flight.
+//! In a build with `--panic-unwind`, a panic fails only the work that [`catch_panic`] runs. In any
+//! other build, a panic fails all requests that the isolate is handling.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::pin::Pin;
@@ -14,11 +15,11 @@ use crate::platform::log;
 // Not inlined: LLVM 22 crashes on some Wasm functions in which one catch follows another.
 #[inline(never)]
 pub fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // Unwind safety: the closure's borrows are read only, or dropped with it.
+    // Unwind safety: the data that the closure borrows is only read, or dropped with the closure.
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Boxes a future, so that its code is a function of its own. LLVM 22 emits invalid Wasm for a
+/// Boxes a future, so that its code becomes a separate function. LLVM 22 emits invalid Wasm for a
 /// function in which one catch follows another.
 pub fn box_future<'a, T>(
     future: impl Future<Output = T> + 'a,
@@ -26,8 +27,9 @@ pub fn box_future<'a, T>(
     Box::pin(future)
 }
 
-/// Replaces the panic hooks that print the panic's message, which may quote a request. Call it in
-/// every event handler: `worker`'s start function, which installs a hook, has run by then.
+/// Replaces the installed panic hook, which prints the panic's message: the message may quote a
+/// request. Call this in every event handler, because `worker`'s start function has installed its
+/// own hook by then.
 pub fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -42,8 +44,9 @@ pub fn install_hook() {
     });
 }
 
-/// Asks worker-build's shim to restart the module with the next request, as the hook that
-/// [`install_hook`] replaces would have. Without unwinding a panic leaves Wasm's memory as it is.
+/// Asks worker-build's shim to restart the module with the next request. The hook that
+/// [`install_hook`] replaces would have done this. Without unwinding, a panic leaves Wasm's memory
+/// in an inconsistent state.
 #[cfg(not(panic = "unwind"))]
 fn restart_module() {
     use wasm_bindgen::JsValue;

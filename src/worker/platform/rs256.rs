@@ -1,4 +1,4 @@
-//! Signatures of JSON Web Tokens by RSA (RS256), verified by WebCrypto.
+//! Verification of RSA signatures (RS256) of JSON Web Tokens, by WebCrypto.
 
 use js_sys::JSON;
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub struct JsonWebKey {
 }
 
 impl PublicKey {
-    /// Imports a key; `None` if it is not a valid key for RSA.
+    /// Imports a key; returns `None` if it is not a valid RSA key.
     pub async fn import(key: JsonWebKey) -> Option<Self> {
         let JsonWebKey { kid, kty, n, e } = key;
         let text = json!({ "kty": kty, "n": n, "e": e, "alg": "RS256", "ext": true }).to_string();
@@ -38,7 +38,8 @@ impl PublicKey {
         Some(Self { id: kid, key })
     }
 
-    /// Returns whether the key made a signature of a text. False if WebCrypto fails.
+    /// Returns whether `signature` is this key's signature of `text`. Returns false if WebCrypto
+    /// fails.
     pub async fn verifies(&self, signature: &[u8], text: &str) -> bool {
         let verified = web_crypto::verify(ALGORITHM, &self.key, signature, text.as_bytes());
         verified.await.unwrap_or(false)

@@ -1,4 +1,4 @@
-//! The deployment's settings: variables, secrets and bindings, and the problems they have.
+//! The deployment's settings (variables, secrets and bindings), and the problems in them.
 
 mod console_host;
 mod origin;
@@ -22,27 +22,28 @@ pub use self::origin::Origin;
 
 /// The settings. docs/operations.md lists them with their defaults.
 pub struct Settings {
-    /// ORIGIN: the server that requests are forwarded to.
+    /// ORIGIN: the server to which requests are forwarded.
     pub origin: Result<Origin, ConfigProblem>,
-    /// ACCOUNT_SECRET: key of the account hashes. There is no default, because anybody could
-    /// reverse hashes under a public key. `None` if it is too short, too.
+    /// ACCOUNT_SECRET: the key of the account hashes. It has no default, because anybody could
+    /// reverse hashes under a public key. `None` if it is missing or too short.
     pub account_secret: Option<String>,
-    /// TAG_SECRET: key of the MAC over the tag headers. `None` if it is too short, too.
+    /// TAG_SECRET: the key of the MAC over the tag headers. `None` if it is missing or too short.
     pub tag_secret: Option<String>,
-    /// IDENTITY_SECRET: the values of the header that proves a request of the gateway; two while
-    /// one replaces the other. Values that are too short are left out.
+    /// IDENTITY_SECRET: a secret that the gateway sends in a header to prove that a request is from
+    /// it. There are two values while one replaces the other. Values that are too short are left
+    /// out.
     identity_secrets: Vec<String>,
-    /// Whether ENVIRONMENT is `development`: requests may choose mode and action, and their
+    /// Whether ENVIRONMENT is `development`. Then requests may choose mode and action, and
     /// responses show the decision.
     pub is_development: bool,
     console_host: ConsoleHostSetting,
-    /// Source of the bindings and of the settings that are rarely read.
+    /// The environment, from which bindings and rarely used settings are read.
     env: Env,
 }
 
 impl Settings {
-    /// Returns the isolate's settings. They are parsed once: changing one is a new deployment,
-    /// which starts new isolates.
+    /// Returns the isolate's settings. They are parsed only once: a changed setting is a new
+    /// deployment, which starts new isolates.
     pub fn for_isolate(env: &Env) -> Rc<Self> {
         SETTINGS.with(|cell| Rc::clone(cell.get_or_init(|| Rc::new(Self::from_env(env)))))
     }
@@ -65,14 +66,16 @@ impl Settings {
         }
     }
 
-    /// Returns whether a value is IDENTITY_SECRET, in time that does not depend on its bytes.
+    /// Returns whether `value` is a value of IDENTITY_SECRET. The time of the comparison does not
+    /// depend on the bytes of `value`.
     pub fn is_identity_secret(&self, value: &str) -> bool {
         let matching = self.identity_secrets.iter().map(|secret| are_equal(secret, value));
         matching.fold(false, |any, is_equal| any | is_equal)
     }
 
-    /// Returns a warning if the policy recognises a gateway by a secret header, and the secret is
-    /// not set.
+    /// Returns a warning if the policy recognises a gateway by a secret header and the secret is
+    /// not set, and a warning if the policy trusts a gateway but does not name the header with the
+    /// client's address.
     pub fn identity_warnings(&self, policy: &IdentityPolicy) -> Vec<ConfigProblem> {
         let header = policy.secret_header().filter(|_| self.identity_secrets.is_empty());
         let secret = header.map(|header| {
@@ -97,12 +100,13 @@ impl Settings {
         secret.into_iter().chain(address).collect()
     }
 
-    /// Returns the use of a host for the console: the host of `url`, the URL of a request.
+    /// Returns the role of a request's host for the console. `url` is the URL of the request.
     pub fn console_host(&self, url: &str) -> ConsoleHost {
         self.console_host.role_of(url, self.is_development)
     }
 
-    /// Returns whether the console, if there is one, shares its host with the pages of the origin.
+    /// Returns whether CONSOLE_HOST is not set: the console then shares its host with the pages of
+    /// the origin.
     pub fn shares_console_host(&self) -> bool {
         self.console_host == ConsoleHostSetting::Unset
     }
@@ -111,7 +115,7 @@ impl Settings {
     /// result trusts no key.
     ///
     /// # Errors
-    /// If any of the keys is malformed: then none is trusted.
+    /// If any of the keys is malformed. Then no key is trusted.
     pub fn trusted_keys(&self) -> Result<TrustedKeys, ConfigProblem> {
         let public_keys = text_var(&self.env, "PUBLIC_KEYS").unwrap_or_default();
         TrustedKeys::parse(&public_keys).map_err(|error| {
@@ -124,12 +128,14 @@ impl Settings {
         text_var(&self.env, "PUBLIC_KEYS").is_some()
     }
 
-    /// Returns the binding RULES: the KV namespace of releases, bundles and indicators.
+    /// Returns the binding RULES: the KV namespace of releases, bundles, indicators and names of
+    /// accounts.
     pub fn rules_kv(&self) -> Option<JsValue> {
         Some(binding(&self.env, "RULES")).filter(JsValue::is_object)
     }
 
-    /// Returns the binding REGISTRY: the Durable Object that stores and publishes releases.
+    /// Returns the binding REGISTRY: the Durable Object that stores and publishes releases,
+    /// indicators and names of accounts.
     pub fn registry(&self) -> Option<ObjectNamespace> {
         self.env.durable_object("REGISTRY").ok()
     }
@@ -149,12 +155,12 @@ impl Settings {
         self.env.assets("ASSETS").ok()
     }
 
-    /// Returns whether CONSOLE_RULES is `open`: the console shows the rules without a token.
+    /// Returns whether CONSOLE_RULES is `open`. Then the console shows the rules without a token.
     pub fn console_rules_public(&self) -> bool {
         text_var(&self.env, "CONSOLE_RULES").as_deref() == Some("open")
     }
 
-    /// Returns CONFIG_URL: the directory that the registry pulls releases from.
+    /// Returns CONFIG_URL: the URL of the directory from which the registry pulls releases.
     pub fn config_url(&self) -> Option<String> {
         text_var(&self.env, "CONFIG_URL")
     }
@@ -164,15 +170,15 @@ impl Settings {
         text_var(&self.env, name).filter(|token| token.trim().len() >= MIN_TOKEN_BYTES)
     }
 
-    /// Returns REFRESH_SECONDS: the pause between two reads of KV by an isolate. 10 seconds by
-    /// default, at most an hour.
+    /// Returns REFRESH_SECONDS: the pause between two reads of KV by an isolate. The default is 10
+    /// seconds, the maximum an hour.
     pub fn refresh_interval(&self) -> Duration {
         Duration::from_secs(self.integer_var("REFRESH_SECONDS").unwrap_or(10).min(3600))
     }
 
     /// Returns REPORT_SECONDS: the time for which an isolate counts before it reports to the
-    /// ledger. 5 seconds by default, at most 20, because the platform ends an invocation 30 seconds
-    /// after its response.
+    /// ledger. The default is 5 seconds. The maximum is 20, because the platform ends an invocation
+    /// 30 seconds after its response.
     pub fn report_interval(&self) -> Duration {
         Duration::from_secs(self.integer_var("REPORT_SECONDS").unwrap_or(5).min(20))
     }
@@ -182,8 +188,9 @@ impl Settings {
         self.integer_var("LEDGER_SHARDS").unwrap_or(1).clamp(1, 16) as u32
     }
 
-    /// Returns KV_WRITES_PER_DAY: the number of KV writes per UTC day that indicators may use. 800
-    /// by default: the free plan has 1,000 per day, and releases need some.
+    /// Returns KV_WRITES_PER_DAY: the number of KV writes per UTC day that indicators may use. The
+    /// default is 800: Cloudflare's free plan allows 1,000 writes per day, and releases need some
+    /// of them.
     pub fn kv_writes_per_day(&self) -> u64 {
         self.integer_var("KV_WRITES_PER_DAY").unwrap_or(800)
     }
@@ -201,7 +208,7 @@ impl Settings {
         (number.fract() == 0.0 && number >= 0.0).then_some(number as u64)
     }
 
-    /// Returns the problems that keep requests from being forwarded or scored.
+    /// Returns the problems that prevent requests from being forwarded or scored.
     pub fn problems(&self) -> Vec<ConfigProblem> {
         let origin = self.origin.as_ref().err().cloned();
         let account_secret = self.account_secret.is_none().then(|| {
@@ -214,7 +221,7 @@ impl Settings {
         origin.into_iter().chain(account_secret).collect()
     }
 
-    /// Returns the reason why a secret counts as not set.
+    /// Returns the reason why a secret counts as not set: it is missing or too short.
     fn absence(&self, name: &str) -> String {
         match text_var(&self.env, name) {
             None => format!("{name} is missing"),
@@ -250,7 +257,7 @@ impl Settings {
         warnings.chain(self.central_config_warnings()).collect()
     }
 
-    /// Returns the problems that keep releases from being published or adopted.
+    /// Returns the problems that prevent releases from being published or adopted.
     fn central_config_warnings(&self) -> Vec<ConfigProblem> {
         let mut warnings: Vec<ConfigProblem> = self.trusted_keys().err().into_iter().collect();
         let has_trusted_keys = self.has_trusted_keys();
@@ -289,9 +296,8 @@ thread_local! {
     static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
-/// Minimum length of ACCOUNT_SECRET, TAG_SECRET and IDENTITY_SECRET in bytes: half of what `openssl
-/// rand -hex 32` prints. Hashes and MACs under a shorter secret could be reversed by trying
-/// secrets.
+/// Minimum length of ACCOUNT_SECRET, TAG_SECRET and IDENTITY_SECRET in bytes: half the length of
+/// the output of `openssl rand -hex 32`. An attacker could find a shorter secret by trying values.
 const MIN_SECRET_BYTES: usize = 32;
 
 /// Minimum length of a token in bytes: a shorter token could be guessed.
@@ -302,7 +308,7 @@ fn binding(env: &Env, name: &str) -> JsValue {
     Reflect::get(env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
 }
 
-/// Returns a variable or secret; a blank one counts as not set.
+/// Returns a variable or secret. A blank value counts as not set.
 fn text_var(env: &Env, name: &str) -> Option<String> {
     binding(env, name).as_string().filter(|text| !text.trim().is_empty())
 }
@@ -312,13 +318,13 @@ fn secret(env: &Env, name: &str) -> Option<String> {
     text_var(env, name).filter(|text| text.trim().len() >= MIN_SECRET_BYTES)
 }
 
-/// Returns whether two secrets are equal: their hashes are compared, in constant time.
+/// Returns whether two secrets are equal, by comparing their hashes in constant time.
 fn are_equal(left: &str, right: &str) -> bool {
     Sha256::digest(left).ct_eq(Sha256::digest(right).as_slice()).into()
 }
 
-/// Returns whether `address` is public, which no client of a local `wrangler dev` has. Text that is
-/// not an address counts as public.
+/// Returns whether `address` is public. A client of a local `wrangler dev` never has a public
+/// address. Text that is not an address counts as public.
 fn is_remote(address: &str) -> bool {
     match address.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(IpAddr::V4(v4)) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local()),

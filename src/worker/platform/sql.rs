@@ -3,8 +3,9 @@
 use hedgerow_core::ruleset::MAX_SAFE_INTEGER;
 use worker::SqlStorageValue;
 
-/// Converts a number to an SQL integer. Numbers above 2⁵³ − 1 are clamped: JavaScript, which passes
-/// the value on, cannot represent them, and no number that Hedgerow stores is that large.
+/// Converts a number to an SQL integer. Numbers above 2⁵³ − 1 are clamped, because JavaScript,
+/// which passes the value on, cannot represent them exactly. Hedgerow stores no number that is so
+/// large.
 pub fn integer(number: u64) -> SqlStorageValue {
     SqlStorageValue::Integer(number.min(MAX_SAFE_INTEGER) as i64)
 }

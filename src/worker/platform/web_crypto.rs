@@ -23,7 +23,7 @@ extern "C" {
     ) -> Result<Promise, JsValue>;
 }
 
-/// Imports a key that verifies signatures of an algorithm with SHA-256. Returns a `CryptoKey`.
+/// Imports a key for verifying signatures of `algorithm` with SHA-256. Returns a `CryptoKey`.
 ///
 /// # Errors
 /// If WebCrypto rejects the key.
@@ -35,7 +35,7 @@ pub async fn import_key(format: &str, key: &JsValue, algorithm: &str) -> Result<
     JsFuture::from(subtle_import_key(format, key, &parameters, false, &usages)?).await
 }
 
-/// Returns whether a key made a signature of `data`.
+/// Returns whether `signature` is the signature of `data` by `key`.
 ///
 /// # Errors
 /// If WebCrypto fails.

@@ -1,30 +1,31 @@
-//! The budget of KV writes: how long a publication of indicators waits for the next one.
+//! The budget of KV writes: computes the pause between two publications of indicators.
 //!
-//! KV counts the writes of a UTC day. Releases need some of them, so that indicators have a budget
-//! of their own: KV_WRITES_PER_DAY.
+//! The platform limits the KV writes of a UTC day. Releases need some of them, so indicators have a
+//! separate budget: KV_WRITES_PER_DAY.
 
 use std::time::Duration;
 
-/// Seconds of a day.
+/// Seconds in a day.
 const DAY_SECONDS: u64 = 86_400;
 
-/// A budget is paced evenly once `1 / BURST_DIVISOR` of it is used. Until then the pause grows from
-/// zero, so that the first indicators of a quiet day are published at once.
+/// The part of the budget for bursts is `1 / BURST_DIVISOR`. While it lasts, the pause grows from
+/// zero, so that the first indicators of a quiet day are published at once. Afterwards, the
+/// remaining writes are spread evenly over the rest of the day.
 const BURST_DIVISOR: f64 = 4.0;
 
 /// The writes of a UTC day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DayWrites {
-    /// Number of the day since the epoch.
+    /// The day, as days since the epoch.
     pub day: u64,
-    /// Number of writes on that day, failed ones included.
+    /// Number of writes on that day, including failed ones.
     pub count: u64,
     /// Time of the last write, in milliseconds since the epoch.
     pub last_ms: u64,
 }
 
 impl DayWrites {
-    /// Parses the text that [`to_text`](Self::to_text) returns; no writes if it is malformed.
+    /// Parses the text that [`to_text`](Self::to_text) returns. A malformed text means no writes.
     pub fn parse(text: &str) -> Self {
         let mut numbers = text.split(' ').map(|number| number.parse().unwrap_or_default());
         let mut next = || numbers.next().unwrap_or_default();
@@ -36,7 +37,8 @@ impl DayWrites {
         format!("{} {} {}", self.day, self.count, self.last_ms)
     }
 
-    /// Returns the writes of the day of `now_ms`, in milliseconds since the epoch.
+    /// Returns the writes on the day of `now_ms`, which is in milliseconds since the epoch: none if
+    /// `self` is of another day.
     pub fn on_day_of(self, now_ms: u64) -> Self {
         let day = now_ms / (DAY_SECONDS * 1_000);
         if day == self.day { self } else { Self { day, count: 0, ..self } }
@@ -48,15 +50,15 @@ impl DayWrites {
         Self { count: today.count.saturating_add(1), last_ms: now_ms, ..today }
     }
 
-    /// Returns the time from `now_ms` until the next write, with a budget of `per_day`; zero if it
-    /// may begin at once.
+    /// Returns the time from `now_ms` until the next write may begin, with a budget of `per_day`
+    /// writes; zero if it may begin at once.
     pub fn wait(self, per_day: u64, now_ms: u64) -> Duration {
         let today = self.on_day_of(now_ms);
         let ms_left = (DAY_SECONDS * 1_000).saturating_sub(now_ms % (DAY_SECONDS * 1_000));
         match pause(today.count, per_day, Duration::from_millis(ms_left)) {
             None => Duration::from_millis(ms_left),
             Some(pause) => {
-                // A clock that went back must not stop publications.
+                // If the clock went back, write at once: publications must not stop.
                 let elapsed = now_ms.checked_sub(today.last_ms).map(Duration::from_millis);
                 elapsed.map_or(Duration::ZERO, |elapsed| pause.saturating_sub(elapsed))
             }
@@ -64,12 +66,12 @@ impl DayWrites {
     }
 }
 
-/// Returns the pause between two writes: `used` of `per_day` are used, and `left` is left of the
-/// day. `None` if the budget is spent.
+/// Returns the pause between two writes, if `used` of `per_day` writes are used and `left` is the
+/// rest of the day. Returns `None` if the budget is used up.
 ///
-/// With the whole rest of the day spread evenly over the rest of the budget, the pause would be
-/// `left / (per_day − used)`. It is that from a quarter of the budget on. Before, it is smaller by
-/// the square of the part of the quarter that is used.
+/// If the remaining writes were spread evenly over the rest of the day, the pause would be `left /
+/// (per_day − used)`. That is the pause once a quarter of the budget is used. Before, it is
+/// multiplied by `p²`, where `p` is the used part of that quarter.
 pub fn pause(used: u64, per_day: u64, left: Duration) -> Option<Duration> {
     let writes_left = per_day.checked_sub(used).filter(|writes| *writes > 0)?;
     let even = left.as_secs_f64() / writes_left as f64;
@@ -103,7 +105,8 @@ mod tests {
         }
     }
 
-    /// Something changes all day long, and each write takes 1.1 seconds.
+    /// Simulates a day in which there is always something to write and each write takes 1.1
+    /// seconds.
     #[test]
     fn the_budget_of_a_day_lasts_for_the_day() {
         for per_day in [1, 10, 100, 800, 20_000] {

@@ -1,4 +1,4 @@
-//! Calls to the registry, from the admin API, the correlators and the cron trigger.
+//! Calls to the registry, from the admin API, the correlators, the ledger and the cron trigger.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ use crate::platform::{log, rpc};
 /// Name of the registry's only object within its class.
 const OBJECT_NAME: &str = "registry";
 
-/// Origin of internal URLs. The platform ignores it.
+/// Base of internal URLs. The platform ignores the host.
 const BASE_URL: &str = "https://registry";
 
 /// Returns the registry's stub.
@@ -30,8 +30,8 @@ pub fn stub(settings: &Settings) -> Result<Stub, ApiError> {
     })
 }
 
-/// Calls a route of the registry and returns its response, whatever the status. `target` is path
-/// and query; `caller` is stored with the audit entry.
+/// Calls a route of the registry and returns its response, with any status. `target` is path and
+/// query. `caller` is stored in the audit log.
 ///
 /// # Errors
 /// `unavailable`, if the registry does not respond within [`RPC_TIMEOUT`].
@@ -52,9 +52,9 @@ pub async fn call(
     response.map(Response::from).map_err(|_| unavailable())
 }
 
-/// Reads a GET route of the registry: `Ok` with a response of status 2xx, `Err` with the body of
-/// any other. Both are JSON values and not types of the API, because parsers of all these types
-/// would add 30 KiB to the Worker.
+/// Reads a GET route of the registry. Returns `Ok` with the body of a response with status 2xx, and
+/// `Err` with the body of any other response. Both are JSON values instead of types of the API,
+/// because parsers of all these types would add 30 KiB to the Worker.
 ///
 /// # Errors
 /// `unavailable`, if the response is missing or incomplete.
@@ -74,7 +74,7 @@ pub async fn query(
     Ok(if is_ok { Ok(body) } else { Err(body) })
 }
 
-/// Posts a JSON body to a route of the registry, and returns its JSON.
+/// Posts a JSON body to a route of the registry, and returns the JSON of the response.
 ///
 /// # Errors
 /// `unavailable`, if the response is missing, incomplete, or not of status 200.
@@ -105,7 +105,8 @@ pub async fn post(
 }
 
 /// Adds an entry to the audit log for a call that was rejected before it reached the registry.
-/// `client` is a keyed hash of the address. Failures are ignored: the call is rejected anyway.
+/// `client` is a keyed hash of the address. Failures are ignored, because the call is rejected in
+/// any case.
 pub async fn audit_rejection(
     settings: Rc<Settings>,
     actor: &'static str,
@@ -113,7 +114,7 @@ pub async fn audit_rejection(
     subject: String,
     result: &'static str,
 ) {
-    let caller = json!({ "who": actor, "from": client });
+    let caller = json!({ "actor": actor, "client": client });
     let query = UrlSearchParams::new().map(|query| {
         query.append("subject", &subject);
         query.append("result", result);
@@ -124,8 +125,8 @@ pub async fn audit_rejection(
     }
 }
 
-/// Asks the registry for its maintenance, every minute. Without CONFIG_URL and PUBLIC_KEYS there is
-/// nothing to maintain.
+/// Asks the registry to do its maintenance. The cron trigger calls this every minute. Without
+/// CONFIG_URL and PUBLIC_KEYS, no maintenance is needed.
 pub async fn request_maintenance(settings: &Settings) {
     if settings.config_url().is_none() && !settings.has_trusted_keys() {
         return;
@@ -135,10 +136,11 @@ pub async fn request_maintenance(settings: &Settings) {
     }
 }
 
-/// Waits without a timeout: a pull from CONFIG_URL may take longer than [`RPC_TIMEOUT`].
+/// Posts the request for maintenance. It has no timeout, because a pull from CONFIG_URL may take
+/// longer than [`RPC_TIMEOUT`].
 async fn post_maintenance(settings: &Settings) -> Result<(), String> {
     let stub = stub(settings).map_err(|error| error.message)?;
-    let caller = json!({ "who": "registry" });
+    let caller = json!({ "actor": "registry" });
     let request = rpc::request(BASE_URL, "POST", "/maintenance", &caller, None);
     let request = request.map_err(|_| "the request cannot be made")?;
     let response = stub.fetch_with_request(request.into()).await;

@@ -1,8 +1,9 @@
-//! Rebuilds the clusters from the stored links, and keeps their ids.
+//! Rebuilds the clusters from the stored links, and gives them their previous ids.
 //!
-//! Only links join accounts. When the link between two merged clusters ends, the clusters separate.
-//! The table `cluster_key` stores the id of the cluster to which each key was first added, so that
-//! a part that separates gets back the id that it had before the merge.
+//! A cluster consists of keys and accounts that links connect. When the last link between two parts
+//! of a merged cluster ends, the parts become separate clusters. The table `cluster_key` stores,
+//! for each key, the id of the cluster to which the key was first added. So a part gets back the id
+//! that it had before the merge.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,20 +13,20 @@ use serde::Deserialize;
 
 use super::indicators::parse_hash;
 
-/// A row of the table `link`: a key, and accounts that it links.
+/// A row of the table `link`: a key, and the accounts that it links.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LinkRow {
-    /// Number of the row, which only grows.
+    /// Number of the row. Numbers only grow.
     pub id: u64,
     pub correlation: String,
     /// Key, 16 hex digits.
     pub key: String,
     /// Time of the firing, in seconds since the epoch.
     pub at: u32,
-    /// Time of the last firing with one of the accounts, in seconds since the epoch. A new row has
-    /// the value of `at`.
+    /// Time of the last firing in which one of the accounts took part, in seconds since the epoch.
+    /// In a new row, it equals `at`.
     pub last: u32,
-    /// Accounts, 16 hex digits each.
+    /// Accounts, 16 hex digits each, without a separator.
     pub accounts: String,
 }
 
@@ -34,9 +35,9 @@ pub struct LinkRow {
 pub struct KeyRow {
     /// Key, 16 hex digits.
     pub key: String,
-    /// Id of its cluster, 8 hex digits.
+    /// Id of the key's cluster now, 8 hex digits.
     pub cluster: String,
-    /// Id of its cluster when the key was added, 8 hex digits.
+    /// Id of the key's cluster when the key was added, 8 hex digits.
     pub first: String,
 }
 
@@ -45,17 +46,17 @@ pub struct KeyRow {
 pub struct AliasRow {
     /// Id of a cluster that has merged into another one, 8 hex digits.
     pub id: String,
-    /// Id of that one, 8 hex digits.
+    /// Id of the cluster to which it belongs now, 8 hex digits.
     pub cluster: String,
 }
 
-/// The rebuilt clusters, and the rows that differ from the stored ones.
+/// The rebuilt clusters, and the rows of the tables that must change.
 #[derive(Debug, Default)]
 pub struct Restored {
     pub clusters: Clusters,
     pub changed_keys: Vec<KeyRow>,
     pub changed_aliases: Vec<AliasRow>,
-    /// Ids that are no longer aliases.
+    /// Ids whose rows in `cluster_alias` must be deleted.
     pub ended_aliases: Vec<String>,
 }
 
@@ -72,31 +73,31 @@ impl LinkRow {
     }
 }
 
-/// Digits of an account in a link.
+/// Number of hex digits of an account in a link.
 pub const ACCOUNT_DIGITS: usize = 16;
 
-/// Accounts that links connect.
+/// A connected component: a cluster before it gets its id.
 #[derive(Debug, Default)]
 struct Component<'r> {
     first_seen: u32,
     keys: Vec<&'r KeyRow>,
-    /// The id that the component gets; 0 for a new one.
+    /// The id that the component gets; 0 if it needs a new one.
     id: u32,
 }
 
-/// Rebuilds the clusters that the links, in their order, result in. `barred` are accounts that link
-/// nothing. `counter` is that of the ids.
+/// Rebuilds the clusters from `links`, in their order. Accounts in `split_off` are ignored.
+/// `counter` is the number from which the last id was made.
 pub fn restore(
     links: &[LinkRow],
     keys: &[KeyRow],
     aliases: &[AliasRow],
-    barred: &HashSet<u64>,
+    split_off: &HashSet<u64>,
     counter: Option<u32>,
 ) -> Restored {
     let links: Vec<(u64, &LinkRow)> =
         links.iter().filter_map(|link| Some((parse_hash(&link.key)?, link))).collect();
     let linked = |link: &LinkRow| -> Vec<u64> {
-        link.account_hashes().into_iter().filter(|account| !barred.contains(account)).collect()
+        link.account_hashes().into_iter().filter(|account| !split_off.contains(account)).collect()
     };
     let mut graph = Clusters::default();
     for (key, link) in &links {
@@ -124,14 +125,15 @@ pub fn restore(
     with_changes(clusters, &links, keys, aliases)
 }
 
-/// Gives each component an id that its keys had before: a current id that was also the first of its
-/// key, else a current id, else a first id. Of equal choices, the older component has priority.
+/// Gives each component an id from the rows of its keys. First choice is a current id that was also
+/// the first id of its key, then any current id, then any first id. If several components could get
+/// an id, the oldest gets it.
 fn assign_ids(components: &mut BTreeMap<u32, Component<'_>>) {
     let mut order: Vec<(u32, u32)> =
         components.iter().map(|(label, component)| (component.first_seen, *label)).collect();
     order.sort_unstable();
     let mut taken = HashSet::new();
-    // In a merged cluster the part that had the id before the merge keeps it.
+    // If a merged cluster separates, the part that had the id before the merge keeps it.
     let choices: [fn(&KeyRow) -> Option<u32>; 3] = [
         |row| parse_id(&row.cluster).filter(|_| row.cluster == row.first),
         |row| parse_id(&row.cluster),
@@ -151,8 +153,8 @@ fn assign_ids(components: &mut BTreeMap<u32, Component<'_>>) {
     }
 }
 
-/// Adds each alias that is not the id of a cluster. It belongs to the cluster with a key that was
-/// added under this id; without such a key, it stays with the cluster that had it before.
+/// Adds each alias that is not the id of a cluster. If a key was added under the alias, the alias
+/// belongs to the cluster of that key now. Otherwise, it stays with its previous cluster.
 fn restore_aliases(clusters: &mut Clusters, keys: &[KeyRow], aliases: &[AliasRow]) {
     let mut current_by_first: HashMap<&str, u32> = HashMap::new();
     for row in keys {
@@ -166,7 +168,7 @@ fn restore_aliases(clusters: &mut Clusters, keys: &[KeyRow], aliases: &[AliasRow
         let current = current_by_first.get(id.as_str()).copied().unwrap_or(cluster);
         clusters.add_alias(alias, current);
     }
-    // Clusters whose keys had different ids.
+    // If the keys of a cluster had different ids, the other ids become aliases.
     let ids: Vec<(u32, u32)> = keys
         .iter()
         .filter_map(|row| {
@@ -179,7 +181,8 @@ fn restore_aliases(clusters: &mut Clusters, keys: &[KeyRow], aliases: &[AliasRow
     }
 }
 
-/// Compares the rebuilt clusters with the stored rows.
+/// Compares the rebuilt clusters with the stored rows, and returns both the clusters and the rows
+/// that must change.
 fn with_changes(
     clusters: Clusters,
     links: &[(u64, &LinkRow)],
@@ -275,7 +278,8 @@ mod tests {
         assert_eq!(rebuilt.clusters.for_id(second), Some(cluster));
     }
 
-    /// After a month without the first key, only rows of the second one are left.
+    /// The first key of the cluster had no firing for a month, so only rows of the second key are
+    /// left.
     #[test]
     fn the_id_outlives_the_links_that_made_it() {
         let links = [row("cluster_b", 2, &[20, 21], 200, 900)];
@@ -287,16 +291,16 @@ mod tests {
     }
 
     #[test]
-    fn clusters_separate_when_the_link_between_them_has_ended_or_its_account_is_barred() {
+    fn clusters_separate_when_the_link_between_them_has_ended_or_its_account_is_split_off() {
         let sides =
             [row("cluster_a", 1, &[10, 11], 100, 900), row("cluster_b", 2, &[20, 10], 200, 900)];
         let keys = [key_row(1, 5, 5), key_row(2, 5, 6)];
         let aliases = [alias_row(6, 5), alias_row(7, 5), alias_row(8, 6)];
         let merged = restored(&sides, &keys, &aliases);
         assert_eq!((id_of(&merged, 1), id_of(&merged, 2)), (5, 5));
-        let barred = restore(&sides, &keys, &aliases, &HashSet::from([10]), Some(99));
+        let without_account = restore(&sides, &keys, &aliases, &HashSet::from([10]), Some(99));
         let ended = [sides[0].clone(), row("cluster_b", 2, &[20], 200, 900)];
-        for split in [barred, restored(&ended, &keys, &aliases)] {
+        for split in [without_account, restored(&ended, &keys, &aliases)] {
             assert_eq!((id_of(&split, 1), id_of(&split, 2)), (5, 6), "each has its own id again");
             assert_eq!(split.changed_keys, [key_row(2, 6, 6)]);
             assert_eq!(split.ended_aliases, [format_cluster_id(6)]);
@@ -307,7 +311,7 @@ mod tests {
 
     #[test]
     fn of_two_parts_the_one_that_had_the_id_first_keeps_it_and_the_other_gets_a_new_one() {
-        // Both keys were added to the cluster 5; a third one, now without links, made it.
+        // Both keys were added to cluster 5. A third key, which has no links any more, created it.
         let links = [row("cluster_a", 1, &[10], 300, 900), row("cluster_a", 2, &[20], 200, 900)];
         let split = restored(&links, &[key_row(1, 5, 5), key_row(2, 5, 5)], &[]);
         assert_eq!(id_of(&split, 2), 5, "the older part");

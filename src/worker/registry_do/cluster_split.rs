@@ -1,7 +1,8 @@
-//! Splits a cluster: an operator cuts off the accounts that join unrelated accounts.
+//! Splits a cluster: an operator removes the accounts that wrongly join unrelated accounts.
 //!
-//! The links of these accounts end. The table `cluster_barred` lists them for the lifetime of a
-//! link, so that no firing links them meanwhile. Their indicators, and those of their keys, remain.
+//! These accounts are removed from all links of the cluster. The table `cluster_barred` lists them
+//! for as long as a link lasts, so that no firing links them again in that time. Indicators of
+//! these accounts and of their keys stay.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -20,24 +21,27 @@ use crate::admin_api::error::ApiError;
 use crate::platform::clock::now_seconds;
 use crate::platform::sql::integer;
 
-/// Maximum number of accounts in a request.
+/// Maximum number of accounts in a request to split a cluster.
 const MAX_ACCOUNTS: usize = 200;
 
-/// Maximum rows of `cluster_barred`. If there are more, the rows that expire first are deleted.
-const MAX_BARRED: u64 = 10_000;
+/// Maximum number of rows of `cluster_barred`. If there are more, the rows that expire first are
+/// deleted.
+const MAX_SPLIT_OFF: u64 = 10_000;
 
-/// Maximum number of bridges in an answer.
+/// Maximum number of bridges in an answer. A bridge is an account that joins parts of a cluster.
 const MAX_BRIDGES: usize = 20;
 
-/// Number of accounts that are tested for being bridges: those with the most keys.
+/// Maximum number of accounts that are tested for being bridges. The accounts with the most keys
+/// are tested.
 const MAX_CANDIDATES: usize = 64;
 
 /// Maximum number of characters of a reason or an author. Further characters are cut off.
 const MAX_REASON_CHARS: usize = 200;
 
 impl Registry {
-    /// Handles `POST /clusters/<id>/split`: cuts accounts off a cluster, and returns the clusters
-    /// that it falls into; with `dry_run`, those into which it would fall.
+    /// Handles `POST /clusters/<id>/split`: removes accounts from a cluster, and returns the
+    /// clusters that result. With `dry_run`, changes nothing, and returns the clusters that would
+    /// result.
     ///
     /// # Errors
     /// `invalid`, `not_found` or `unavailable`.
@@ -47,7 +51,8 @@ impl Registry {
         request: &mut Request,
         caller: &Caller,
     ) -> HandlerResult {
-        // The platform's parser ignores unknown members: a misspelt `dry_run` would split.
+        // Parse with serde: the platform's parser ignores unknown members, so that a misspelt
+        // `dry_run` would split the cluster.
         let text = request.text().await.map_err(|_| invalid_body())?;
         let body: api::SplitRequest = serde_json::from_str(&text).map_err(|_| invalid_body())?;
         let limit = |text: &str| text.trim().chars().take(MAX_REASON_CHARS).collect::<String>();
@@ -82,19 +87,21 @@ impl Registry {
         let clusters = self.with_clusters(|clusters| summaries_of_keys(clusters, &links))?;
         let id = cluster_text(&cluster);
         let subject = format!("{id}: {count} accounts: {reason}");
-        self.tables()?.audit(caller.actor(), "cluster.split", &subject, &author, "ok");
+        self.tables()?.audit(caller.for_audit(), "cluster.split", &subject, &author, "ok");
         self.mark_indicators_urgent().await?;
         Ok((200, json!(api::SplitResult { accounts: count, clusters, dry_run: false })))
     }
 
-    /// Returns the accounts that join the parts of a cluster, those that join the most parts first.
+    /// Returns the accounts that join parts of a cluster. Accounts that join the most parts come
+    /// first.
     pub(super) fn bridges(&self, cluster: &Cluster) -> Result<Vec<api::ClusterBridge>, ApiError> {
         Ok(find_bridges(&self.links_of(cluster)?))
     }
 
-    /// Returns the links of all keys of a cluster, in their order, without barred accounts.
+    /// Returns the links of all keys of a cluster, in their order, without the accounts that
+    /// were split off.
     fn links_of(&self, cluster: &Cluster) -> Result<Vec<LinkRow>, ApiError> {
-        let barred = self.tables()?.barred()?;
+        let split_off = self.tables()?.split_off_accounts()?;
         let mut links = self.tables()?.links()?;
         self.with_clusters(|clusters| {
             links.retain(|link| {
@@ -103,15 +110,16 @@ impl Registry {
             });
         })?;
         for link in &mut links {
-            link.accounts = without_accounts(link, &barred);
+            link.accounts = without_accounts(link, &split_off);
         }
         Ok(links)
     }
 }
 
 impl Tables {
-    /// Returns the accounts that cannot link keys at present, because an operator has cut them off.
-    pub(super) fn barred(&self) -> Result<HashSet<u64>, ApiError> {
+    /// Returns the accounts that do not link keys at present, because an operator has removed them
+    /// from a cluster.
+    pub(super) fn split_off_accounts(&self) -> Result<HashSet<u64>, ApiError> {
         #[derive(Deserialize)]
         struct Row {
             account: String,
@@ -121,7 +129,8 @@ impl Tables {
         Ok(rows.iter().filter_map(|row| parse_hash(&row.account)).collect())
     }
 
-    /// Removes accounts from links, and bars them for as long as a link can last.
+    /// Removes accounts from links, and adds them to `cluster_barred` for as long as a link can
+    /// last.
     fn cut_off(&self, links: &[LinkRow], accounts: &HashSet<u64>) -> Result<(), ApiError> {
         let until = now_seconds().saturating_add(LINK_RETENTION_SECONDS);
         for account in accounts {
@@ -130,7 +139,7 @@ impl Tables {
         }
         let query = "DELETE FROM cluster_barred WHERE account IN
             (SELECT account FROM cluster_barred ORDER BY until DESC LIMIT -1 OFFSET ?)";
-        self.exec(query, vec![integer(MAX_BARRED)])?;
+        self.exec(query, vec![integer(MAX_SPLIT_OFF)])?;
         for link in links {
             let left = without_accounts(link, accounts);
             if left != link.accounts {
@@ -142,14 +151,14 @@ impl Tables {
     }
 }
 
-/// Returns the accounts of a link without some of them.
+/// Returns the accounts of a link that are not in `accounts`, as the text of a [`LinkRow`].
 fn without_accounts(link: &LinkRow, accounts: &HashSet<u64>) -> String {
     let is_left = |text: &&str| parse_hash(text).is_none_or(|hash| !accounts.contains(&hash));
     link.account_texts().filter(is_left).collect()
 }
 
-/// Returns the clusters into which links fall without some accounts, those of the most accounts
-/// first. Their ids mean nothing.
+/// Returns the clusters that links form without some accounts. Clusters with the most accounts come
+/// first. Their ids are 0.
 fn parts_without(links: &[LinkRow], accounts: &HashSet<u64>) -> Vec<Cluster> {
     let mut graph = Clusters::default();
     for link in links {
@@ -168,7 +177,7 @@ fn parts_without(links: &[LinkRow], accounts: &HashSet<u64>) -> Vec<Cluster> {
     parts
 }
 
-/// Returns the clusters of the keys of links, those of the most accounts first.
+/// Returns the clusters of the keys of links. Clusters with the most accounts come first.
 fn summaries_of_keys(clusters: &Clusters, links: &[LinkRow]) -> Vec<api::ClusterSummary> {
     let keys = links.iter().filter_map(|link| parse_hash(&link.key));
     let found: BTreeMap<u32, &Cluster> =
@@ -178,8 +187,9 @@ fn summaries_of_keys(clusters: &Clusters, links: &[LinkRow]) -> Vec<api::Cluster
     found.into_iter().map(summarize).collect()
 }
 
-/// Returns the accounts with several keys, with the number of parts that are left without each:
-/// those with the most parts and then keys first.
+/// Returns the accounts that have several keys, each with the number of parts into which the
+/// cluster falls without it. Accounts with the most parts come first, and of those, the accounts
+/// with the most keys.
 fn find_bridges(links: &[LinkRow]) -> Vec<api::ClusterBridge> {
     let mut keys_by_account: HashMap<u64, BTreeSet<&str>> = HashMap::new();
     for link in links {
@@ -233,7 +243,8 @@ mod tests {
             .map(|bridge| (bridge.account, bridge.keys, bridge.parts))
             .collect();
         let hex = |account: u64| format!("{account:016x}");
-        // 20 and 21 hold two keys together, each without the other.
+        // The accounts 20 and 21 both have the keys 2 and 3: each still joins them without the
+        // other.
         assert_eq!(found, [(hex(12), 2, 2), (hex(20), 2, 1), (hex(21), 2, 1)]);
         let parts = parts_without(&links, &HashSet::from([20, 21]));
         let sizes: Vec<u32> = parts.iter().map(|part| part.account_count).collect();

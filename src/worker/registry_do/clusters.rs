@@ -1,9 +1,9 @@
-//! Clusters: accounts that share indicators.
+//! Clusters: groups of accounts that share indicators.
 //!
-//! The table `link` has a row for each firing that added accounts to a key. A row is kept as long
-//! as one of its accounts takes part in firings of the key, and for a month after. A new instance
-//! of the object rebuilds the clusters from the rows (`cluster_restore.rs`), so that two clusters
-//! separate when nothing that joins them is left. The table `cluster_key` has the id of each key's
+//! The table `link` has a row for each firing that added accounts to a key. A row is kept while one
+//! of its accounts takes part in firings of the key, and for a month after the last one. A new
+//! instance of the object rebuilds the clusters from the rows (`cluster_restore.rs`): two clusters
+//! separate when no link joins them any more. The table `cluster_key` stores the id of each key's
 //! cluster, and `cluster_alias` the ids of clusters that have merged into others.
 
 use std::collections::HashSet;
@@ -33,24 +33,25 @@ pub(super) const LINK_RETENTION_SECONDS: u64 = 31 * 86_400;
 /// Maximum number of clusters in a list.
 const MAX_LISTED: usize = 200;
 
-/// Maximum number of aliases of a cluster in an answer. All of them find the cluster.
+/// Maximum number of aliases of a cluster in an answer. A cluster can be found by its other
+/// aliases, too.
 const MAX_LISTED_ALIASES: usize = 64;
 
-/// Seconds between two extensions of a link.
+/// Minimum seconds between two extensions of a link.
 const EXTEND_INTERVAL_SECONDS: u32 = 3_600;
 
-/// Seconds between two deletions of old links.
+/// Minimum seconds between two deletions of old links.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
 impl Registry {
-    /// Links the accounts of a firing. A link ends with its evidence: a firing extends only rows
-    /// that contain an account of the firing.
+    /// Links the accounts of a firing to its key. Extends only those existing rows that contain an
+    /// account of the firing, so that a link ends when its accounts no longer take part.
     pub(super) fn link(&self, firing: &FiringReport, key: u64) -> Result<(), ApiError> {
-        self.prune_links()?;
+        self.prune_and_rebuild()?;
         let tables = self.tables()?;
-        let barred = tables.barred()?;
+        let split_off = tables.split_off_accounts()?;
         let is_admitted = |account: &&String| {
-            parse_hash(account).is_some_and(|account| !barred.contains(&account))
+            parse_hash(account).is_some_and(|account| !split_off.contains(&account))
         };
         let accounts: Vec<&str> =
             firing.accounts.iter().filter(is_admitted).map(String::as_str).collect();
@@ -69,17 +70,17 @@ impl Registry {
         let took_part: HashSet<&str> = accounts.into_iter().collect();
         for row in &rows {
             let is_due = firing.at >= row.last.saturating_add(EXTEND_INTERVAL_SECONDS);
-            // A key without accounts is kept by its firings.
-            let is_shown = row.accounts.is_empty()
+            // Any firing of the key extends a row without accounts.
+            let takes_part = row.accounts.is_empty()
                 || row.account_texts().any(|account| took_part.contains(account));
-            if is_due && is_shown {
+            if is_due && takes_part {
                 tables.extend_link(row.id, firing.at)?;
             }
         }
         linked.map_or(Ok(()), |linked| tables.store_ids(&firing.key, &linked, counter))
     }
 
-    /// Runs `work` with the clusters, which are rebuilt from the table if necessary.
+    /// Runs `work` with the clusters. Rebuilds them from the tables if they are not in memory.
     pub(super) fn with_clusters<T>(
         &self,
         work: impl FnOnce(&mut Clusters) -> T,
@@ -115,7 +116,7 @@ impl Registry {
         self.with_clusters(|clusters| find_by_id(clusters, id).cloned())
     }
 
-    /// Returns a cluster, by its id or an alias, with its keys, without its traffic.
+    /// Answers with a cluster and its keys, but without its traffic. `id` is its id or an alias.
     pub(super) fn cluster(&self, id: &str) -> HandlerResult {
         let cluster = self.cluster_by_id(id)?.ok_or_else(|| unknown_cluster(id))?;
         let links = cluster.keys.iter().map(|(key, correlation)| api::ClusterLink {
@@ -127,15 +128,15 @@ impl Registry {
         Ok((200, json!(api::ClusterDetails { summary, links, bridges, traffic: None })))
     }
 
-    /// Returns the current id of a cluster, by its id or an alias, 8 hex digits; `id` itself if it
-    /// is unknown.
+    /// Returns the current id of a cluster as 8 hex digits, by its id or an alias. Returns `id`
+    /// itself if no cluster has it.
     pub(super) fn current_cluster_id(&self, id: &str) -> Result<String, ApiError> {
         let current =
             self.with_clusters(|clusters| find_by_id(clusters, id).map(|found| found.id))?;
         Ok(current.map_or_else(|| id.to_owned(), format_cluster_id))
     }
 
-    /// Adds all aliases of clusters to indicators that are published.
+    /// Adds the aliases of all clusters to indicators that are to be published.
     pub(super) fn add_aliases(&self, indicators: &mut Indicators) -> Result<(), ApiError> {
         self.with_clusters(|clusters| {
             clusters.aliases().for_each(|(alias, id)| indicators.add_alias(alias, id));
@@ -150,11 +151,12 @@ impl Registry {
         self.with_clusters(|clusters| find_by_id(clusters, id).map(summarize))
     }
 
-    /// Deletes old links, at most once an hour. The clusters are then rebuilt without them.
-    fn prune_links(&self) -> Result<(), ApiError> {
+    /// Deletes old links, at most once an hour. If links were deleted, the clusters are rebuilt
+    /// when they are needed next.
+    fn prune_and_rebuild(&self) -> Result<(), ApiError> {
         if now_seconds() >= self.links_pruned_at.get().saturating_add(PRUNE_INTERVAL_SECONDS) {
             self.links_pruned_at.set(now_seconds());
-            if self.tables()?.prune_links()? {
+            if self.tables()?.delete_old_links()? {
                 *self.clusters.borrow_mut() = None;
             }
         }
@@ -194,7 +196,7 @@ impl Tables {
     }
 
     /// Deletes old links, and returns whether any link was deleted.
-    fn prune_links(&self) -> Result<bool, ApiError> {
+    fn delete_old_links(&self) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         struct Row {}
         let cutoff = || vec![integer(now_seconds().saturating_sub(LINK_RETENTION_SECONDS))];
@@ -203,7 +205,8 @@ impl Tables {
         self.exec("DELETE FROM link WHERE last < ?", cutoff())?;
         let now = vec![integer(now_seconds())];
         self.exec("DELETE FROM cluster_barred WHERE until <= ?", now)?;
-        // Also after links were deleted because there were too many.
+        // Do this even if no link has expired: `add_link` may have deleted links because there were
+        // too many.
         self.prune_ids()?;
         Ok(expired.is_some())
     }
@@ -218,7 +221,7 @@ impl Tables {
     }
 
     /// Stores the effect of a link on ids: the id of the key's cluster, and new aliases. `counter`
-    /// is that of the ids.
+    /// is the number from which the last id was made.
     fn store_ids(&self, key: &str, linked: &Linked, counter: Option<u32>) -> Result<(), ApiError> {
         let id = format_cluster_id(linked.id);
         let query = "INSERT INTO cluster_key (key, cluster, first) VALUES (?1, ?2, ?2)
@@ -250,15 +253,16 @@ impl Tables {
         }
     }
 
-    /// Builds the clusters from the tables, and stores what has changed: ids of keys of an earlier
-    /// version, and ids of clusters that have separated.
+    /// Builds the clusters from the tables. Stores the ids that have changed: ids of keys that have
+    /// no row yet, and ids of clusters that have separated.
     fn clusters(&self) -> Result<Clusters, ApiError> {
         let keys: Vec<KeyRow> =
             self.rows("SELECT key, cluster, first FROM cluster_key", Vec::new())?;
         let aliases: Vec<AliasRow> =
             self.rows("SELECT id, cluster FROM cluster_alias ORDER BY rowid", Vec::new())?;
         let counter = self.meta_number(META_ID_COUNTER).and_then(|counter| counter.try_into().ok());
-        let restored = restore(&self.links()?, &keys, &aliases, &self.barred()?, counter);
+        let restored =
+            restore(&self.links()?, &keys, &aliases, &self.split_off_accounts()?, counter);
         for KeyRow { key, cluster, first } in restored.changed_keys {
             let query = "INSERT OR REPLACE INTO cluster_key (key, cluster, first) VALUES (?, ?, ?)";
             self.exec(query, vec![key.into(), cluster.into(), first.into()])?;
@@ -275,7 +279,7 @@ impl Tables {
     }
 }
 
-/// Name of the number from which the last id of a cluster was made.
+/// Name in `meta` of the number from which the last id of a cluster was made.
 const META_ID_COUNTER: &str = "clusters.counter";
 
 /// Returns the cluster with an id or an alias of 8 hex digits.
@@ -292,7 +296,7 @@ pub(super) fn unknown_cluster(id: &str) -> ApiError {
     ApiError::new(404, "not_found", message, remedy)
 }
 
-/// Returns a cluster as the API lists it.
+/// Returns the summary of a cluster in the form of the API.
 pub(super) fn summarize(cluster: &Cluster) -> api::ClusterSummary {
     let mut correlations: Vec<String> = cluster.keys.iter().map(|(_, name)| name.clone()).collect();
     correlations.sort_unstable();

@@ -5,14 +5,14 @@ use hedgerow_core::ruleset::short_digest;
 use crate::admin_api::error::ApiError;
 use crate::platform::log;
 
-/// Logs an error of the registry's storage, and returns an error without details: the caller can
-/// only try again.
+/// Logs an error of the registry's storage, and returns an error without details, because the
+/// caller can only try again.
 pub fn internal_error(error: impl ToString) -> ApiError {
     log::registry_event("failed", Some(&error.to_string()));
     ApiError::new(503, "unavailable", "the registry cannot read or write its tables", "try again")
 }
 
-/// Returns a conversion of the core's errors to errors with status 422 and `code`.
+/// Returns a function that converts errors of the core to errors with status 422 and `code`.
 pub fn rejected(code: &'static str) -> impl Fn(hedgerow_core::Error) -> ApiError {
     move |error| ApiError::new(422, code, error.problem().to_owned(), error.remedy().to_owned())
 }

@@ -1,11 +1,13 @@
 //! Indicators: the firings of all correlators, in the table `indicator`.
 //!
-//! A new firing extends an indicator. A revocation lasts until the indicator would have expired, or
-//! until a given time, even if the correlation fires again. Revoked indicators are published with
-//! the expiry 0, so that isolates drop them, too, if they have them from a correlator.
+//! A new firing extends an existing indicator. An operator can revoke an indicator until it would
+//! have expired, or until a given time; it then stays revoked even if the correlation fires again.
+//! Revoked indicators are published with the expiry 0, so that isolates also drop indicators that
+//! they got from a correlator.
 //!
-//! A new indicator needs a place: quotas limit how many one account, tenant or network causes in a
-//! minute, and in a full table it replaces a weaker one. `publication.rs` writes all to KV.
+//! Two limits apply to a new indicator. Quotas limit how many indicators one account, tenant or
+//! network causes in a minute. If the table is full, a new indicator replaces a weaker one or is
+//! refused. `indicator_publication.rs` writes all indicators to KV.
 
 use std::collections::HashMap;
 
@@ -13,7 +15,7 @@ use hedgerow_core::api;
 use hedgerow_core::correlate::Cause;
 use hedgerow_core::correlate::indicator::strength::Strength;
 use hedgerow_core::correlate::indicator::table::{
-    Admission, IndicatorName, IndicatorTable, TableEntry,
+    IndicatorName, IndicatorTable, InsertOutcome, TableEntry,
 };
 use hedgerow_core::correlate::indicator::{Indicator, Indicators};
 use hedgerow_core::field::FieldId;
@@ -23,8 +25,8 @@ use serde_json::{Value, json};
 use worker::{Request, SqlStorageValue};
 
 use super::error::internal_error;
+use super::indicator_memory::{Queued, StoredIndicators};
 use super::principals::LabelRow;
-use super::room::{Queued, StoredIndicators};
 use super::tables::Tables;
 use super::{HandlerResult, Registry, parse_number};
 use crate::admin_api::error::ApiError;
@@ -35,13 +37,13 @@ use crate::platform::log;
 use crate::platform::sql::integer;
 
 /// Maximum number of revoked indicators, which do not count towards `max_indicators`. If there are
-/// more, the revocations that would end first end at once.
+/// more, those that would expire first are deleted, so that their revocations end.
 pub(super) const MAX_REVOKED_INDICATORS: usize = 50_000;
 
-/// Seconds between two deletions of expired indicators, if the table is full.
+/// Minimum seconds between two deletions of expired indicators, if the table is full.
 const PRUNE_INTERVAL_WHEN_FULL_SECONDS: u64 = 60;
 
-/// Seconds between two deletions of expired indicators, if the table is not full.
+/// Minimum seconds between two deletions of expired indicators, if the table is not full.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
 /// Maximum number of rows in one query.
@@ -54,15 +56,15 @@ const MAX_MEMBERS: usize = 64;
 #[derive(Deserialize)]
 struct FiringsRequest {
     firings: Vec<Value>,
-    /// Settings of the policy by which the correlator counts.
+    /// The policy's settings in `correlate`, by which the correlator counts.
     settings: Option<CorrelationSettings>,
-    /// Number of firings beyond a quota that the correlator has left out.
+    /// Number of firings that the correlator refused because of a quota.
     #[serde(default)]
     refused: u64,
     /// Index of the correlator.
     #[serde(default)]
     shard: u32,
-    /// Number of firings that wait at the correlator, these included.
+    /// Number of firings that wait at the correlator, including those in `firings`.
     #[serde(default)]
     queued: u64,
     /// Largest number of observations that waited at an isolate since the last report.
@@ -71,12 +73,12 @@ struct FiringsRequest {
 }
 
 impl Registry {
-    /// Handles `POST /firings`: stores indicators and links. Returns the ids of clusters by key,
-    /// and the firings that were refused.
+    /// Handles `POST /firings`: stores indicators and links. Answers with the ids of clusters by
+    /// key, and the firings that were refused.
     pub(super) async fn receive_firings(&self, request: &mut Request) -> HandlerResult {
         let body: FiringsRequest = request.json().await.map_err(|_| invalid_body())?;
         let firings = body.firings.len() as u64;
-        self.usage.borrow_mut().record_report(
+        self.firing_stats.borrow_mut().record_report(
             now_seconds(),
             body.shard,
             Queued {
@@ -91,7 +93,7 @@ impl Registry {
         self.prune_expired_indicators(PRUNE_INTERVAL_SECONDS)?;
         let mut answer = FiringsAnswer::default();
         let mut has_changed = false;
-        // A malformed firing does not keep the others from being stored.
+        // Skip malformed firings, and store the others.
         let parse = |value: &Value| FiringReport::deserialize(value).ok();
         for firing in &body.firings.iter().filter_map(parse).collect::<Vec<FiringReport>>() {
             let Some(key) = parse_hash(&firing.key) else { continue };
@@ -113,38 +115,38 @@ impl Registry {
         Ok((200, json!(answer)))
     }
 
-    /// Puts the settings of the policy in force. If they permit fewer indicators than are stored,
-    /// the weakest indicators are deleted.
+    /// Puts settings of the policy in force. If they allow fewer indicators than are stored, the
+    /// weakest indicators are deleted.
     fn apply_settings(&self, settings: CorrelationSettings) -> Result<(), ApiError> {
         if self.correlation_settings.replace(settings).max_indicators != settings.max_indicators {
-            // Loading applies the new number.
+            // `with_indicators` applies the new number when it reads the table again.
             *self.indicators.borrow_mut() = None;
         }
         Ok(())
     }
 
-    /// Stores an indicator, or extends it if it is stored and has not expired. Returns false if it
-    /// was refused: a quota is exhausted, or all others are stronger.
+    /// Stores an indicator, or extends it if it is stored and has not expired. Returns false if the
+    /// firing was refused, because a quota is exhausted or all stored indicators are stronger.
     fn record_firing(&self, firing: &FiringReport, key: u64) -> Result<bool, ApiError> {
         let tables = self.tables()?;
         let row = tables.stored_firing(firing)?;
-        if row.as_ref().is_some_and(|row| row.revoked.is_some()) {
+        if row.as_ref().is_some_and(|row| row.revoked_at.is_some()) {
             tables.count_revoked_firing(firing)?;
             return Ok(true);
         }
         if row.is_none() && !self.is_within_quotas(firing) {
-            self.usage.borrow_mut().record_refused_by_quota(now_seconds(), 1);
+            self.firing_stats.borrow_mut().record_refused_by_quota(now_seconds(), 1);
             return Ok(false);
         }
         let entry = firing_entry(firing, row.as_ref());
         match self.admit(&firing.correlation, key, entry, row.is_none())? {
-            Admission::Admitted => {}
-            Admission::Replaced(weaker) => {
+            InsertOutcome::Admitted => {}
+            InsertOutcome::Replaced(weaker) => {
                 tables.delete_indicator(&weaker)?;
-                self.usage.borrow_mut().record_replaced(now_seconds());
+                self.firing_stats.borrow_mut().record_replaced(now_seconds());
             }
-            Admission::Refused => {
-                if self.usage.borrow_mut().record_refused_as_weak(now_seconds()) == 1 {
+            InsertOutcome::Refused => {
+                if self.firing_stats.borrow_mut().record_refused_as_weak(now_seconds()) == 1 {
                     let error = "an indicator was not stored: all others are stronger";
                     log::indicators_error("full", error);
                 }
@@ -155,23 +157,23 @@ impl Registry {
         Ok(true)
     }
 
-    /// Counts a new indicator towards the quotas of who caused it. Returns false if one of them is
-    /// exhausted.
+    /// Counts a new indicator towards the quotas of the account, tenant and network that caused it.
+    /// Returns false if one of these quotas is exhausted.
     fn is_within_quotas(&self, firing: &FiringReport) -> bool {
         let settings = self.correlation_settings.get();
         let mut quotas = self.quotas.borrow_mut();
         quotas.admit(&firing.cause(), &firing.strength(), &settings, now_seconds()).is_ok()
     }
 
-    /// Adds an indicator to the table in memory. Deletes expired indicators first if that is
-    /// full.
+    /// Adds an indicator to the table in memory. If the table is full, deletes expired indicators
+    /// first.
     fn admit(
         &self,
         correlation: &str,
         key: u64,
         entry: TableEntry,
         is_new: bool,
-    ) -> Result<Admission, ApiError> {
+    ) -> Result<InsertOutcome, ApiError> {
         let is_full = self.with_indicators(|stored| {
             let table = &stored.active;
             table.len() >= table.max() || table.count(correlation) >= table.max_per_correlation()
@@ -181,15 +183,15 @@ impl Registry {
         }
         self.with_indicators(|stored| {
             if is_new {
-                // An expired indicator with this key may still be in the table.
+                // The table may still contain an expired indicator with this key.
                 stored.active.remove(correlation, key);
             }
             stored.active.insert(correlation, key, entry)
         })
     }
 
-    /// Deletes expired indicators and ends revocations, unless that was done in the last
-    /// `min_interval` seconds.
+    /// Deletes expired indicators and ends revocations whose time is over, unless that was done in
+    /// the last `min_interval` seconds.
     fn prune_expired_indicators(&self, min_interval: u64) -> Result<(), ApiError> {
         if now_seconds() >= self.indicators_pruned_at.get().saturating_add(min_interval) {
             self.indicators_pruned_at.set(now_seconds());
@@ -204,8 +206,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Runs `work` with the indicators that have not expired. They are read from the table if
-    /// necessary; indicators without a place are deleted then.
+    /// Runs `work` with the indicators that have not expired. If they are not in memory, reads them
+    /// from the table, and deletes the weakest beyond the maximum.
     pub(super) fn with_indicators<T>(
         &self,
         work: impl FnOnce(&mut StoredIndicators) -> T,
@@ -222,13 +224,13 @@ impl Registry {
         Ok(work(indicators.get_or_insert_default()))
     }
 
-    /// Forgets the indicators in memory: they are read again from the table.
+    /// Drops the indicators in memory, so that they are read again from the table.
     pub(super) fn reload_indicators(&self) {
         *self.indicators.borrow_mut() = None;
     }
 
-    /// Lists indicators, newest first: 50 by default, at most 500. The filters are `correlation`
-    /// and `cluster`.
+    /// Lists indicators, newest first: 50 by default, at most 500. The query can filter by
+    /// `correlation` and `cluster`.
     pub(super) fn list_indicators(&self, query: &HashMap<String, String>) -> HandlerResult {
         let limit = parse_number(query, "limit")?.unwrap_or(50).clamp(1, PAGE_ROWS) as usize;
         let mut before = parse_number(query, "before")?;
@@ -277,7 +279,8 @@ impl Registry {
     }
 }
 
-/// Labels of accounts and tenants by the hashes under which correlation counts them, 16 hex digits.
+/// Labels of accounts and tenants. The keys are the hashes that correlations count, as 16 hex
+/// digits.
 #[derive(Default)]
 struct LabelsByHash {
     accounts: HashMap<String, String>,
@@ -295,7 +298,7 @@ impl LabelsByHash {
 }
 
 impl Registry {
-    /// Returns the labels by hash: an indicator has hashes of ids.
+    /// Returns the labels by hash, because an indicator contains hashes of ids instead of ids.
     fn labels_by_hash(&self) -> Result<LabelsByHash, ApiError> {
         let mut labels = LabelsByHash::default();
         let Some(secret) = self.settings.account_secret.as_deref() else { return Ok(labels) };
@@ -312,7 +315,7 @@ impl Registry {
 impl Tables {
     /// Returns the indicator of a firing, if it is stored and has not expired.
     fn stored_firing(&self, firing: &FiringReport) -> Result<Option<StoredFiring>, ApiError> {
-        let query = "SELECT revoked, expires, times, last, accounts, members, account, tenant,
+        let query = "SELECT revoked_at, expires, times, last, accounts, members, account, tenant,
             network FROM indicator WHERE key = ? AND correlation = ? AND expires > ?";
         self.row(query, bind_key(firing, [now_seconds()]))
     }
@@ -324,7 +327,7 @@ impl Tables {
         self.exec(query, bind_key(firing, [u64::from(firing.at)]))
     }
 
-    /// Stores the indicator of a firing, or updates it if it is stored.
+    /// Stores the indicator of a firing, or updates the stored one, which is `row`.
     fn store_firing(
         &self,
         firing: &FiringReport,
@@ -362,12 +365,12 @@ impl Tables {
         self.exec("DELETE FROM indicator WHERE key = ? AND correlation = ?", values)
     }
 
-    /// Reads the indicators that have not expired, into a table without a maximum. Ends the
-    /// revocations beyond [`MAX_REVOKED_INDICATORS`].
+    /// Reads the indicators that have not expired, into a table without a maximum. Deletes revoked
+    /// indicators beyond [`MAX_REVOKED_INDICATORS`].
     fn indicators(&self) -> Result<StoredIndicators, ApiError> {
         self.end_surplus_revocations()?;
         let query = "SELECT correlation, key, expires, times, last, accounts,
-                revoked IS NOT NULL, account, tenant, network
+                revoked_at IS NOT NULL, account, tenant, network
             FROM indicator WHERE expires > ?";
         let rows = self.sql.exec(query, vec![integer(now_seconds())]).map_err(internal_error)?;
         let mut stored = StoredIndicators {
@@ -390,7 +393,7 @@ impl Tables {
     /// Deletes the revoked indicators beyond [`MAX_REVOKED_INDICATORS`] that would expire first.
     fn end_surplus_revocations(&self) -> Result<(), ApiError> {
         let query = "DELETE FROM indicator WHERE rowid IN (SELECT rowid FROM indicator
-            WHERE revoked IS NOT NULL ORDER BY expires DESC LIMIT -1 OFFSET ?)";
+            WHERE revoked_at IS NOT NULL ORDER BY expires DESC LIMIT -1 OFFSET ?)";
         self.exec(query, vec![integer(MAX_REVOKED_INDICATORS as u64)])
     }
 
@@ -429,31 +432,32 @@ impl Tables {
     pub(super) fn restore_revoked(&self) -> Result<usize, ApiError> {
         #[derive(Deserialize)]
         struct Row {}
-        let query = "UPDATE indicator SET revoked = NULL, reason = NULL, until = NULL
-            WHERE until <= ? RETURNING 1";
+        let query = "UPDATE indicator SET revoked_at = NULL, reason = NULL, revoked_until = NULL
+            WHERE revoked_until <= ? RETURNING 1";
         Ok(self.rows::<Row>(query, vec![integer(now_seconds())])?.len())
     }
 }
 
-/// An indicator, as far as a further firing needs it.
+/// The columns of an indicator that a further firing changes or needs.
 #[derive(Deserialize)]
 struct StoredFiring {
     /// Time of the revocation, in seconds since the epoch.
-    revoked: Option<u64>,
+    revoked_at: Option<u64>,
     expires: u32,
     times: u32,
     last: u32,
     accounts: u32,
-    /// Accounts that took part, 16 hex digits each, separated by blanks.
+    /// Accounts that took part, 16 hex digits each, separated by spaces.
     members: Option<String>,
     account: Option<String>,
     tenant: Option<String>,
     network: Option<String>,
 }
 
-/// Returns the indicator of a firing as the table in memory has it.
+/// Returns the entry of a firing's indicator for the table in memory. `row` is the stored
+/// indicator.
 fn firing_entry(firing: &FiringReport, row: Option<&StoredFiring>) -> TableEntry {
-    // A firing from the future would stay for long.
+    // A time in the future would keep the indicator's rank high for too long.
     let last = firing.at.min(u32::try_from(now_seconds()).unwrap_or(u32::MAX));
     let Strength { accounts, times, .. } = firing.strength();
     match row {
@@ -478,7 +482,8 @@ fn firing_entry(firing: &FiringReport, row: Option<&StoredFiring>) -> TableEntry
     }
 }
 
-/// Returns the accounts that took part in any firing, at most [`MAX_MEMBERS`], the earliest first.
+/// Returns the accounts that took part in any firing of the indicator, at most [`MAX_MEMBERS`], the
+/// earliest first.
 fn merge_members(row: Option<&StoredFiring>, firing: &FiringReport) -> String {
     let known = row.and_then(|row| row.members.as_deref()).unwrap_or_default();
     let mut members: Vec<&str> = known.split_whitespace().collect();
@@ -490,8 +495,8 @@ fn merge_members(row: Option<&StoredFiring>, firing: &FiringReport) -> String {
     members.join(" ")
 }
 
-/// Parses a row of the query of [`Tables::indicators`]: correlation, key and, unless the indicator
-/// is revoked, the entry.
+/// Parses a row of the query of [`Tables::indicators`]: the correlation, the key and the entry,
+/// which is `None` if the indicator is revoked.
 fn parse_indicator(row: &[SqlStorageValue]) -> Option<(&str, u64, Option<TableEntry>)> {
     let [SqlStorageValue::String(correlation), SqlStorageValue::String(key), rest @ ..] = row
     else {
@@ -516,16 +521,16 @@ fn parse_indicator(row: &[SqlStorageValue]) -> Option<(&str, u64, Option<TableEn
     Some((correlation, parse_hash(key)?, entry))
 }
 
-/// Parses a hash in hex; 0 if it is missing or malformed.
+/// Parses a hash in hex. Returns 0 if it is missing or malformed.
 fn optional_hash(hex: Option<&str>) -> u64 {
     hex.and_then(parse_hash).unwrap_or_default()
 }
 
-/// The columns of an [`IndicatorRow`].
+/// The columns of an [`api::IndicatorInfo`].
 const INDICATOR_COLUMNS: &str = "rowid AS id, correlation, key, first, last, expires, times, \
-    measured, threshold, accounts, revoked, reason, until, account, tenant, network";
+    measured, threshold, accounts, revoked_at, reason, revoked_until, account, tenant, network";
 
-/// Returns the values of a query: key and correlation of a firing, and then `numbers`.
+/// Returns the values to bind to a query: key and correlation of a firing, and then `numbers`.
 fn bind_key<const COUNT: usize>(
     firing: &FiringReport,
     numbers: [u64; COUNT],

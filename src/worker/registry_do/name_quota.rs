@@ -1,25 +1,27 @@
-//! Quotas of names: how many accounts answers of the origin may name for the first time in a
-//! minute.
+//! Quotas of names: they limit how many accounts the origin's answers may name for the first time
+//! in a minute.
 
 use std::collections::HashMap;
 
-/// Maximum number of accounts per minute that answers of the origin name for the first time: of
-/// all, and of one tenant, or of one name without a tenant.
+/// Maximum number of accounts per minute that the origin's answers may name for the first time: in
+/// total, and per tenant. If the origin gave no tenant, the limit applies per name.
 const MAX_NEW_PER_MINUTE: u32 = 500;
 const MAX_NEW_PER_TENANT: u32 = 100;
 
-/// Counts the accounts that answers name for the first time in a minute.
+/// Counts the accounts that the origin's answers name for the first time in a minute.
 #[derive(Default)]
 pub struct NameQuota {
-    /// Number of the minute since the epoch.
+    /// The minute, as minutes since the epoch.
     minute: u64,
     count: u32,
-    /// Numbers by tenant, or by name without a tenant: at most [`MAX_NEW_PER_MINUTE`].
+    /// Numbers of accounts by tenant, or by name if there is no tenant. At most
+    /// [`MAX_NEW_PER_MINUTE`] entries.
     by_owner: HashMap<String, u32>,
 }
 
 impl NameQuota {
-    /// Counts an account. Returns false if a quota of the minute is used up.
+    /// Counts an account of `owner`, which is a tenant or a name. Returns false if a quota of the
+    /// minute is used up.
     pub fn take(&mut self, owner: &str, minute: u64) -> bool {
         if self.minute != minute {
             *self = Self { minute, ..Self::default() };

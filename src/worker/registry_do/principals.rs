@@ -1,21 +1,23 @@
-//! Names of accounts, as the origin or the operator gave them: in the table `principal`, with
-//! labels in `label` if the policy allows them. KV gets all of them in one value, which isolates
+//! Names that the origin or the operator gave accounts. The table `principal` stores them, and the
+//! table `label` their labels if the policy sets `labels`. A *statement* says to which account and
+//! tenant an id belongs. All statements and labels are written to KV as one value, which isolates
 //! read.
 //!
-//! Writes of KV are scarce, and a name is not urgent: the isolate that learned it has it already.
-//! KV is therefore written at most every ten minutes, and after a release that is due.
+//! The number of KV writes is limited, and a name is not urgent, because the isolate that learned
+//! it already uses it. So names are written at most every ten minutes, and wait while a release is
+//! to be published.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hedgerow_core::api;
 use hedgerow_core::identity::mapping::{MAX_MAPPINGS, Mapping, Mappings, NamedAccount, label_of};
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worker::Request;
 
-use super::publish::put_with_timeout;
+use super::release_publication::put_with_timeout;
 use super::tables::Tables;
 use super::{Caller, HandlerResult, Registry};
 use crate::admin_api::error::ApiError;
@@ -25,41 +27,42 @@ use crate::platform::kv::{ConfigKv, SignedValue};
 use crate::platform::log;
 use crate::platform::sql::integer;
 
-/// Statements about accounts, with their source.
+/// Statements about accounts, from one source.
 #[derive(Default, Serialize, Deserialize)]
 pub struct NamesReport {
     /// The statements.
     pub names: Vec<NamedAccount>,
     /// Whether the policy has `labels`. If it does not, stored labels are deleted.
     pub labels: bool,
-    /// Whether the operator made the statements by the API. Otherwise the origin made them in its
-    /// answers, so that they are limited.
+    /// Whether the operator made the statements through the API. Otherwise they are from answers of
+    /// the origin, and quotas limit them.
     pub by_operator: bool,
 }
 
-/// Seconds between two writes of KV.
+/// Minimum seconds between two writes of the names to KV.
 const PUBLISH_INTERVAL_SECONDS: u64 = 600;
 
-/// Pause before the next attempt after a failed write, and while a release is due.
+/// Pause before the next attempt after a failed write, or while a release is to be published.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// Milliseconds before the next attempt to write a release from which on names wait for it.
+/// Names are not written in this number of milliseconds before the next attempt to write a release.
 const RELEASE_MARGIN_MS: f64 = 5_000.0;
 
-/// Maximum number of accounts of a tenant that answers of the origin name: a quarter of the table.
+/// Maximum number of accounts that answers of the origin may give one tenant: a quarter of the
+/// table.
 const MAX_PER_TENANT: u64 = MAX_MAPPINGS as u64 / 4;
 
-/// Maximum number of accounts that answers of the origin give one name or tenant: a customer with
-/// many credentials does not replace the names of others.
+/// Maximum number of accounts that answers of the origin may give one name. Without it, a customer
+/// with many credentials would replace the names of others.
 const MAX_PER_NAME: u64 = 1_000;
 
 /// Maximum number of statements in one report.
 const MAX_STATEMENTS: usize = 2_000;
 
-/// Seconds between two deletions of statements that have ended.
+/// Minimum seconds between two deletions of expired statements.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
-/// Number of statements that were stored, number of those that were published, number of the
+/// Names in `meta`: number of changes, number of changes at the last publication, number of the
 /// publication, time of the last write in seconds since the epoch, and the problem of that write.
 const META_CHANGED: &str = "names.changed";
 const META_PUBLISHED: &str = "names.published";
@@ -75,7 +78,7 @@ struct PrincipalRow {
     tenant: Option<String>,
     /// Time of the last statement, in seconds since the epoch.
     at: u64,
-    /// Time at which the statement ends, in seconds since the epoch.
+    /// Time at which the statement expires, in seconds since the epoch.
     expires: u64,
 }
 
@@ -88,7 +91,7 @@ pub(super) struct LabelRow {
 }
 
 impl Registry {
-    /// Handles `POST /names`: stores statements, and publishes them when it is time to. Returns the
+    /// Handles `POST /names`: stores statements, and schedules their publication. Answers with the
     /// number of statements that were stored.
     pub(super) async fn receive_names(
         &self,
@@ -111,7 +114,7 @@ impl Registry {
         }
         if report.by_operator {
             let subject = format!("{} names", report.names.len());
-            self.tables()?.audit(caller.actor(), "principals", &subject, "", "ok");
+            self.tables()?.audit(caller.for_audit(), "principals", &subject, "", "ok");
         }
         if changes > 0 {
             self.tables()?.limit_names()?;
@@ -173,7 +176,7 @@ impl Registry {
         Ok((200, json!(api::Labels { labels })))
     }
 
-    /// Records a change, and sets the alarm to publish it.
+    /// Records a change, and sets the alarm, which publishes it.
     async fn mark_names_changed(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
@@ -184,8 +187,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Publishes the names, if they have changed since the last publication, no release is due, and
-    /// the last write was ten minutes ago. Otherwise, and after a failure, sets the alarm.
+    /// Publishes the names if they have changed since the last publication, no release is to be
+    /// published, and the last write was at least ten minutes ago. Otherwise, and after a failure,
+    /// sets the alarm to try again.
     pub(super) async fn publish_names(&self) {
         let Ok(tables) = self.tables() else { return };
         let changes = tables.meta_number(META_CHANGED);
@@ -211,7 +215,7 @@ impl Registry {
         }
     }
 
-    /// Returns the time for which the publication waits; `None` if it may begin.
+    /// Returns the time for which the publication must wait; `None` if it may begin.
     fn names_pause(&self, tables: &Tables) -> Option<Duration> {
         let now = now_ms();
         let is_release_due = self.publishing.borrow().is_held(now)
@@ -219,20 +223,21 @@ impl Registry {
         if is_release_due {
             return Some(RETRY_PAUSE);
         }
-        // A clock that went back must not stop publications.
+        // If the clock went back, publish at once: publications must not stop.
         let elapsed = now_seconds().checked_sub(tables.meta_number(META_WRITTEN)?)?;
         let pause = PUBLISH_INTERVAL_SECONDS.saturating_sub(elapsed);
         (pause > 0).then(|| Duration::from_secs(pause))
     }
 
-    /// Signs the names with a key derived from ACCOUNT_SECRET, and writes them to KV. Failed writes
-    /// count, too: the platform may have counted them.
+    /// Signs the names with a key derived from ACCOUNT_SECRET, and writes them to KV. A failed
+    /// write also starts the pause, because it counts towards the platform's limit.
     async fn publish_names_once(&self, tables: &Tables) -> Result<(), String> {
         let to_message = |error: ApiError| error.message;
         let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
         let secret = self.settings.account_secret.as_deref();
         let secret = secret.ok_or("ACCOUNT_SECRET is missing or too short")?;
-        // At least the time, so that the number still rises if the object's tables are lost.
+        // The number is at least the time in milliseconds, so that it still rises if the object's
+        // tables are lost.
         let last = tables.meta_number(META_NUMBER).unwrap_or(0);
         let number = last.saturating_add(1).max(now_ms() as u64);
         let mappings = tables.mappings(now_seconds()).map_err(to_message)?;
@@ -255,7 +260,7 @@ impl Registry {
         })
     }
 
-    /// Deletes statements that have ended, at most once an hour.
+    /// Deletes expired statements, at most once an hour.
     fn prune_names(&self) -> Result<(), ApiError> {
         let now = now_seconds();
         if now >= self.names_pruned_at.get().saturating_add(PRUNE_INTERVAL_SECONDS) {
@@ -266,10 +271,10 @@ impl Registry {
     }
 }
 
-/// Returns the known row, updated by a statement: members that the statement lacks stay. Returns
-/// `None` if only the end changes, by at most half of the remaining time, so that repeated
-/// statements cost no writes. Answers of the origin that contradict nothing do not shorten the time
-/// that the operator has set.
+/// Returns the known row, updated by a statement. Members that the statement lacks keep their
+/// values. Returns `None` if the only change is the expiry, and it moves by at most half of the
+/// remaining time: then repeated statements cause no writes. A statement of the origin that
+/// contradicts nothing does not shorten the time that the operator has set.
 fn updated_row(
     known: Option<PrincipalRow>,
     statement: &NamedAccount,
@@ -287,7 +292,7 @@ fn updated_row(
         |known: &Option<String>, new: &Option<String>| known.is_some() && known != new;
     let is_contradiction =
         contradicts(&known.account, &account) || contradicts(&known.tenant, &tenant);
-    // An answer that only completes what the operator has said does not shorten it.
+    // A statement of the origin that only adds a member must not shorten the operator's statement.
     let expires = if by_operator || is_contradiction {
         statement.expires
     } else {
@@ -299,11 +304,11 @@ fn updated_row(
     (!is_same || !is_near).then_some(row)
 }
 
-/// Encodes names for KV. The signature is an HMAC-SHA256 in hex. Returns `None` if it cannot be
-/// made.
+/// Encodes names for KV. The signature is an HMAC-SHA256 in hex. Returns `None` if the signature
+/// cannot be computed.
 fn sign(number: u64, mappings: Mappings, secret: &str) -> Option<SignedValue> {
     let bytes = mappings.encode(number);
-    let key = hmac_sha256::derive_key(secret, MacDomain::NamesKey)?;
+    let key = hmac_sha256::derive_key(secret, HashPurpose::NamesKey)?;
     let signature = hmac_sha256::hmac_hex_of_single_purpose_key(&key, &bytes)?;
     Some(SignedValue { bytes, signature })
 }
@@ -322,8 +327,9 @@ impl Tables {
         self.exec(query, values)
     }
 
-    /// Deletes the accounts of a name beyond [`MAX_PER_NAME`], and those of a tenant beyond
-    /// [`MAX_PER_TENANT`]: those that end first, which are not the operator's.
+    /// Deletes the accounts of a name beyond [`MAX_PER_NAME`], and the accounts of a tenant beyond
+    /// [`MAX_PER_TENANT`]. Those that expire first are deleted: the operator's statements usually
+    /// last longer, and stay.
     fn limit_name(&self, row: &PrincipalRow) -> Result<(), ApiError> {
         let limits =
             [("account", &row.account, MAX_PER_NAME), ("tenant", &row.tenant, MAX_PER_TENANT)];
@@ -338,8 +344,9 @@ impl Tables {
         Ok(())
     }
 
-    /// Deletes the rows beyond [`MAX_MAPPINGS`] of both tables: the names that end first, because
-    /// those of answers must not push out those of the operator, and the oldest labels.
+    /// Deletes the rows of both tables beyond [`MAX_MAPPINGS`]. Of the names, those that expire
+    /// first are deleted, so that the origin's names do not replace the operator's. Of the labels,
+    /// the oldest are deleted.
     fn limit_names(&self) -> Result<(), ApiError> {
         for (table, order) in [("principal", "expires DESC, at DESC"), ("label", "at DESC")] {
             let query = format!(
@@ -351,7 +358,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Deletes statements that have ended, and labels that no statement refers to.
+    /// Deletes expired statements, and labels to which no statement refers.
     fn prune_names(&self, now: u64) -> Result<(), ApiError> {
         self.exec("DELETE FROM principal WHERE expires <= ?", vec![integer(now)])?;
         let query = "DELETE FROM label WHERE id NOT IN
@@ -390,7 +397,7 @@ impl Tables {
         Ok(row.map(|row| row.text))
     }
 
-    /// Stores a label. Returns whether it was another one, or none, before.
+    /// Stores a label. Returns whether the id had no label before, or another one.
     fn set_label(&self, id: &str, text: &str) -> Result<bool, ApiError> {
         if self.label(id)?.as_deref() == Some(text) {
             return Ok(false);

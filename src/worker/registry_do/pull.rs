@@ -1,5 +1,6 @@
-//! Pulls releases from CONFIG_URL, a directory of signed files on any host, and stores them as if
-//! they had been pushed. The host cannot choose the rules, because it cannot sign them.
+//! Pulls releases from CONFIG_URL, which is a directory of signed files on any host. They are
+//! stored as if a publisher had uploaded them. The host cannot choose the rules, because it cannot
+//! sign them.
 //!
 //! | file | content |
 //! |---|---|
@@ -20,10 +21,10 @@ use crate::admin_api::error::ApiError;
 use crate::platform::clock::{now_seconds, with_timeout};
 use crate::platform::log;
 
-/// Timeout of one pull. The next pull begins a minute after this pull began.
+/// Timeout of one pull. It is less than a minute, because a pull starts every minute.
 const PULL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The largest signature file, in bytes.
+/// Maximum bytes of a signature file.
 const MAX_SIGNATURE_BYTES: usize = 4096;
 
 /// The result of a conditional request.
@@ -36,7 +37,8 @@ enum Fetched {
 
 impl Registry {
     /// Pulls a newer release, if CONFIG_URL is set, and publishes it. Problems are recorded for the
-    /// status; the log and the audit log get each problem once in a row.
+    /// status. A problem is written to the log and the audit log unless the previous pull had the
+    /// same problem.
     ///
     /// # Errors
     /// If the tables cannot be read or written.
@@ -55,7 +57,7 @@ impl Registry {
             Ok(Some(serial)) => {
                 tables.set_meta("pull.changed", Some(&now_seconds().to_string()))?;
                 tables.audit(AUDIT_ACTOR, "pull", &serial.to_string(), "", "ok");
-                // If this fails, the alarm tries again.
+                // If the publication fails, the alarm tries again.
                 let _ = self.publish_release().await;
             }
             Err(problem) if previous_problem.as_deref() != Some(problem) => {
@@ -67,8 +69,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Fetches the release, and imports it unless it is stored already. Returns its serial; `None`
-    /// if nothing has changed.
+    /// Fetches the release, and imports it unless it is already stored. Returns the serial of an
+    /// imported release; `None` if nothing has changed.
     async fn pull_once(&self, base: &str) -> Result<Option<u64>, String> {
         let base = base.trim().trim_end_matches('/');
         if !base.starts_with("https://") && !self.settings.is_development {
@@ -76,7 +78,8 @@ impl Registry {
         }
         let to_message = |error: ApiError| error.message;
         let tables = self.tables().map_err(to_message)?;
-        // Entity tags are only valid for the same URL. Store its hash: it may contain credentials.
+        // An entity tag is only valid for the same URL. Store the hash of the URL, because the URL
+        // may contain credentials.
         let source = digest(base.as_bytes());
         let is_same_source = tables.meta("pull.source").as_deref() == Some(&source);
         let etag = tables.meta("pull.etag").filter(|_| is_same_source);
@@ -136,7 +139,7 @@ impl Registry {
     }
 }
 
-/// Returns the problem of a release that is not newer than the newest stored release.
+/// Returns the problem of a release whose serial is not above the newest stored serial.
 fn stale_serial(serial: u64, newest: u64) -> String {
     if serial == newest {
         format!("release.json: another release {serial} is stored already")
@@ -158,8 +161,8 @@ async fn fetch_file(url: &str, max_bytes: usize) -> Result<String, String> {
     }
 }
 
-/// Fetches a UTF-8 file of at most `max_bytes`, unless it still has the entity tag `etag`. Problems
-/// name the file, not the URL.
+/// Fetches a UTF-8 file of at most `max_bytes`, unless it still has the entity tag `etag`. Messages
+/// name the file and not the URL, which may contain credentials.
 async fn fetch(url: &str, etag: Option<&str>, max_bytes: usize) -> Result<Fetched, String> {
     let name = file_name(url);
     let failed = |_| format!("{name}: cannot be fetched");
@@ -168,10 +171,11 @@ async fn fetch(url: &str, etag: Option<&str>, max_bytes: usize) -> Result<Fetche
         headers.set("if-none-match", etag).map_err(failed)?;
     }
     let mut init = RequestInit::new();
-    // A redirect could leave https. It is reported with its status; CONFIG_URL can be its target.
+    // Do not follow redirects, which could leave https. A redirect is reported with its status; the
+    // operator can set CONFIG_URL to its target.
     init.with_method(Method::Get).with_headers(headers).with_redirect(RequestRedirect::Manual);
     let request = Request::new_with_init(url, &init).map_err(failed)?;
-    // After a timeout, dropping this future ends the connection.
+    // A timeout drops this future, which ends the connection.
     let abort = AbortOnDrop(Some(AbortController::default()));
     let signal = abort.signal().ok_or_else(|| failed(worker::Error::Infallible))?;
     let mut response = Fetch::Request(request).send_with_signal(&signal).await.map_err(failed)?;
@@ -211,7 +215,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Returns the last part of a URL: the rest may contain credentials.
+/// Returns the last part of a URL. The rest may contain credentials.
 fn file_name(url: &str) -> &str {
     url.rsplit('/').next().unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Verifies uploaded bundles and releases, and stores them.
 //!
-//! A publisher uploads bundles first, and then a release that names them. Releases are published as
-//! soon as they are stored.
+//! A publisher first uploads bundles, and then a release that names them. A release is published as
+//! soon as it is stored.
 
 use hedgerow_core::api::{BundleInfo, PublishResult};
 use hedgerow_core::rules::release::EMBEDDED;
@@ -32,12 +32,12 @@ impl Registry {
     ) -> Result<T, ApiError> {
         let upload = parse_upload(request).await;
         if let Err(error) = &upload {
-            self.tables()?.audit(caller.actor(), action, "", "", error.code);
+            self.tables()?.audit(caller.for_audit(), action, "", "", error.code);
         }
         upload
     }
 
-    /// Returns the public keys.
+    /// Returns the keys of PUBLIC_KEYS.
     ///
     /// # Errors
     /// `unavailable`, if PUBLIC_KEYS is missing or malformed.
@@ -63,12 +63,13 @@ impl Registry {
     ) -> HandlerResult {
         let stored = self.verify_and_store(digest, &signed);
         let result = stored.as_ref().err().map_or("ok", |error| error.code);
-        self.tables()?.audit(caller.actor(), "bundle.upload", short_digest(digest), "", result);
+        self.tables()?.audit(caller.for_audit(), "bundle.upload", short_digest(digest), "", result);
         let (status, stored) = stored?;
         Ok((status, json!(stored)))
     }
 
-    /// Verifies a bundle and stores it. Returns status 201, or 200 if it is stored already.
+    /// Verifies a bundle and stores it. Returns status 201 with its description, or 200 if it is
+    /// already stored.
     ///
     /// # Errors
     /// `digest`, `signature`, `bundle` (invalid, or a regex does not compile) or `unavailable`.
@@ -102,7 +103,7 @@ impl Registry {
         Ok((201, stored))
     }
 
-    /// Verifies, stores and publishes a release. Returns status 201, or 202 if it is stored, but
+    /// Verifies, stores and publishes a release. Returns status 201, or 202 if it is stored but
     /// could not be published yet.
     pub(super) async fn accept_release(
         &self,
@@ -110,15 +111,15 @@ impl Registry {
         signed: SignedText,
         caller: &Caller,
     ) -> HandlerResult {
-        // Nothing is awaited until the release is stored: of two publishers with the same serial,
-        // the second is rejected.
+        // Nothing is awaited until the release is stored. So of two publishers with the same
+        // serial, the second is rejected.
         let verified = self.verify_release(signed);
         let author =
             verified.as_ref().map_or("", |verified| verified.release.author.as_str()).to_owned();
         let serial = verified.as_ref().map_or(0, |verified| verified.release.serial);
         let stored = verified.and_then(|verified| self.store_release(kind, verified));
         let result = stored.as_ref().err().map_or("ok", |error| error.code);
-        self.tables()?.audit(caller.actor(), kind.name(), &serial.to_string(), &author, result);
+        self.tables()?.audit(caller.for_audit(), kind.name(), &serial.to_string(), &author, result);
         stored?;
         let problem = self.publish_release().await.err();
         let is_published = self.tables()?.is_published(serial)?;
@@ -150,8 +151,8 @@ impl Registry {
         Ok(VerifiedRelease { release, text, signature, key })
     }
 
-    /// Stores a release, if its serial is higher than all others, its bundles are stored, and
-    /// `kind` permits the change.
+    /// Stores a release if its serial is above all others, its bundles are stored, and `kind`
+    /// allows the change.
     ///
     /// # Errors
     /// `serial`, `unknown_bundle`, `signature`, `release`, `precondition` or `unavailable`.
@@ -185,8 +186,8 @@ impl Registry {
         tables.insert_release(&StoredRelease::new(serial, kind.name(), text, signature, key))
     }
 
-    /// Checks that every bundle of a release is stored, that a key which is still trusted signed
-    /// it, and that all of them together have at most 5 MiB.
+    /// Checks that every bundle of a release is stored, that a key that is still trusted signed it,
+    /// and that all bundles together have at most 5 MiB.
     fn verify_bundles(&self, release: &Release) -> Result<(), ApiError> {
         let keys = self.trusted_keys()?;
         let mut bytes = 0_usize;
@@ -202,8 +203,8 @@ impl Registry {
             })?;
             bytes = bytes.saturating_add(text.len());
         }
-        // An isolate has all bundles in memory, and for a moment the bundles of the last release,
-        // too.
+        // An isolate has all these bundles in memory. While it loads them, it also has the bundles
+        // of the previous release.
         if bytes > MAX_BUNDLE_BYTES {
             let message = "the bundles of this release have more than 5 MiB together";
             let remedy = "release them one after the other, or make them smaller";
@@ -253,7 +254,7 @@ fn check_promotion(before: Option<&Release>, after: &Release) -> Result<(), &'st
 async fn parse_upload<T: DeserializeOwned>(request: &mut Request) -> Result<T, ApiError> {
     let text = request.text().await.map_err(internal_error)?;
     serde_json::from_str(&text).map_err(|error| {
-        // The error's own message could quote the body.
+        // The message of `error` could quote the body.
         let position = format!("line {}, column {}", error.line(), error.column());
         let message = format!(
             "invalid body ({position}): expected a JSON object with `bundle` or `release`, and \

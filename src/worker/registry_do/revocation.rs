@@ -1,4 +1,5 @@
-//! Revocations of indicators: of one key, or of all that a filter selects.
+//! Revocations of indicators: of all indicators of a key, or of all indicators that a filter
+//! selects.
 
 use hedgerow_core::api;
 use hedgerow_core::field::FieldId;
@@ -20,13 +21,13 @@ const MAX_REVOCATION_SECONDS: u64 = 366 * 86_400;
 /// Maximum number of characters of a reason or an author. Further characters are cut off.
 const MAX_REASON_CHARS: usize = 200;
 
-/// Number of rows that one statement revokes.
+/// Maximum number of rows that one SQL statement revokes.
 const ROWS_PER_STATEMENT: usize = 500;
 
-/// Number of hex digits of a hash, which the status shows. Ids of accounts are longer.
+/// Number of hex digits of a hash. The status shows accounts as hashes; ids of accounts are longer.
 const HASH_DIGITS: usize = 16;
 
-/// A revocation, checked.
+/// The checked parameters of a revocation.
 struct Revocation {
     reason: String,
     author: String,
@@ -34,7 +35,7 @@ struct Revocation {
     until: Option<u64>,
 }
 
-/// A row that a filter may select.
+/// A row that a filter selects, except for its condition on the cluster.
 #[derive(Deserialize)]
 struct Candidate {
     id: u64,
@@ -57,7 +58,7 @@ impl Registry {
         let count = self.tables()?.revoke(key, &reason, until)? as u64;
         let result = if count == 0 { "not_found" } else { "ok" };
         let subject = format!("{key}: {reason}");
-        self.tables()?.audit(caller.actor(), "indicator.revoke", &subject, &author, result);
+        self.tables()?.audit(caller.for_audit(), "indicator.revoke", &subject, &author, result);
         if count == 0 {
             return Err(unknown_indicator(key));
         }
@@ -65,8 +66,8 @@ impl Registry {
         Ok((200, json!(api::RevokeResult { key: key.to_owned(), count })))
     }
 
-    /// Handles `POST /indicators/revoke`: revokes the indicators that a filter selects, or only
-    /// counts them.
+    /// Handles `POST /indicators/revoke`: revokes the indicators that a filter selects. With
+    /// `dry_run`, only counts them.
     ///
     /// # Errors
     /// `invalid` or `unavailable`.
@@ -75,8 +76,8 @@ impl Registry {
         request: &mut Request,
         caller: &Caller,
     ) -> HandlerResult {
-        // The platform's parser ignores unknown members: with a misspelt condition, more would be
-        // revoked than was meant.
+        // Parse with serde: the platform's parser ignores unknown members, so that a filter with a
+        // misspelt condition would revoke too many indicators.
         let text = request.text().await.map_err(|_| invalid_body())?;
         let body: api::RevokeMatchingRequest =
             serde_json::from_str(&text).map_err(|_| invalid_body())?;
@@ -96,12 +97,12 @@ impl Registry {
         }
         if !body.dry_run {
             let subject = format!("{count} of {description}: {reason}");
-            self.tables()?.audit(caller.actor(), "indicator.revoke", &subject, &author, "ok");
+            self.tables()?.audit(caller.for_audit(), "indicator.revoke", &subject, &author, "ok");
         }
         Ok((200, json!(api::RevokeMatchingResult { count, dry_run: body.dry_run })))
     }
 
-    /// Returns the rows that a filter selects and that are not revoked.
+    /// Returns the ids of the rows that a filter selects and that are not revoked.
     fn matching_ids(&self, filter: &api::RevokeFilter) -> Result<Vec<u64>, ApiError> {
         let account = filter.account.as_deref().map(|account| self.account_hash(account));
         let candidates = self.tables()?.revocable(filter, account.transpose()?)?;
@@ -119,8 +120,8 @@ impl Registry {
         Ok(ids)
     }
 
-    /// Returns the hash under which an account is counted, 16 hex digits: of its id, as decisions
-    /// show it, or the hash itself, as the status shows it.
+    /// Returns the hash by which correlations count an account, as 16 hex digits. `account` is the
+    /// id of the account, which decisions show, or already the hash, which the status shows.
     pub(super) fn account_hash(&self, account: &str) -> Result<String, ApiError> {
         if account.len() == HASH_DIGITS && parse_hash(account).is_some() {
             return Ok(account.to_lowercase());
@@ -144,7 +145,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Publishes the indicators after a revocation, whatever is left of the budget.
+    /// Publishes the indicators after a revocation, even if the budget of writes is used up.
     async fn publish_revocations(&self) -> Result<(), ApiError> {
         self.reload_indicators();
         self.mark_indicators_urgent().await
@@ -155,8 +156,9 @@ impl Tables {
     /// Revokes the indicators of a key, until they would have expired or until a given time.
     /// Returns their number.
     fn revoke(&self, key: &str, reason: &str, until: Option<u64>) -> Result<usize, ApiError> {
-        // The row must last as long as the revocation: without it, a new firing would count.
-        let query = "UPDATE indicator SET revoked = ?1, reason = ?2, until = ?4,
+        // The row must exist as long as the revocation. Without it, a new firing would make a new
+        // indicator.
+        let query = "UPDATE indicator SET revoked_at = ?1, reason = ?2, revoked_until = ?4,
             expires = MAX(expires, IFNULL(?4, 0)) WHERE key = ?3 AND expires > ?1";
         let until = until.map_or(SqlStorageValue::Null, integer);
         let values = vec![integer(now_seconds()), reason.into(), key.into(), until];
@@ -168,7 +170,7 @@ impl Tables {
     fn revoke_rows(&self, ids: &[u64], reason: &str, until: Option<u64>) -> Result<(), ApiError> {
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
         let query = format!(
-            "UPDATE indicator SET revoked = ?1, reason = ?2, until = ?3,
+            "UPDATE indicator SET revoked_at = ?1, reason = ?2, revoked_until = ?3,
                 expires = MAX(expires, IFNULL(?3, 0)) WHERE rowid IN ({})",
             ids.join(", ")
         );
@@ -176,15 +178,15 @@ impl Tables {
         self.exec(&query, vec![integer(now_seconds()), reason.into(), until])
     }
 
-    /// Returns the indicators that a filter selects, but for its cluster, and that are neither
-    /// expired nor revoked. `account` is a hash in hex.
+    /// Returns the indicators that a filter selects, without its condition on the cluster. They are
+    /// neither expired nor revoked. `account` is a hash in hex.
     fn revocable(
         &self,
         filter: &api::RevokeFilter,
         account: Option<String>,
     ) -> Result<Vec<Candidate>, ApiError> {
         let query = "SELECT rowid AS id, key FROM indicator
-            WHERE expires > ?1 AND revoked IS NULL
+            WHERE expires > ?1 AND revoked_at IS NULL
                 AND (?2 IS NULL OR correlation = ?2)
                 AND first >= ?3 AND first < ?4
                 AND (?5 IS NULL OR account = ?5 OR instr(members, ?5) > 0)";

@@ -1,4 +1,4 @@
-//! Signed texts: bundles and releases as publishers send them.
+//! Bundles and releases, as publishers sign and send them.
 
 use hedgerow_core::api::{BundleUpload, ReleaseUpload};
 use hedgerow_core::ruleset::Release;
@@ -23,7 +23,7 @@ impl From<ReleaseUpload> for SignedText {
     }
 }
 
-/// The operation that makes a release.
+/// The operation by which a release arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseKind {
     /// `POST /releases`: any change.
@@ -47,7 +47,7 @@ impl ReleaseKind {
         }
     }
 
-    /// Returns the kind that a route makes; `None` for any other path.
+    /// Returns the kind of release that a route accepts; `None` for any other path.
     pub fn from_path(path: &str) -> Option<Self> {
         match path {
             "/releases" => Some(Self::Release),

@@ -1,6 +1,6 @@
-//! The registry's tables in SQLite for bundles, releases and the audit log. The head comment of
-//! `registry_do.rs` describes all tables; the tables of indicators, clusters and names are
-//! read and written in `indicators.rs`, `clusters.rs` and `principals.rs`.
+//! The registry's tables in SQLite. This file reads and writes bundles, releases, the audit log and
+//! `meta`. `indicators.rs`, `clusters.rs` and `principals.rs` do so for indicators, clusters and
+//! names. The head comment of `registry_do.rs` describes all tables.
 
 use hedgerow_core::api::{AuditEntry, BundleInfo, ReleaseInfo};
 use hedgerow_core::ruleset::Release;
@@ -25,10 +25,10 @@ pub struct StoredRelease {
     pub serial: u64,
     /// Name of a [`ReleaseKind`](super::signed::ReleaseKind).
     kind: String,
-    /// Time at which KV got the release, in seconds since the epoch; `None` if KV does not have the
-    /// release.
+    /// Time at which the release was written to KV, in seconds since the epoch; `None` if KV does
+    /// not have the release.
     pub published: Option<u64>,
-    /// The manifest, as it was signed.
+    /// The text of the manifest, as it was signed.
     pub text: String,
     /// The minisign signature of `text`.
     pub signature: String,
@@ -36,19 +36,21 @@ pub struct StoredRelease {
     key: String,
 }
 
-/// Bytes of a bundle's text in one row. SQLite's rows have at most two megabytes here.
+/// Maximum bytes of a bundle's text in one row. A row of a Durable Object's SQLite has at most two
+/// megabytes.
 const PART_BYTES: usize = 1 << 20;
 
 /// Maximum number of entries of the audit log, without failed authentications.
 const MAX_AUDIT_ENTRIES: u64 = 20_000;
 
-/// Maximum number of entries of failed authentications, which anybody can cause.
+/// Maximum number of entries of failed authentications. They have a separate limit because anybody
+/// can cause them.
 const MAX_AUTH_ATTEMPTS: u64 = 1_000;
 
 /// The action of a failed authentication in the audit log.
 pub const AUTH_ATTEMPT: &str = "auth";
 
-/// Number of uploads that are kept in addition to the bundles of the last
+/// Number of the last uploaded bundles that are kept in addition to the bundles of the last
 /// [`RELEASES_WITH_BUNDLES`] releases.
 const MAX_SPARE_BUNDLES: u64 = 20;
 
@@ -67,15 +69,15 @@ CREATE TABLE IF NOT EXISTS release (
     serial INTEGER PRIMARY KEY, kind TEXT NOT NULL, stored INTEGER NOT NULL, published INTEGER,
     active TEXT NOT NULL, text TEXT NOT NULL, signature TEXT NOT NULL, key TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, who TEXT NOT NULL,
-    what TEXT NOT NULL, subject TEXT NOT NULL, author TEXT NOT NULL, sender TEXT,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, actor TEXT NOT NULL,
+    action TEXT NOT NULL, subject TEXT NOT NULL, author TEXT NOT NULL, client TEXT,
     result TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS audit_what ON audit (what, id);
+CREATE INDEX IF NOT EXISTS audit_action ON audit (action, id);
 CREATE TABLE IF NOT EXISTS indicator (
     key TEXT NOT NULL, correlation TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
     expires INTEGER NOT NULL, times INTEGER NOT NULL, measured REAL NOT NULL,
-    threshold TEXT NOT NULL, accounts INTEGER NOT NULL, revoked INTEGER, reason TEXT,
-    until INTEGER, members TEXT, account TEXT, tenant TEXT, network TEXT,
+    threshold TEXT NOT NULL, accounts INTEGER NOT NULL, revoked_at INTEGER, reason TEXT,
+    revoked_until INTEGER, members TEXT, account TEXT, tenant TEXT, network TEXT,
     PRIMARY KEY (key, correlation));
 CREATE TABLE IF NOT EXISTS link (
     id INTEGER PRIMARY KEY AUTOINCREMENT, correlation TEXT NOT NULL, key TEXT NOT NULL,
@@ -103,12 +105,13 @@ impl StoredRelease {
         Self { serial, kind: kind.to_owned(), published: None, text, signature, key }
     }
 
-    /// Returns the parsed manifest. It was verified before it was stored.
+    /// Returns the parsed manifest; `None` if the stored text is damaged, because it was verified
+    /// before it was stored.
     pub fn manifest(&self) -> Option<Release> {
         Release::parse(self.text.as_bytes()).ok()
     }
 
-    /// Returns the release as the API shows it.
+    /// Returns the release in the form of the API.
     pub fn into_api(self) -> ReleaseInfo {
         let release = self.manifest();
         let Self { serial, kind, published, text, signature, key } = self;
@@ -127,12 +130,12 @@ impl Tables {
         Ok(Self { sql })
     }
 
-    /// Executes a statement. The error is logged.
+    /// Executes a statement. Logs an error.
     pub(super) fn exec(&self, query: &str, values: Vec<SqlStorageValue>) -> Result<()> {
         self.sql.exec(query, values).map(drop).map_err(internal_error)
     }
 
-    /// Returns all rows of a query. The error is logged.
+    /// Returns all rows of a query. Logs an error.
     pub(super) fn rows<T: for<'de> Deserialize<'de>>(
         &self,
         query: &str,
@@ -150,7 +153,7 @@ impl Tables {
         Ok(self.rows(query, values)?.into_iter().next())
     }
 
-    /// Returns all bundles, in the order of uploads, last first.
+    /// Returns all bundles, the last uploaded first.
     pub fn bundles(&self) -> Result<Vec<BundleInfo>> {
         let query = format!(
             "SELECT {BUNDLE_COLUMNS} FROM bundle ORDER BY uploaded DESC, serial DESC, rowid DESC"
@@ -187,7 +190,7 @@ impl Tables {
 
     /// Stores a bundle, and deletes surplus bundles.
     pub fn insert_bundle(&self, bundle: &BundleInfo, text: &str, signature: &str) -> Result<()> {
-        // The bundle may have been deleted before: now it must stay in KV.
+        // If the bundle was deleted before, it must not be deleted from KV any more.
         self.exec(
             "DELETE FROM stale_bundle WHERE digest = ?",
             vec![bundle.digest.as_str().into()],
@@ -224,7 +227,8 @@ impl Tables {
         self.exec(&format!("DELETE FROM bundle WHERE {is_stale}"), Vec::new())
     }
 
-    /// Returns the digests of bundles that were deleted since the last call.
+    /// Removes and returns the digests of bundles that were deleted from the tables, but not from
+    /// KV.
     pub fn take_stale_bundles(&self) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Row {
@@ -255,7 +259,7 @@ impl Tables {
         Ok(self.row::<Row>(query, vec![digest.into()])?.is_some())
     }
 
-    /// Records that KV does not have a release any more.
+    /// Records that KV no longer has a release.
     pub fn unpublish(&self, serial: u64) -> Result<()> {
         self.exec("UPDATE release SET published = NULL WHERE serial = ?", vec![integer(serial)])
     }
@@ -272,7 +276,7 @@ impl Tables {
         self.exec(query, values)
     }
 
-    /// Returns the highest serial that KV has.
+    /// Returns the highest serial that was written to KV.
     pub fn published_serial(&self) -> Result<Option<u64>> {
         #[derive(Deserialize)]
         struct Row {
@@ -282,7 +286,7 @@ impl Tables {
         Ok(self.row::<Row>(query, Vec::new())?.and_then(|row| row.serial))
     }
 
-    /// Returns whether KV has, or had, a release.
+    /// Returns whether a release was written to KV.
     pub fn is_published(&self, serial: u64) -> Result<bool> {
         #[derive(Deserialize)]
         struct Row {}
@@ -297,7 +301,7 @@ impl Tables {
     }
 
     /// Adds an entry to the audit log. `actor` is a scope or a part of the Worker, `client` a keyed
-    /// hash of the address. An error is logged and otherwise ignored.
+    /// hash of the address. An error is logged, but not returned.
     pub fn audit(
         &self,
         (actor, client): (&str, Option<&str>),
@@ -310,13 +314,13 @@ impl Tables {
         values.extend([actor, action, subject, author].map(SqlStorageValue::from));
         values.push(client.map(str::to_owned).into());
         values.push(result.into());
-        let query = "INSERT INTO audit (at, who, what, subject, author, sender, result)
+        let query = "INSERT INTO audit (at, actor, action, subject, author, client, result)
             VALUES (?, ?, ?, ?, ?, ?, ?)";
-        // Failed authentications, which anybody can cause, do not push out other entries.
+        // Anybody can cause failed authentications. They must not displace other entries.
         let (filter, max_entries) = if action == AUTH_ATTEMPT {
-            ("what = 'auth'", MAX_AUTH_ATTEMPTS)
+            ("action = 'auth'", MAX_AUTH_ATTEMPTS)
         } else {
-            ("what <> 'auth'", MAX_AUDIT_ENTRIES)
+            ("action <> 'auth'", MAX_AUDIT_ENTRIES)
         };
         let prune_query = format!(
             "DELETE FROM audit WHERE {filter} AND id <= (
@@ -332,8 +336,7 @@ impl Tables {
 
     /// Returns at most `limit` entries of the audit log with an id below `before`, newest first.
     pub fn audit_entries(&self, limit: u64, before: Option<u64>) -> Result<Vec<AuditEntry>> {
-        let query =
-            "SELECT id, at, who, what, subject, author, sender AS \"from\", result FROM audit
+        let query = "SELECT id, at, actor, action, subject, author, client, result FROM audit
             WHERE id < ? ORDER BY id DESC LIMIT ?";
         self.rows(query, vec![integer(before.unwrap_or(u64::MAX)), integer(limit)])
     }
@@ -365,7 +368,7 @@ impl Tables {
     }
 }
 
-/// Adds columns that tables of earlier versions did not have.
+/// Adds columns that the tables did not have in earlier versions of Hedgerow.
 fn add_missing_columns(sql: &SqlStorage) -> worker::Result<()> {
     let added: [(&str, &[&str], &str); 2] = [
         ("indicator", &["members", "account", "tenant", "network"], "TEXT"),

@@ -1,4 +1,4 @@
-//! The chunks in which the platform yields a body.
+//! The chunks in which the platform delivers a body.
 
 use js_sys::Uint8Array;
 use js_sys::futures::JsFuture;
@@ -9,11 +9,13 @@ use web_sys::{ReadableStream, ReadableStreamByobReader, ReadableStreamReadResult
 pub struct Unread {
     pub stream: ReadableStream,
     pub reader: ReadableStreamByobReader,
-    /// A read that was pending when reading ended. It must complete before the reader is released.
+    /// A read that was not complete when reading ended. It must complete before the reader is
+    /// released.
     pub pending_read: Option<JsFuture>,
 }
 
-/// The client's upload ended early, or the request was refused while its body was sent.
+/// Error: the client's upload ended early, or the request was refused while the client was sending
+/// its body.
 #[derive(Debug)]
 pub struct UploadAborted;
 
@@ -26,5 +28,5 @@ pub fn chunk_from_result(result: JsValue) -> Option<Uint8Array> {
     result.get_value().dyn_into().ok()
 }
 
-/// Maximum number of bytes per read: most bodies take one read.
+/// Maximum bytes per read. Most bodies need only one read.
 pub const CHUNK_BYTES: u32 = 64 << 10;

@@ -1,4 +1,4 @@
-//! Finds out which LLM call a request is, if it is one.
+//! Decides whether a request is an LLM call, and which one.
 
 use hedgerow_core::Ruleset;
 use hedgerow_core::http::route::{Endpoint, builtin_endpoint, has_prompt_method};
@@ -7,19 +7,20 @@ use hedgerow_core::http::websocket;
 use crate::platform::panic::catch_panic;
 use crate::request::client_request::ClientRequest;
 
-/// The LLM call that a request is, if any.
+/// The result of classifying a request.
 #[derive(Clone, Copy)]
 pub struct Classified {
-    /// The LLM call; `None` for any other request.
+    /// The endpoint of the LLM call; `None` if the request is not an LLM call.
     pub endpoint: Option<Endpoint>,
     /// Fault in Hedgerow while the request was classified. Such a request cannot be scored.
     pub error: Option<&'static str>,
 }
 
-/// Classifies a request by the routes of a ruleset; without one by the built-in routes.
+/// Classifies a request by the routes of `ruleset`, or by the built-in routes if there is no
+/// ruleset.
 ///
-/// If that panics, the built-in routes decide; if they panic, too, the request counts as an LLM
-/// call of unknown dialect. A panic must not bypass `fail_closed`.
+/// If that panics, the built-in routes decide. If they panic, too, the request counts as an LLM
+/// call of unknown dialect: a panic must not bypass `fail_closed`.
 pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classified {
     let endpoint_by_path = || {
         if request.is_websocket_handshake() {
@@ -45,16 +46,16 @@ pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classifie
     }
 }
 
-/// Returns whether a body has a declared length, within the limit of what is read. A stream of JSON
-/// lines to an endpoint that is not a model's must not wait for its own end.
+/// Returns whether the body has a declared length, which is within the limit up to which bodies are
+/// read. Other bodies of unknown endpoints are not read: a stream of JSON lines to an endpoint that
+/// is not a model's would otherwise wait until it ends.
 fn has_known_size(ruleset: Option<&Ruleset>, request: &ClientRequest) -> bool {
     let limit = ruleset.map_or(0, |ruleset| ruleset.policy().scan.max_body as u64);
     request.content_length().is_some_and(|length| length <= limit)
 }
 
-/// Panics if the request's header `x-hedgerow-inject-panic` names this stage: `route`,
-/// `message` for the first look at a message of a WebSocket, or `1` for scoring. For test builds
-/// only.
+/// Panics if the request's header `x-hedgerow-inject-panic` names this stage: `route`, `message`
+/// for reading a message of a WebSocket, or `1` for scoring. For test builds only.
 #[cfg(feature = "fault-injection")]
 #[expect(clippy::panic, reason = "tests need a panic while requests are handled")]
 pub fn inject_panic(request: &ClientRequest, stage: &str) {

@@ -2,7 +2,7 @@
 
 use hedgerow_core::http::route::Dialect;
 use hedgerow_core::http::websocket;
-use hedgerow_core::identity::principal::{ClientCertificate, Presented};
+use hedgerow_core::identity::principal::{ClientCertificate, SenderEvidence};
 use hedgerow_core::identity::query::parameters;
 use hedgerow_core::{Client, Envelope};
 use js_sys::{Array, Reflect};
@@ -17,21 +17,22 @@ pub struct ClientRequest {
     /// The platform's request, unchanged.
     pub raw: Request,
     method: String,
-    /// Path as `fetch` sends it: dot segments and backslashes are resolved.
+    /// Path as `fetch` sends it, with dot segments and backslashes resolved.
     path: String,
     /// Path and query, as the client sent them.
     target: String,
     /// Headers except reserved headers; names are in lower case.
     headers: Vec<(String, String)>,
-    /// Headers with the prefix `x-hedgerow`: overrides in development, forgeries otherwise.
+    /// Headers with the prefix `x-hedgerow`. In development, they override settings; otherwise,
+    /// they are forged.
     reserved_headers: Vec<(String, String)>,
     edge: EdgeMetadata,
-    /// Model that the handshake of a WebSocket names in its query.
+    /// Model in the query of a WebSocket's handshake.
     model: Option<String>,
 }
 
-/// Metadata of the client, from `request.cf` and `cf-connecting-ip`. All of it is missing in local
-/// development.
+/// Metadata of the client, from `request.cf` and the header `cf-connecting-ip`. Local development
+/// has none of it.
 #[derive(Clone, Default)]
 struct EdgeMetadata {
     /// IP address, as text.
@@ -79,12 +80,12 @@ impl ClientRequest {
         }
     }
 
-    /// Returns the head of each message of a WebSocket that this request opens: headers that
-    /// describe a body do not describe the messages. The model of the query holds for messages that
-    /// name none.
+    /// Returns the head that is used for each message of the WebSocket that this request opens. It
+    /// lacks the headers that describe a body. The model in the query is used for messages that do
+    /// not name a model.
     pub fn head_of_messages(&self) -> Self {
         let mut head = self.clone();
-        // OpenAI reads `model`, Azure `deployment`.
+        // The parameter is `model` for OpenAI, and `deployment` for Azure.
         let model = self.query_parameter(&["model", "deployment"]);
         head.model = model.filter(|model| model.len() <= MAX_MODEL_BYTES);
         head.headers
@@ -102,7 +103,7 @@ impl ClientRequest {
         &self.method
     }
 
-    /// Returns the path as the origin will see it.
+    /// Returns the path as the origin will get it.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -117,7 +118,7 @@ impl ClientRequest {
         find_header(&self.headers, name)
     }
 
-    /// Returns the value of a reserved header. Only a Worker in development may act on it.
+    /// Returns the value of a reserved header. Only a Worker in development may use it.
     pub fn override_header(&self, name: &str) -> Option<&str> {
         find_header(&self.reserved_headers, name)
     }
@@ -135,9 +136,9 @@ impl ClientRequest {
         self.header("content-length")?.trim().parse().ok()
     }
 
-    /// Returns the parts of the request that say who is asking.
-    pub fn presented(&self, dialect: Dialect, is_trusted: bool) -> Presented<'_> {
-        Presented {
+    /// Returns the parts of the request that can identify its sender.
+    pub fn sender_evidence(&self, dialect: Dialect, is_trusted: bool) -> SenderEvidence<'_> {
+        SenderEvidence {
             headers: &self.headers,
             path: self.path(),
             query: self.target.split_once('?').map_or("", |(_, query)| query),
@@ -181,7 +182,7 @@ impl ClientRequest {
 }
 
 impl EdgeMetadata {
-    /// Reads `request.cf`, which has no address.
+    /// Reads `request.cf`. It does not contain the client's address.
     fn from_request(request: &Request) -> Self {
         let Ok(cf) = Reflect::get(request, &JsValue::from_str("cf")) else {
             return Self::default();
@@ -245,8 +246,8 @@ pub fn new_request_id() -> String {
     global.crypto().map(|crypto| crypto.random_uuid()).unwrap_or_default()
 }
 
-/// Returns all headers. Joined by line ends, which neither names nor values can contain, they take
-/// three calls into JavaScript instead of three per header.
+/// Returns all headers. They are first joined with line ends, which neither names nor values can
+/// contain: this takes three calls into JavaScript in total instead of three per header.
 fn read_headers(request: &Request) -> Vec<(String, String)> {
     let joined = String::from(Array::from(&request.headers()).flat(1).join("\n"));
     let mut parts = joined.split('\n');
@@ -254,12 +255,14 @@ fn read_headers(request: &Request) -> Vec<(String, String)> {
     std::iter::from_fn(next_pair).collect()
 }
 
-/// Returns the value of a header. `name` is in lower case; repeated headers are joined already.
+/// Returns the value of a header. `name` is in lower case. The platform has already joined repeated
+/// headers.
 fn find_header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
     headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
 }
 
-/// Returns path and query of an absolute URL, not normalised: the origin gets them unchanged.
+/// Returns path and query of an absolute URL, without normalising them, because the origin must get
+/// them unchanged.
 fn target_of(url: &str) -> &str {
     let authority_start = url.find("://").map_or(0, |position| position.saturating_add(3));
     let after_scheme = url.get(authority_start..).unwrap_or_default();
@@ -275,8 +278,9 @@ fn resolved_path(url: &str, target: &str) -> String {
     Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname())
 }
 
-/// Returns whether `fetch` would send a path unchanged: if it follows a host and has no dot segment
-/// and no character to escape. Most paths do, and need no URL parser.
+/// Returns whether `fetch` would send a path unchanged: the path follows a host, and contains
+/// neither a dot segment nor a character that needs escaping. This is true for most paths, which
+/// then need no URL parser.
 fn is_normalized_path(url: &str, target: &str, path: &str) -> bool {
     let is_plain_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
     let scheme_and_host = url.strip_suffix(target).and_then(|base| base.split_once("://"));
@@ -295,8 +299,8 @@ fn strip_prefix(text: &str, prefix: &str) -> String {
     text.strip_prefix(prefix).unwrap_or(text).to_owned()
 }
 
-/// Returns a fingerprint of the TLS client hello: ciphers, extensions and length. Every plan of the
-/// platform has these values, unlike JA4, which needs Bot Management.
+/// Returns a fingerprint of the TLS client hello: ciphers, extensions and length. All plans of
+/// Cloudflare provide these values, whereas JA4 needs Bot Management.
 fn tls_fingerprint(
     ciphers: Option<String>,
     extensions: Option<String>,
@@ -305,7 +309,7 @@ fn tls_fingerprint(
     Some([ciphers?, extensions?, length?].join("-"))
 }
 
-/// Maximum bytes of the name of a model. Longer names in bodies do not count, either.
+/// Maximum bytes of the name of a model. The core ignores longer names in bodies, too.
 const MAX_MODEL_BYTES: usize = 512;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Headers with which scripts of web pages can read Hedgerow's own responses.
+//! Headers that let scripts of web pages read Hedgerow's own responses.
 //!
-//! Preflights reach the origin, and responses of the origin keep their headers. Without headers of
-//! its own, an error of Hedgerow would be a network error to a script.
+//! Preflight requests are forwarded to the origin, and responses of the origin keep their headers.
+//! But without CORS headers, a script would see an error of Hedgerow only as a network error.
 
 use hedgerow_core::rules::policy::{Cors, EnforcementSettings};
 use web_sys::Headers;
@@ -9,12 +9,13 @@ use web_sys::Headers;
 use crate::request::client_request::ClientRequest;
 use crate::request::tag;
 
-/// Headers of own responses that a script may read, in addition to those that CORS always allows.
+/// Headers of Hedgerow's own responses that a script may read, in addition to those that CORS
+/// always allows.
 const EXPOSED_HEADERS: &str =
     "retry-after, x-should-retry, x-hedgerow-request-id, x-request-id, request-id";
 
-/// Adds the headers to a response to `request`, if a script sent it and the policy allows its web
-/// origin.
+/// Adds the CORS headers to a response to `request`, if a script sent the request and the policy
+/// allows its web origin.
 pub fn add_cors_headers(
     headers: &Headers,
     request: &ClientRequest,
@@ -25,7 +26,7 @@ pub fn add_cors_headers(
     }
 }
 
-/// Returns the headers for a request of the web origin `origin`.
+/// Returns the headers for a request from the web origin `origin`.
 fn cors_headers<'o>(
     origin: Option<&'o str>,
     settings: &EnforcementSettings,

@@ -12,7 +12,7 @@ use crate::request::request_body::RequestBody;
 use crate::request::tag;
 use crate::request::upstream::remove_header;
 
-/// Headers that describe the old body only: an edited body is not compressed, and has another
+/// Headers that describe only the old body. An edited body is not compressed, and has another
 /// length and digest.
 const BODY_HEADERS: [&str; 6] = [
     "content-encoding",
@@ -25,8 +25,8 @@ const BODY_HEADERS: [&str; 6] = [
 
 /// Degrades a body.
 ///
-/// It is not editable if it was not read to its end, if decompressing stopped early, or if editing
-/// panics.
+/// The body is not editable if it was not read to its end, if decompression stopped early, or if
+/// editing panics.
 pub fn degrade_body(
     request: &ClientRequest,
     body: &RequestBody,
@@ -36,8 +36,9 @@ pub fn degrade_body(
     let Some(full_body) = body.complete_bytes() else { return Degradation::NotEditable };
     let degradation = catch_panic(|| {
         let decoded = Body::new(full_body, request.header("content-encoding"), limits);
-        // If decompression stopped early, the origin would miss the rest. A body that is not what
-        // its header says is edited as it is: an origin that accepts it ignores the header, too.
+        // If decompression stopped early, an edited body would lack the rest. If a body does not
+        // have the encoding that its header declares, it is edited without decoding: an origin that
+        // accepts such a body ignores the header, too.
         if decoded.issues.is_empty() || decoded.is_unmodified() {
             degrade(decoded.bytes(), endpoint, request.header("content-type"))
         } else {
@@ -47,7 +48,7 @@ pub fn degrade_body(
     degradation.unwrap_or(Degradation::NotEditable)
 }
 
-/// Makes the headers describe an edited body: JSON in UTF-8, uncompressed.
+/// Changes the headers so that they describe an edited body: uncompressed JSON in UTF-8.
 pub fn fix_body_headers(headers: &Headers, content_type: Option<&str>) {
     BODY_HEADERS.iter().for_each(|name| remove_header(headers, name));
     if content_type.is_some_and(is_utf16_or_utf32) {
@@ -55,7 +56,7 @@ pub fn fix_body_headers(headers: &Headers, content_type: Option<&str>) {
     }
 }
 
-/// Returns whether a content type declares UTF-16 or UTF-32, which an edited body does not have.
+/// Returns whether a content type declares UTF-16 or UTF-32. An edited body is always in UTF-8.
 fn is_utf16_or_utf32(content_type: &str) -> bool {
     let content_type = content_type.to_ascii_lowercase();
     content_type.contains("utf-16") || content_type.contains("utf-32")

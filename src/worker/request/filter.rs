@@ -1,19 +1,22 @@
-//! The filter: what happens to a request that is not for Hedgerow's own endpoints.
+//! The filter: handles each request that is not for one of Hedgerow's own endpoints.
 //!
-//! **A fault in Hedgerow never fails a client's request.** A request that cannot be scored is
-//! forwarded unscored, and logged as such. Only a policy that enforces with `fail_closed` refuses
-//! it.
+//! **A fault in Hedgerow never makes a client's request fail.** A request that cannot be scored is
+//! forwarded unscored, and logged as such. It is refused only if the policy enforces and sets
+//! `fail_closed`.
 //!
-//! 1. Requests that are not LLM calls are forwarded without reading, tagging or logging them; only
-//!    reserved headers are removed. Those that could carry a prompt are counted by path.
-//! 2. The body is read up to a limit; the core scores it and decides.
-//! 3. The decision is logged, before anything can go wrong on the way to the origin. A body beyond
-//!    the limit is sent meanwhile, without its end; its decision is logged when the end is scored.
+//! 1. Requests that are not LLM calls are forwarded without being read, tagged or logged. Only
+//!    reserved headers are removed. Requests that could carry a prompt are counted by path.
+//! 2. The body is read up to a limit. The core scores it and decides.
+//! 3. The decision is logged before the request is forwarded, so that a failure at the origin
+//!    cannot prevent the log line. A body beyond the limit is sent to the origin without its end,
+//!    which is scored when it arrives; then the decision is logged.
 //! 4. The decision is enforced: the request is refused, or forwarded with tags.
-//! 5. The response streams back unread; the observation for correlation is queued.
+//! 5. The response is streamed to the client without being read. The observation for correlation is
+//!    queued.
 //!
-//! Step 1 is here, the others are in `llm_call.rs`. A WebSocket on an LLM path is not one request:
-//! `websocket.rs` treats each message of the client that carries a prompt like a request.
+//! Step 1 is in this file, the other steps are in `llm_call.rs`. A WebSocket on an LLM path
+//! consists of many messages: `websocket.rs` treats each message of the client that contains a
+//! prompt like a request.
 
 use std::rc::Rc;
 
@@ -40,11 +43,11 @@ use crate::request::service_worker;
 use crate::request::upstream::Upstream;
 use crate::request::websocket;
 
-/// Filters a request. Returns the origin's response, or Hedgerow's own if the request is refused or
-/// cannot be forwarded.
+/// Filters a request. Returns the origin's response, or a response of Hedgerow if the request is
+/// refused or cannot be forwarded.
 ///
-/// Reads of KV and reports run in the background: only the first request of an isolate waits for
-/// them, at most 50 ms.
+/// Reads of KV and reports run in the background. Only the first request of an isolate waits for
+/// the reads of KV, at most 50 ms.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Rc<Settings>,
@@ -89,27 +92,8 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
             }
             return handle_unread(upstream, active.map(Rc::as_ref), settings).await;
         };
-        match (&active_rules, settings.account_secret.as_deref()) {
-            (Ok(rules), Some(secret)) if request.is_websocket_handshake() => {
-                websocket::handle(upstream, settings, rules, endpoint, secret).await
-            }
-            (Ok(rules), Some(secret)) => {
-                match LlmCall::new(upstream, settings, rules, endpoint, classified.error, secret) {
-                    Ok(call) => call.filter().await,
-                    Err(upstream) => upstream.forward_unread().await,
-                }
-            }
-            (Ok(_), None) => {
-                log::forwarded_unscored(request_id, "ACCOUNT_SECRET is missing or too short");
-                telemetry::count_error("ACCOUNT_SECRET is missing or too short");
-                upstream.forward_unread().await
-            }
-            (Err(problem), _) => {
-                log::forwarded_unscored(request_id, problem);
-                telemetry::count_error("the embedded ruleset does not load");
-                upstream.forward_unread().await
-            }
-        }
+        let error = classified.error;
+        handle_llm_request(upstream, settings, &active_rules, endpoint, error).await
     };
     let response: Result<Response, RequestError> = response.await;
     response.unwrap_or_else(|error| {
@@ -120,8 +104,42 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
     })
 }
 
-/// Forwards a request without reading it. On a host that has the console, too, no service
-/// worker may control the console.
+/// Filters an LLM call, or a handshake of a WebSocket on an LLM path. Forwards the request unscored
+/// if the rules or ACCOUNT_SECRET are missing. `classify_error` is the fault in Hedgerow while the
+/// request was classified.
+async fn handle_llm_request(
+    upstream: Upstream<'_>,
+    settings: &Rc<Settings>,
+    active_rules: &Result<ActiveRules, String>,
+    endpoint: Endpoint,
+    classify_error: Option<&'static str>,
+) -> Result<Response, RequestError> {
+    let request_id = upstream.request_id;
+    match (active_rules, settings.account_secret.as_deref()) {
+        (Ok(rules), Some(secret)) if upstream.request.is_websocket_handshake() => {
+            websocket::handle(upstream, settings, rules, endpoint, secret).await
+        }
+        (Ok(rules), Some(secret)) => {
+            match LlmCall::new(upstream, settings, rules, endpoint, classify_error, secret) {
+                Ok(call) => call.filter().await,
+                Err(upstream) => upstream.forward_unread().await,
+            }
+        }
+        (Ok(_), None) => {
+            log::forwarded_unscored(request_id, "ACCOUNT_SECRET is missing or too short");
+            telemetry::count_error("ACCOUNT_SECRET is missing or too short");
+            upstream.forward_unread().await
+        }
+        (Err(problem), _) => {
+            log::forwarded_unscored(request_id, problem);
+            telemetry::count_error("the embedded ruleset does not load");
+            upstream.forward_unread().await
+        }
+    }
+}
+
+/// Forwards a request without reading it. If the host also has the console, prevents service
+/// workers of the origin's pages from controlling the console.
 async fn forward_unread(
     upstream: &Upstream<'_>,
     settings: &Settings,
@@ -134,8 +152,8 @@ async fn forward_unread(
     Ok(service_worker::restrict_scope(upstream.request, response))
 }
 
-/// Forwards a request that is not an LLM call, and counts it if its method can carry a prompt. A
-/// policy that enforces and refuses unknown paths refuses it instead.
+/// Forwards a request that is not an LLM call, and counts it if its method can carry a prompt.
+/// Refuses it instead if the policy enforces and refuses unknown paths.
 async fn handle_unread(
     upstream: Upstream<'_>,
     ruleset: Option<&Ruleset>,
@@ -148,7 +166,7 @@ async fn handle_unread(
         let policy = ruleset.map(Ruleset::policy).filter(is_unknown);
         if let Some(policy) = policy {
             let method = if is_websocket { telemetry::WEBSOCKET_METHOD } else { request.method() };
-            telemetry::count_not_looked_at(method, request.path());
+            telemetry::count_forwarded_unread(method, request.path());
             let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
             let mode = override_mode.filter(|_| settings.is_development);
             let mode = mode.unwrap_or_else(|| policy.disposition(request.path(), None, None).mode);

@@ -6,16 +6,16 @@ use worker::Context;
 
 /// Keeps the invocation alive until the returned guard is dropped.
 ///
-/// The platform stops an invocation when its client disconnects, without running destructors: its
-/// memory in Wasm would leak. An invocation that is kept alive runs on, gets an error from the body
-/// or, by the client's abort signal, from the origin, and frees its memory.
+/// When a client disconnects, the platform stops the invocation without running destructors, so
+/// that its memory in Wasm would leak. An invocation that is kept alive continues. It gets an error
+/// from the body, or from the origin through the client's abort signal, and frees its memory.
 pub fn keep_alive(context: &Context) -> Option<KeepAlive> {
     let completion: PromiseWithResolvers = Promise::with_resolvers();
     context.as_ref().wait_until(&completion.promise()).ok()?;
     Some(KeepAlive(completion))
 }
 
-/// Guard: keeps the invocation alive (`waitUntil`) until dropped.
+/// A guard that keeps the invocation alive, by `waitUntil`, until the guard is dropped.
 pub struct KeepAlive(PromiseWithResolvers);
 
 impl Drop for KeepAlive {

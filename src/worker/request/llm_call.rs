@@ -1,7 +1,7 @@
-//! One LLM call: read, scored, logged, and refused or forwarded.
+//! One LLM call: reads and scores it, logs the decision, and refuses or forwards the call.
 //!
-//! The core decides; this file carries the decision out. Scoring, editing the body and queuing the
-//! observation run in [`catch_panic`]: a panic there fails no request.
+//! The core decides, and this file enforces the decision. Scoring, editing the body and queuing the
+//! observation run in [`catch_panic`], so that a panic does not make the request fail.
 
 mod large_body;
 pub mod message;
@@ -42,21 +42,21 @@ use crate::request::upstream::{Answer, Upstream};
 
 /// An LLM call that can be scored.
 pub struct LlmCall<'a> {
-    /// The client's request and the origin it goes to.
+    /// The client's request, and the origin to which it is forwarded.
     upstream: Upstream<'a>,
     settings: &'a Settings,
     /// All rulesets in force.
     active_rules: &'a ActiveRules,
     /// The ruleset that decides for the account.
     ruleset: &'a Ruleset,
-    /// Reason why this ruleset decides.
+    /// Role of this ruleset.
     role: RulesetRole,
     endpoint: Endpoint,
-    /// Fault while the request was classified. Such a request cannot be scored.
+    /// Fault in Hedgerow while the request was classified. Such a request cannot be scored.
     routing_error: Option<&'static str>,
     /// Account and tenant of the request.
     sender: Sender,
-    /// Key of account and tenant ids.
+    /// ACCOUNT_SECRET, the key of account and tenant ids.
     account_secret: &'a str,
     /// Key of the hashes in observations.
     hash_key: HashKey,
@@ -64,15 +64,15 @@ pub struct LlmCall<'a> {
 
 /// The result of scoring.
 enum ScoreOutcome {
-    /// The body shows that the request is not an LLM call after all.
+    /// The body shows that the request is not an LLM call.
     NotLlmCall,
-    /// The decision, and data of the request that is counted.
+    /// The decision, and the data that is counted in addition.
     Decided(Box<Decision>, Observed),
     /// Scoring failed; the text is the reason.
     Failed(&'static str),
 }
 
-/// Data of a scored request that is counted, but not part of the decision.
+/// Data of a scored request that is counted but is not part of the decision.
 struct Observed {
     /// The observation for correlation, if any rule counts the request.
     observation: Option<Observation>,
@@ -80,11 +80,11 @@ struct Observed {
     model: Option<String>,
 }
 
-/// How a decision is enforced.
+/// The way in which a decision is enforced.
 struct Enforcement {
     /// The action that is carried out.
     action: Action,
-    /// The result of editing the body, if the decision is to degrade.
+    /// The result of editing the body; `None` unless the action is `degrade`.
     degradation: Option<Degradation>,
     /// Reason why the request is not forwarded; `None` if it is.
     refusal: Option<Refusal>,
@@ -106,7 +106,8 @@ impl<'a> LlmCall<'a> {
         mut routing_error: Option<&'static str>,
         account_secret: &'a str,
     ) -> Result<Self, Upstream<'a>> {
-        // The account decides about the canary, so that its settings cannot decide the account.
+        // The active ruleset's settings determine the account, even for a canary: the account
+        // determines whether the canary decides.
         let identity = &active_rules.active().policy().identity;
         let Upstream { request, is_trusted, .. } = upstream;
         let dialect = endpoint.dialect();
@@ -144,7 +145,7 @@ impl<'a> LlmCall<'a> {
         let policy = self.ruleset.policy();
         let body = RequestBody::read(&request.raw, request.content_length(), policy).await;
         let mut body = body.map_err(|_| RequestError::UploadAborted)?;
-        if !self.reads_end(&body) {
+        if !self.must_score_end(&body) {
             body.stop_if_yielded();
         }
         match self.score(&body) {
@@ -156,7 +157,8 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Returns the policy's mode and actions. In development a request may choose the mode.
+    /// Returns the policy's mode and actions for this request. In development, a request may choose
+    /// the mode.
     fn disposition(&self, clusters: &[RequestCluster]) -> Disposition {
         let Sender { account, tenant, .. } = &self.sender;
         let (account, tenant) = (account.as_deref(), tenant.as_deref());
@@ -194,13 +196,13 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Scores the request by the ruleset that decides. In development a request may choose the
+    /// Scores the request by the ruleset that decides. In development, a request may choose the
     /// action.
     fn score(&self, body: &RequestBody) -> ScoreOutcome {
         self.score_by(body, |envelope| self.decide(envelope))
     }
 
-    /// Scores the request by `decide`.
+    /// Scores the request with the function `decide`.
     fn score_by(
         &self,
         body: &RequestBody,
@@ -227,13 +229,13 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Returns the decision about a request, and the data of it that is counted; `None` if it is
-    /// not an LLM call.
+    /// Returns the decision about a request, and the data that is counted in addition. Returns
+    /// `None` if the request is not an LLM call.
     fn decide(&self, envelope: &Envelope<'_>) -> Option<(Decision, Observed)> {
         Some(self.decision(envelope, self.ruleset.assess_as(self.endpoint, envelope)?))
     }
 
-    /// Returns the decision for an assessment, and the data of it that is counted.
+    /// Returns the decision for an assessment, and the data that is counted in addition.
     fn decision(
         &self,
         envelope: &Envelope<'_>,
@@ -245,8 +247,8 @@ impl<'a> LlmCall<'a> {
         (Decision::new(self.ruleset, envelope, assessment, disposition), observed)
     }
 
-    /// Scores the request by the shadow ruleset, if the release has one, together with the
-    /// `earlier` texts that the decision is about. A failure never affects the request.
+    /// Scores the request by the shadow ruleset, if the release has one. `earlier` are the texts of
+    /// earlier messages with which `decision` was made. A failure never affects the request.
     fn score_by_shadow(
         &self,
         body: &RequestBody,
@@ -271,7 +273,7 @@ impl<'a> LlmCall<'a> {
         outcome.flatten()
     }
 
-    /// Logs a decision and enforces it. Of a large body the end is scored, too.
+    /// Logs a decision and enforces it. If the body is large, its end is scored first.
     async fn enforce(
         &self,
         decision: &Decision,
@@ -279,7 +281,7 @@ impl<'a> LlmCall<'a> {
         body: RequestBody,
     ) -> Result<Response, RequestError> {
         let enforcement = self.enforcement(decision, &body);
-        if enforcement.refusal.is_none() && self.reads_end(&body) {
+        if enforcement.refusal.is_none() && self.must_score_end(&body) {
             return match MemoryLease::for_held_end(body.read_bytes().len()).await {
                 Some(memory) => self.enforce_large(decision, observed, body, memory).await,
                 None => self.enforce_without_end(decision, observed, body).await,
@@ -304,7 +306,7 @@ impl<'a> LlmCall<'a> {
             Some(refusal) => (self.refuse(refusal), OriginNames::default()),
             None => {
                 let edited_body = degradation.and_then(Degradation::into_edited_bytes);
-                self.named(self.forward(body, Some(decision), edited_body).await?)
+                self.split_answer(self.forward(body, Some(decision), edited_body).await?)
             }
         };
         self.queue_observation(observed.observation, response.status(), action, &names);
@@ -314,8 +316,8 @@ impl<'a> LlmCall<'a> {
         Ok(response)
     }
 
-    /// Returns how a decision is enforced. In Shadow every request is allowed. A body that is not
-    /// editable is forwarded unchanged, unless the policy has `fail_closed`.
+    /// Returns how a decision is enforced. In Shadow mode, every request is allowed. A body that
+    /// cannot be edited is forwarded unchanged, unless the policy sets `fail_closed`.
     fn enforcement(&self, decision: &Decision, body: &RequestBody) -> Enforcement {
         self.enforcement_with(decision, || {
             let limits = &self.ruleset.policy().scan;
@@ -336,7 +338,7 @@ impl<'a> LlmCall<'a> {
     ) -> Enforcement {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
         let degradation = (action == Action::Degrade).then(degrade);
-        // Padding a body beyond the limit must not bypass degradation.
+        // Otherwise a client could avoid degradation by padding its body beyond the limit.
         let fails_closed = self.ruleset.policy().enforce.fail_closed
             && degradation == Some(Degradation::NotEditable);
         let refusal = match action {
@@ -347,7 +349,7 @@ impl<'a> LlmCall<'a> {
         Enforcement { action, degradation, refusal }
     }
 
-    /// Counts a decision, and logs it with the way it is enforced.
+    /// Counts a decision, and logs it together with its enforcement.
     fn record(
         &self,
         decision: &Decision,
@@ -357,7 +359,11 @@ impl<'a> LlmCall<'a> {
         transport: Option<&'static str>,
     ) {
         self.count(decision, model, shadow);
-        account_stats::record(decision.account.as_deref(), self.sender.credential, now_seconds());
+        account_stats::record(
+            decision.account.as_deref(),
+            self.sender.credential_account_hash,
+            now_seconds(),
+        );
         let mut line = DecisionLine::for_decision(self.upstream.request_id, decision);
         self.add_context(&mut line);
         line.transport = transport;
@@ -369,7 +375,8 @@ impl<'a> LlmCall<'a> {
         line.write();
     }
 
-    /// Returns why a decision refuses the request; `None` if it does not, or in Shadow.
+    /// Returns the refusal that a decision demands; `None` if it does not refuse the request, or in
+    /// Shadow mode.
     fn refusal(&self, decision: &Decision) -> Option<Refusal> {
         match decision.action {
             _ if !decision.is_enforced() => None,
@@ -381,7 +388,7 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Counts a decision for the ledger, and its cluster.
+    /// Counts a decision, and the request in its cluster, for the report to the ledger.
     fn count(&self, decision: &Decision, model: Option<&str>, shadow: Option<&ShadowDecision>) {
         let attribution = self.attribution();
         telemetry::count_decision(self.upstream.request_id, &attribution, decision, model, shadow);
@@ -399,7 +406,7 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Adds to a log line the members that do not depend on the decision.
+    /// Adds the members that do not depend on the decision to a log line.
     fn add_context<'l>(&'l self, line: &mut DecisionLine<'l>) {
         line.ruleset_role = self.role;
         line.release_serial = self.active_rules.serial();
@@ -411,16 +418,18 @@ impl<'a> LlmCall<'a> {
         line.credential = self.sender.is_credential_malformed.then_some("malformed");
     }
 
-    /// Returns the response of the origin's answer, and how the origin names the sender.
-    fn named(&self, answer: Answer) -> (Response, OriginNames) {
+    /// Splits the origin's answer into the response for the client and the names that the origin
+    /// gave the sender.
+    fn split_answer(&self, answer: Answer) -> (Response, OriginNames) {
         let Answer { response, origin_headers } = answer;
         let policy = &self.active_rules.active().policy().identity;
         let names = sender::names_of_origin(&origin_headers, policy, self.account_secret);
         (response, names)
     }
 
-    /// Queues the observation for correlation, with the outcome of the request: `status` of the
-    /// response, the action that was carried out, and how the origin named the sender.
+    /// Queues the observation for correlation, together with the outcome of the request: the
+    /// response's `status`, the action that was carried out, and the names that the origin gave the
+    /// sender.
     fn queue_observation(
         &self,
         observation: Option<Observation>,
@@ -430,12 +439,16 @@ impl<'a> LlmCall<'a> {
     ) {
         let identity = &self.active_rules.active().policy().identity;
         let is_forwarded = !matches!(action, Action::Throttle | Action::Block);
-        self.sender.learn(names, is_forwarded && identity.proves(status), identity);
+        self.sender.record_answer(
+            names,
+            is_forwarded && identity.accepts_credential(status),
+            identity,
+        );
         let Some(mut observation) = observation else { return };
         let queued = catch_panic(|| {
             observation.proven |= self.sender.is_proven();
             self.ruleset.record_outcome(&mut observation, &self.hash_key, status, action);
-            self.sender.own(&mut observation, names, &self.hash_key);
+            self.sender.assign_account(&mut observation, names, &self.hash_key);
             observation_queue::enqueue(self.ruleset, observation, self.settings);
         });
         if queued.is_none() {
@@ -443,8 +456,8 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Logs and counts that scoring failed, and forwards the request. A policy that enforces with
-    /// `fail_closed` refuses it instead.
+    /// Logs and counts that scoring failed, and forwards the request. Refuses it instead if the
+    /// policy enforces and sets `fail_closed`.
     async fn forward_unscored(
         &self,
         error: &str,
@@ -495,8 +508,8 @@ impl<'a> LlmCall<'a> {
         response
     }
 
-    /// Forwards the request: with tags if the decision needs them, with `edited_body` if there is
-    /// one.
+    /// Forwards the request, with tags if the decision needs them. The body is `edited_body` if
+    /// there is one, otherwise `body`.
     async fn forward(
         &self,
         body: RequestBody,
@@ -514,11 +527,11 @@ impl<'a> LlmCall<'a> {
         self.upstream.forward(headers, upstream_body).await
     }
 
-    /// Returns the headers for the origin: with the request id unless the policy turns it off, and
-    /// with tags if the decision needs them.
+    /// Returns the headers for the origin. They include the request id unless the policy turns it
+    /// off, and tags if the decision needs them.
     fn tagged_headers(&self, decision: Option<&Decision>) -> Result<Headers, RequestError> {
         let headers = self.upstream.headers()?;
-        // A request to an unknown path without a decision is not an LLM call, and not logged.
+        // A request to an unknown path that has no decision is not an LLM call, and is not logged.
         let is_logged = decision.is_some() || self.endpoint != Endpoint::Unknown;
         if is_logged && self.ruleset.policy().enforce.send_request_id {
             tag::set_header(&headers, tag::REQUEST_ID_HEADER, self.upstream.request_id);
@@ -530,9 +543,9 @@ impl<'a> LlmCall<'a> {
         Ok(headers)
     }
 
-    /// Returns whether the origin gets tags: if the decision is enforced, or in Shadow if the
-    /// policy has `tag_in_shadow`, which is off by default. Requests whose action is `allow` get no
-    /// tags.
+    /// Returns whether the origin gets tags. It does if the decision is enforced, or in Shadow mode
+    /// if the policy sets `tag_in_shadow`, which is off by default. Requests whose action is
+    /// `allow` get no tags.
     fn needs_tags(&self, decision: &Decision) -> bool {
         let is_tagging_enabled =
             decision.is_enforced() || self.ruleset.policy().enforce.tag_in_shadow;

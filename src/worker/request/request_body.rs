@@ -1,9 +1,10 @@
-//! The body of a client's request: read up to a limit, the rest streamed to the origin.
+//! The body of a client's request. It is read up to a limit, and the rest is streamed to the
+//! origin.
 //!
-//! The platform reads a body at once if its declared length is at most 64 KiB and the isolate has
-//! room for it. Of any other body at most the limit and one chunk are in Wasm's memory. The stream
-//! is neither cloned nor teed: a tee buffers without bound for the slower side
-//! (cloudflare/workerd#5175).
+//! If the declared length is at most 64 KiB and the isolate has room, the platform reads the body
+//! at once. Any other body is read in chunks, and at most the limit and one chunk are in Wasm's
+//! memory. The stream is neither cloned nor split with `tee`, which buffers without a limit for the
+//! slower side (cloudflare/workerd#5175).
 
 use futures_util::future::{Either, select};
 use hedgerow_core::http::envelope::ReadStop;
@@ -19,17 +20,17 @@ use worker::Delay;
 
 use crate::request::body_chunk::{CHUNK_BYTES, Unread, UploadAborted, chunk_from_result};
 use crate::request::body_memory::MemoryLease;
-use crate::request::upload_gate::{Gate, Passage};
+use crate::request::upload_gate::{Gate, Remainder};
 use crate::request::upload_pace::{TICK, UploadPace};
 
-/// A body that was read, at least in part.
+/// A body that was read completely or in part.
 pub struct RequestBody {
-    /// The bytes that were read: up to `max_bytes` and one chunk.
+    /// The bytes that were read: at most `max_bytes` and one chunk.
     bytes: Vec<u8>,
-    /// The same bytes in JavaScript, if the platform read all of them: they are sent without a
-    /// copy.
+    /// The same bytes in JavaScript, if the platform read the whole body at once. They are sent to
+    /// the origin without another copy.
     js_bytes: Option<Uint8Array>,
-    /// Maximum number of bytes that the core reads.
+    /// Maximum bytes that the core scans.
     max_bytes: usize,
     /// Length in bytes, as the client declared it.
     content_length: Option<u64>,
@@ -40,7 +41,7 @@ pub struct RequestBody {
     /// Bytes of a message of a WebSocket that were not copied into Wasm's memory.
     left_out_bytes: u64,
     read_stop: Option<ReadStop>,
-    /// Whether reading stopped below the limit, because another body needs the memory.
+    /// Whether reading stopped below the limit because another body needs the memory.
     has_yielded: bool,
     /// The memory that `bytes` take; `None` for a request without a body.
     memory_lease: Option<MemoryLease>,
@@ -50,30 +51,31 @@ pub struct RequestBody {
 pub enum UpstreamBody {
     /// The request has no body.
     None,
-    /// All bytes. The platform sends their length.
+    /// All bytes of the body. The platform sends their length.
     Buffered(Uint8Array),
-    /// A stream, and the pump that fills it.
+    /// A stream, and the pump that writes the body to it.
     Stream(ReadableStream, Pump),
 }
 
-/// Fills the stream of a body that was not read to its end.
+/// Copies a body that was not read to its end into a stream.
 pub struct Pump {
-    /// The bytes that were read, and their memory.
+    /// The bytes that were read. The lease counts their memory.
     prefix: Uint8Array,
     memory_lease: Option<MemoryLease>,
     unread: Unread,
     /// The writable end of the stream.
     sink: WritableStream,
-    /// Holds the end of the body back until it is scored; `None` to copy without reading.
+    /// Holds the end of the body back until it is scored. `None` if the rest is copied without
+    /// being read.
     gate: Option<Gate>,
 }
 
 impl RequestBody {
-    /// Reads until the body ends, exceeds the limit of the policy, is too slow or must make room
-    /// for other bodies.
+    /// Reads until the body ends or exceeds the policy's limit, or until reading stops early
+    /// because the upload is too slow or another body needs the memory.
     ///
-    /// `content_length` is the declared length in bytes. A client can declare any length, so that
-    /// no memory is reserved for it.
+    /// `content_length` is the declared length in bytes. A client can declare any length, so no
+    /// memory is reserved for it.
     ///
     /// # Errors
     /// If the upload ends early.
@@ -112,7 +114,7 @@ impl RequestBody {
         let mut pace = UploadPace::new(policy);
         let mut tick = Delay::from(TICK);
         let mut buffer: Option<Uint8Array> = None;
-        // One byte beyond the limit shows that there is more.
+        // One byte beyond the limit shows that the body is longer.
         while self.bytes.len() <= self.max_bytes {
             if !lease.wait_for_room(CHUNK_BYTES as usize).await {
                 self.has_yielded = true;
@@ -145,15 +147,15 @@ impl RequestBody {
             let Some(chunk) = chunk else { return Ok(()) };
             self.append(&chunk);
             lease.grow(chunk.length() as usize);
-            // The read detached the buffer; the chunk has it.
+            // The read has moved the buffer into the chunk: take it back for the next read.
             buffer = Some(Uint8Array::new(&chunk.buffer()));
         }
         self.unread = Some(Unread { stream, reader, pending_read: None });
         Ok(())
     }
 
-    /// Returns the body of a message of a WebSocket. It is `bytes`, and `left_out_bytes` more that
-    /// are not scored.
+    /// Returns the body of a message of a WebSocket. It consists of `bytes` and of `left_out_bytes`
+    /// more, which are not scored.
     pub fn of_message(bytes: Vec<u8>, left_out_bytes: u64, policy: &Policy) -> Self {
         Self {
             bytes,
@@ -169,8 +171,8 @@ impl RequestBody {
         }
     }
 
-    /// Reads a body that is declared as small, at once and without a deadline: a slow client only
-    /// delays itself, and cannot have its body scored in part.
+    /// Reads a body with a small declared length, at once and without a deadline. A slow client
+    /// only delays its own request, and its body is never scored only in part.
     async fn read_all(&mut self, request: &Request) -> Result<(), UploadAborted> {
         let read = request.array_buffer().map_err(|_| UploadAborted)?;
         let buffer = JsFuture::from(read).await.map_err(|_| UploadAborted)?;
@@ -185,7 +187,8 @@ impl RequestBody {
         let start = self.bytes.len();
         let end = start.saturating_add(chunk.length() as usize);
         if end > self.bytes.capacity() {
-            // A vector that doubles would take three times the body while it grows.
+            // A vector that doubles its capacity would need memory for three times the body while
+            // it grows.
             self.bytes.reserve_exact(end.saturating_sub(start).max(start / 4));
         }
         self.bytes.resize(end, 0);
@@ -194,7 +197,7 @@ impl RequestBody {
         }
     }
 
-    /// Returns the bytes that the core reads: at most the limit of the policy.
+    /// Returns the bytes that the core scans, at most the limit of the policy.
     pub fn scanned(&self) -> &[u8] {
         self.bytes.get(..self.max_bytes).unwrap_or(&self.bytes)
     }
@@ -205,7 +208,8 @@ impl RequestBody {
         is_complete.then_some(self.bytes.as_slice())
     }
 
-    /// Ends the reading of a body that had to give up its memory and whose end cannot be scored.
+    /// Records that a body was not read further because it had to give up its memory. Called if its
+    /// end cannot be scored.
     pub fn stop_if_yielded(&mut self) {
         if self.has_yielded && self.unread.is_some() {
             self.read_stop = Some(ReadStop::Crowded);
@@ -218,8 +222,9 @@ impl RequestBody {
         self.read_stop
     }
 
-    /// Returns whether the body goes on after what was read, and may be JSON: a multipart body
-    /// begins with hyphens. It was read up to the limit, or until another body needed the memory.
+    /// Returns whether the body continues after the bytes that were read, and may be JSON. A
+    /// multipart body begins with hyphens, and is not JSON. The body was read up to the limit, or
+    /// until another body needed the memory.
     pub fn is_large_json(&self) -> bool {
         let text = self.bytes.trim_ascii_start();
         self.unread.is_some()
@@ -228,13 +233,13 @@ impl RequestBody {
             && !text.starts_with(b"--")
     }
 
-    /// Returns all bytes that were read: those that are scored, and less than a chunk after them.
+    /// Returns all bytes that were read: the scanned bytes, and less than a chunk after them.
     pub fn read_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Returns the bytes of the whole body: counted if it was read to its end, else as declared;
-    /// `None` if neither is known.
+    /// Returns the number of bytes of the whole body: their count if the body was read to its end,
+    /// otherwise the declared length. `None` if neither is known.
     pub fn size(&self) -> Option<u64> {
         let read_bytes = (self.bytes.len() as u64).saturating_add(self.left_out_bytes);
         if self.unread.is_none() { Some(read_bytes) } else { self.content_length }
@@ -253,11 +258,11 @@ impl RequestBody {
         }
     }
 
-    /// Returns the body for the origin: the bytes that were read, then the rest. They leave Wasm's
-    /// memory, which all requests of the isolate share, before the origin is called.
+    /// Returns the body for the origin: the bytes that were read, and then the rest. The bytes
+    /// leave Wasm's memory, which all requests of the isolate share, before the origin is called.
     ///
-    /// With a `gate`, the end of a body that was not read to its end is held back, and the gate has
-    /// the last bytes that were read.
+    /// With a `gate`, the end of a body that was not read to its end is held back. The gate already
+    /// has the last bytes that were read.
     pub fn into_upstream_body(self, gate: Option<Gate>) -> Result<UpstreamBody, JsValue> {
         if !self.has_body {
             return Ok(UpstreamBody::None);
@@ -269,7 +274,8 @@ impl RequestBody {
         let prefix = Uint8Array::from(self.bytes.get(..known_bytes).unwrap_or(&self.bytes));
         let Some(unread) = self.unread else { return Ok(UpstreamBody::Buffered(prefix)) };
         let channel = match self.content_length {
-            // The platform enforces the declared length, so that it can be declared to the origin.
+            // The platform enforces the declared length, so the same length can be declared to the
+            // origin.
             Some(length) => native_transform_stream(
                 "FixedLengthStream",
                 &Array::of1(&JsValue::from_f64(length as f64)),
@@ -293,8 +299,8 @@ impl Pump {
     /// Copies the whole body into the stream.
     ///
     /// # Errors
-    /// If the client's upload ends early. An origin that stops reading is not an error: it may have
-    /// answered already.
+    /// If the client's upload ends early. If the origin stops reading, that is not an error,
+    /// because it may have answered already.
     pub async fn run(self) -> Result<(), UploadAborted> {
         let Self { prefix, memory_lease, mut unread, sink, gate } = self;
         let Ok(writer) = sink.get_writer() else { return Ok(()) };
@@ -304,7 +310,7 @@ impl Pump {
         drop(prefix);
         drop(memory_lease);
         if let Some(gate) = gate
-            && gate.run(&mut unread, &writer).await? == Passage::Done
+            && gate.run(&mut unread, &writer).await? == Remainder::Nothing
         {
             return Ok(());
         }
@@ -324,7 +330,8 @@ impl Pump {
         }
         writer.release_lock();
         unread.reader.release_lock();
-        // Both streams are native: the platform copies the bytes without running any of our code.
+        // Both streams are native, so the platform copies the bytes without running Hedgerow's
+        // code.
         match JsFuture::from(unread.stream.pipe_to(&sink)).await {
             Ok(_) => Ok(()),
             Err(_) => check_source(&unread.stream).await,
@@ -332,28 +339,29 @@ impl Pump {
     }
 }
 
-/// Finds out why a pipe failed: returns an error if the source failed, `Ok` if the sink did.
+/// Returns an error if a pipe failed because of its source, and `Ok` if it failed because of its
+/// sink.
 async fn check_source(stream: &ReadableStream) -> Result<(), UploadAborted> {
     let reader = ReadableStreamDefaultReader::new(stream).map_err(|_| UploadAborted)?;
     JsFuture::from(reader.read()).await.map(drop).map_err(|_| UploadAborted)
 }
 
-/// Ends the stream. An origin that has stopped reading is not an error.
+/// Ends the stream. Errors are ignored: an origin that has stopped reading is not an error.
 async fn close_writer(writer: &WritableStreamDefaultWriter) -> Result<(), UploadAborted> {
     let _ = JsFuture::from(writer.close()).await;
     Ok(())
 }
 
-/// Creates one of the platform's own transform streams. Their two ends are native; the ends of the
-/// standard `TransformStream` are not.
+/// Creates one of the platform's own transform streams. Both of their ends are native, unlike those
+/// of the standard `TransformStream`.
 fn native_transform_stream(class: &str, arguments: &Array) -> Result<TransformStream, JsValue> {
     let constructor: Function =
         Reflect::get(&js_sys::global(), &JsValue::from_str(class))?.dyn_into()?;
     Ok(Reflect::construct(&constructor, arguments)?.unchecked_into())
 }
 
-/// Returns the bytes of the first buffer: the declared length, but from 1 to 64 KiB, so that most
-/// bodies take one read; 64 KiB if no length is declared.
+/// Returns the number of bytes of the first buffer: the declared length, clamped to 1 to 64 KiB, so
+/// that most bodies need one read. Without a declared length, returns 64 KiB.
 fn first_buffer_bytes(content_length: Option<u64>) -> u32 {
     content_length
         .and_then(|length| u32::try_from(length).ok())

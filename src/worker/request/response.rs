@@ -1,7 +1,7 @@
-//! Responses that Hedgerow makes itself: errors, and JSON of the admin API.
+//! Hedgerow's own responses: errors, and JSON of the admin API.
 //!
-//! An error is in the dialect of the call, so that the client's SDK raises its typed error;
-//! `hedgerow_core::enforce::refusal` has the table of error bodies.
+//! An error has the format of the call's API (its dialect), so that the client's SDK raises its
+//! typed error. `hedgerow_core::enforce::refusal` has the table of error bodies.
 
 use hedgerow_core::api::ConfigProblem;
 use hedgerow_core::enforce::refusal::{ErrorKind, Refusal};
@@ -14,28 +14,28 @@ use crate::request::tag;
 /// Reason why a request gets a response that is not the origin's.
 #[derive(Clone, Debug)]
 pub enum RequestError {
-    /// ORIGIN is missing or invalid. The operator must act.
+    /// ORIGIN is missing or invalid: the operator of Hedgerow must correct it.
     Unconfigured(ConfigProblem),
-    /// The origin did not answer. The origin's operator must act.
+    /// The origin did not answer: the operator of the origin must act.
     Unreachable,
-    /// The client's upload ended early, or the client is gone.
+    /// The client's upload ended early, or the client has disconnected.
     UploadAborted,
     /// The platform cannot send a request with this target or these headers.
     InvalidRequest,
     /// No endpoint of Hedgerow has this path.
     NotFound,
-    /// The script of a service worker that would control the console.
+    /// The request is for the script of a service worker that could control the console.
     ServiceWorker,
-    /// The policy refuses WebSockets: the client must use HTTP.
+    /// The policy refuses WebSockets. The client must use HTTP.
     WebSocketRefused,
-    /// The policy refuses the request. The number is `retry-after` in seconds, for throttled
-    /// clients.
+    /// The policy refuses the request. The number is the value of `retry-after` in seconds, which
+    /// throttled clients get.
     Refused(Refusal, u32),
 }
 
 impl RequestError {
-    /// Returns the response: in the dialect of `endpoint` if the request is an LLM call, otherwise
-    /// in OpenAI's shape. It has the request's id, unless the id is empty.
+    /// Returns the response. Its body is in the dialect of `endpoint` if the request is an LLM
+    /// call, otherwise in OpenAI's format. It has the request's id, unless `request_id` is empty.
     pub fn to_response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
         let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
         let response = self.render(dialect, request_id);
@@ -50,7 +50,7 @@ impl RequestError {
         }
         if !request_id.is_empty() {
             tag::set_header(&headers, tag::REQUEST_ID_HEADER, request_id);
-            // The header in which SDKs of the dialect look for the id, for their errors.
+            // The SDKs of each dialect read the id from this header, and show it in their errors.
             match dialect {
                 Dialect::Anthropic => tag::set_header(&headers, "request-id", request_id),
                 Dialect::Openai | Dialect::Generic => {
@@ -62,7 +62,7 @@ impl RequestError {
         response
     }
 
-    /// Returns status and body, without the headers that depend on the request.
+    /// Returns a response with status and body, but without the headers that depend on the request.
     fn render(&self, dialect: Dialect, request_id: &str) -> Response {
         let (kind, message) = match self {
             Self::Refused(refusal, retry_after) => {
@@ -99,13 +99,14 @@ fn error_response(kind: ErrorKind, dialect: Dialect, message: &str, request_id: 
     json_response(kind.status(), &kind.body(dialect, message, request_id))
 }
 
-/// Makes a response with a JSON body. It must not be cached.
+/// Makes a response with a JSON body, which must not be cached.
 pub fn json_response(status: u16, body: &impl Serialize) -> Response {
-    // No body has map keys other than strings, which are all that serde_json rejects.
+    // This cannot fail: serde_json rejects only map keys that are not strings, and no body has such
+    // keys.
     json_text_response(status, &serde_json::to_string(body).unwrap_or_default())
 }
 
-/// Makes a response with a body that is JSON text already. It must not be cached.
+/// Makes a response whose body is the JSON text `body`, and which must not be cached.
 fn json_text_response(status: u16, body: &str) -> Response {
     let response = Headers::new().and_then(|headers| {
         tag::set_header(&headers, "content-type", "application/json");
@@ -115,6 +116,6 @@ fn json_text_response(status: u16, body: &str) -> Response {
         init.set_headers(&headers);
         Response::new_with_opt_str_and_init(Some(body), &init)
     });
-    // The platform rejects only statuses outside 200–599, and all callers pass constants.
+    // The platform rejects only statuses outside 200–599, and all callers pass valid constants.
     response.unwrap_or_else(|_| Response::error())
 }

@@ -1,5 +1,5 @@
-//! The sender of a request: the ids of its account and its tenant, and whether the origin or a
-//! gateway vouches for them.
+//! The sender of a request: the ids of its account and its tenant, and whether the origin has
+//! accepted its credential or a trusted gateway has sent it. docs/accounts.md describes the rules.
 
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::field::FieldId;
@@ -9,7 +9,7 @@ use hedgerow_core::identity::kind::AccountKind;
 use hedgerow_core::identity::mapping::label_of;
 use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Account, Principal, valid};
 use hedgerow_core::keyed_hash::HashKey;
-use hedgerow_core::mac_domain::MacDomain;
+use hedgerow_core::mac_domain::HashPurpose;
 use hedgerow_core::rules::policy::{IdentityPolicy, Trust, UntrustedHeaders};
 use hedgerow_core::{Client, Envelope};
 use js_sys::Reflect;
@@ -30,9 +30,9 @@ use crate::request::client_request::ClientRequest;
 /// The sender of a request. Ids are keyed hashes in hex.
 #[derive(Default)]
 pub struct Sender {
-    /// The account: as the origin named it, else as the request does.
+    /// The account, as the origin or the operator named it, otherwise as the request names it.
     pub account: Option<String>,
-    /// How the account was found out.
+    /// The kind of source from which the account was determined.
     pub kind: Option<AccountKind>,
     /// The tenant, if it is known.
     pub tenant: Option<String>,
@@ -40,43 +40,58 @@ pub struct Sender {
     pub account_label: Option<String>,
     /// Label of the tenant; `None` unless the policy has `labels`.
     pub tenant_label: Option<String>,
-    /// Hash of the account that the credential names by itself; 0 without a credential.
-    pub credential: u64,
+    /// Hash of the account that the credential alone would determine; 0 without a credential.
+    pub credential_account_hash: u64,
     /// Number of different credentials in the request.
     pub credential_count: u32,
-    /// Whether the credential does not count, because it has control bytes.
+    /// Whether the credential is ignored because it contains control bytes.
     pub is_credential_malformed: bool,
-    /// The account as the request names it: the key of what the origin has said about it.
-    own_account: Option<String>,
-    /// Whether anybody can name the account.
+    /// The account as the request names it. Names from the origin are stored under this id.
+    requested_account: Option<String>,
+    /// Whether the account is a claim, such as a token's subject, which anybody can forge until the
+    /// origin has verified it.
     is_claim: bool,
-    /// Hash of the credential, under which the origin's success is remembered.
+    /// Hash under which it is remembered that the origin has accepted the credential.
     proof: u64,
-    /// Hash of the credential that counts; 0 without one.
-    presented: u64,
-    /// Hashes of credentials that the origin may read instead.
+    /// Hash of the credential that determines the account; 0 without one.
+    credential_hash: u64,
+    /// Hashes of other credentials, in places that some API reads instead of the first.
     alternatives: Vec<u64>,
-    /// Hashes of the other credentials, in places that no API reads in place of the first.
-    companions: Vec<u64>,
-    /// Whether the account is claimed next to another credential, so that the origin's success may
-    /// be for the other one.
-    is_doubtful: bool,
-    /// The other end of the connection, which the address and the TLS facts describe.
+    /// Hashes of other credentials, in places that no API reads instead of the first.
+    unrelated_credentials: Vec<u64>,
+    /// Whether the account is a claim in a request with another credential. Then the origin may
+    /// have accepted the other one, and the claim may be forged.
+    is_ambiguous_claim: bool,
+    /// The peer of the connection. The client's address and its TLS properties describe this peer.
     peer: Peer,
 }
 
-/// The other end of a connection.
+/// The peer of a connection.
 #[derive(Default)]
 enum Peer {
     /// The client itself.
     #[default]
     Client,
-    /// A gateway, which names the address of its client if the policy says in which header.
+    /// A gateway. It sends its client's address if the policy names the header for it.
     Gateway { client_address: Option<String> },
 }
 
+impl Peer {
+    /// Returns the peer of a request. `is_trusted` is whether a trusted gateway sent the request.
+    fn of(request: &ClientRequest, policy: &IdentityPolicy, is_trusted: bool) -> Self {
+        if is_trusted && policy.replaces_client_address() {
+            let header = policy.client_address.as_ref();
+            let address = header.and_then(|header| request.header(header.name()));
+            Self::Gateway { client_address: address.and_then(valid).map(str::to_owned) }
+        } else {
+            Self::Client
+        }
+    }
+}
+
 impl Sender {
-    /// Finds out who sends a request, by the policy and by what the origin has said before.
+    /// Determines the sender of a request, by the policy and by the names that the origin or the
+    /// operator gave.
     pub fn find(
         request: &ClientRequest,
         dialect: Dialect,
@@ -86,39 +101,31 @@ impl Sender {
     ) -> Self {
         let hash_key = hmac_sha256::hash_key(secret);
         let hash = |text: &String| hash_key.keyed_hash(CREDENTIAL, text.as_bytes());
-        let companion_hash = |text: &String| hash_key.keyed_hash(COMPANION, text.as_bytes());
         let principal = find_principal(request, dialect, policy, is_trusted, &hash_key);
-        let Principal { account, tenant, claimed_by, credential, credential_count, .. } = principal;
-        let credential = credential
-            .map_or(0, |Account { kind, text }| hash(&format!("{}\0{text}", kind.name())));
+        let sender = Self::of_credentials(&principal, &hash_key);
+        let Principal { account, tenant, claimed_by, is_ambiguous, .. } = principal;
         let is_claim = account.as_ref().is_some_and(|account| account.kind.is_claim());
         let kind = account.as_ref().map(|account| account.kind);
         let account_id =
-            |account: &Account, text: &String| id(secret, MacDomain::Account(account.kind), text);
-        // A claim next to another credential may be forged: the origin accepts the request for the
-        // other one. Until it has accepted the claim alone, it names no account but its own.
-        let is_doubtful = is_claim
-            && principal.is_ambiguous
+            |account: &Account, text: &String| id(secret, HashPurpose::Account(account.kind), text);
+        // If a request has a claim and another credential, the origin may accept it for the other
+        // one, and the claim may be forged. Until the origin has accepted the claim alone, such a
+        // request counts for a separate account.
+        let is_ambiguous_claim = is_claim
+            && is_ambiguous
             && !claimed_by.as_ref().is_some_and(|claim| principals::is_proven(hash(claim)));
-        let doubtful_claim = claimed_by.as_ref().filter(|_| is_doubtful);
-        let own_account = account
-            .and_then(|account| account_id(&account, doubtful_claim.unwrap_or(&account.text)));
-        let tenant = tenant.filter(|_| !is_doubtful);
-        let proof = claimed_by.as_ref().or(own_account.as_ref());
+        let ambiguous_claim = claimed_by.as_ref().filter(|_| is_ambiguous_claim);
+        let requested_account = account
+            .and_then(|account| account_id(&account, ambiguous_claim.unwrap_or(&account.text)));
+        let tenant = tenant.filter(|_| !is_ambiguous_claim);
+        let proof = claimed_by.as_ref().or(requested_account.as_ref());
         let proof = proof.map_or(0, hash);
-        let known = own_account.as_deref().and_then(principals::named_by_origin);
+        let known = requested_account.as_deref().and_then(principals::named_by_origin);
         let known = known.unwrap_or_default();
-        let account = known.account.clone().or_else(|| own_account.clone());
-        let tenant = known.tenant.or_else(|| id(secret, MacDomain::Tenant, &tenant?));
+        let account = known.account.clone().or_else(|| requested_account.clone());
+        let tenant = known.tenant.or_else(|| id(secret, HashPurpose::Tenant, &tenant?));
         let label = |id: &Option<String>| {
             id.as_deref().filter(|_| policy.labels).and_then(principals::label)
-        };
-        let peer = if is_trusted && policy.hides_clients() {
-            let header = policy.client_address.as_ref();
-            let address = header.and_then(|header| request.header(header.name()));
-            Peer::Gateway { client_address: address.and_then(valid).map(str::to_owned) }
-        } else {
-            Peer::Client
         };
         Self {
             kind: known.account.as_ref().map(|_| AccountKind::Origin).or(kind),
@@ -126,21 +133,35 @@ impl Sender {
             tenant_label: label(&tenant),
             account,
             tenant,
-            credential,
-            credential_count,
-            is_credential_malformed: principal.is_malformed,
-            presented: principal.presented.as_ref().map_or(0, hash),
-            alternatives: principal.alternatives.iter().map(hash).collect(),
-            companions: principal.companions.iter().map(companion_hash).collect(),
-            is_doubtful,
-            own_account,
+            is_ambiguous_claim,
+            requested_account,
             is_claim,
             proof,
-            peer,
+            peer: Peer::of(request, policy, is_trusted),
+            ..sender
         }
     }
 
-    /// Adds the sender to the core's view of a request.
+    /// Returns a sender of which only the credentials are set.
+    fn of_credentials(principal: &Principal, hash_key: &HashKey) -> Self {
+        let hash = |text: &String| hash_key.keyed_hash(CREDENTIAL, text.as_bytes());
+        let unrelated_hash =
+            |text: &String| hash_key.keyed_hash(UNRELATED_CREDENTIAL, text.as_bytes());
+        let account_hash =
+            |Account { kind, text }: &Account| hash(&format!("{}\0{text}", kind.name()));
+        let unrelated_credentials = principal.unrelated_credentials.iter();
+        Self {
+            credential_account_hash: principal.credential.as_ref().map_or(0, account_hash),
+            credential_count: principal.credential_count,
+            is_credential_malformed: principal.is_malformed,
+            credential_hash: principal.credential_text.as_ref().map_or(0, hash),
+            alternatives: principal.alternatives.iter().map(hash).collect(),
+            unrelated_credentials: unrelated_credentials.map(unrelated_hash).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the core's view of a request with the sender added.
     pub fn envelope<'e>(&'e self, envelope: Envelope<'e>) -> Envelope<'e> {
         let client = match &self.peer {
             Peer::Gateway { client_address } => {
@@ -163,60 +184,78 @@ impl Sender {
         self.kind.map_or("none", AccountKind::name)
     }
 
-    /// Returns whether the origin has answered this credential with success before.
+    /// Returns whether the origin has accepted this credential within the last day.
     pub fn is_proven(&self) -> bool {
         principals::is_proven(self.proof)
     }
 
     /// Remembers the names that the origin gave the sender in its answer. `accepts` is whether the
-    /// status of the answer accepts the credential.
-    pub fn learn(&self, names: &OriginNames, accepts: bool, policy: &IdentityPolicy) {
-        if accepts && self.presented != 0 {
+    /// status of the answer shows that the origin accepted the credential.
+    pub fn record_answer(&self, names: &OriginNames, accepts: bool, policy: &IdentityPolicy) {
+        if accepts && self.credential_hash != 0 {
             match self.credential_count {
-                1 => principals::remember_alone(self.presented),
-                // Of two credentials, the origin has accepted one. Of three or more, any two may be
-                // forged.
+                1 => principals::remember_only_credential(self.credential_hash),
+                // Of two credentials, the origin has accepted at least one. Of three or more, all
+                // but one may be forged.
                 2 => {
-                    principals::remember_companion(self.presented, &self.alternatives);
-                    principals::remember_companion(self.presented, &self.companions);
+                    principals::remember_several_credentials(
+                        self.credential_hash,
+                        &self.alternatives,
+                    );
+                    principals::remember_several_credentials(
+                        self.credential_hash,
+                        &self.unrelated_credentials,
+                    );
                 }
                 _ => {}
             }
         }
-        if let (Some(account), false) = (&self.own_account, names.is_empty()) {
-            // The embedded rules do not say whether the deployment wants labels: a report by them
-            // would delete the labels of all.
-            let is_accepted = (accepts || self.is_proven()) && active_rules::has_settled();
+        if let (Some(account), false) = (&self.requested_account, names.is_empty()) {
+            // Until the deployment's rules are in force, `labels` is unknown. A report with a wrong
+            // value would delete all labels.
+            let is_accepted = (accepts || self.is_proven()) && active_rules::uses_deployed_rules();
             principals::remember_names(account, names, is_accepted, policy.labels);
         }
     }
 
-    /// Gives an observation to the account and the tenant that the origin named in its answer. An
-    /// account that the request only claims gets it if the origin has confirmed the claim.
-    pub fn own(&self, observation: &mut Observation, names: &OriginNames, key: &HashKey) {
-        // The origin may have read another credential than the one that counts. A client may send a
-        // junk credential that changes with each request before its real key: the junk must not
-        // become proven accounts.
-        observation.proven &= !principals::come_with_others(&self.alternatives, self.presented);
-        // This applies to a claim before a credential in another place, too. Tokens that change
-        // before one key do not count. A token before junk that changes counts as one account.
-        let is_before_others = !self.alternatives.is_empty() || !self.companions.is_empty();
-        if self.is_doubtful {
+    /// Assigns an observation to the account and the tenant that the origin named in its answer. If
+    /// the account is a claim that the origin has not confirmed, assigns the observation to a
+    /// separate account.
+    pub fn assign_account(
+        &self,
+        observation: &mut Observation,
+        names: &OriginNames,
+        key: &HashKey,
+    ) {
+        // The origin may have read another credential than the one that determines the account. A
+        // client may send a random credential, which changes with each request, in addition to its
+        // real key. The random ones must not become proven accounts.
+        observation.proven &=
+            !principals::had_other_first_credential(&self.alternatives, self.credential_hash);
+        // The same applies to a claim in a request whose other credential is in another place.
+        // Claims that change with each request while the key stays the same do not count. A
+        // constant claim next to a credential that changes counts as one account.
+        let is_before_others =
+            !self.alternatives.is_empty() || !self.unrelated_credentials.is_empty();
+        if self.is_ambiguous_claim {
             observation.proven &= is_before_others;
-            observation.proven &= !principals::come_with_others(&self.companions, self.presented);
+            observation.proven &= !principals::had_other_first_credential(
+                &self.unrelated_credentials,
+                self.credential_hash,
+            );
         }
-        // Of three credentials, two may be forged, and `learn` remembers nothing about them.
+        // Of three credentials, two may be forged, and `record_answer` does not remember them.
         observation.proven &= !is_before_others || self.credential_count <= 2;
-        let is_confirmed = observation.proven && !self.is_doubtful;
+        let is_confirmed = observation.proven && !self.is_ambiguous_claim;
         if is_confirmed {
             principals::remember_proof(self.proof);
         }
         if let Some(account) = &names.account {
             observation
                 .set_account(key.keyed_hash(FieldId::Account.spec().name, account.as_bytes()));
-        } else if self.is_claim && !is_confirmed && !self.is_doubtful {
-            // A doubtful claim has an account of its own already.
-            observation.disown(key);
+        } else if self.is_claim && !is_confirmed && !self.is_ambiguous_claim {
+            // `find` has given an ambiguous claim a separate account already.
+            observation.replace_unconfirmed_account(key);
         }
         if let Some(tenant) = &names.tenant {
             observation.tenant = key.hash_tenant(tenant);
@@ -224,8 +263,8 @@ impl Sender {
     }
 }
 
-/// Finds the principal of a request. Its headers are hostile input: if reading them panics, the
-/// request has no account.
+/// Finds the principal of a request: its account, tenant and credentials. The headers are hostile
+/// input: if reading them panics, the request has no account.
 fn find_principal(
     request: &ClientRequest,
     dialect: Dialect,
@@ -233,19 +272,19 @@ fn find_principal(
     is_trusted: bool,
     key: &HashKey,
 ) -> Principal {
-    let presented = request.presented(dialect, is_trusted);
-    let is_established = |credential: &str| {
-        principals::is_established(key.keyed_hash(CREDENTIAL, credential.as_bytes()))
+    let evidence = request.sender_evidence(dialect, is_trusted);
+    let is_accepted_by_origin = |credential: &str| {
+        principals::is_accepted_by_origin(key.keyed_hash(CREDENTIAL, credential.as_bytes()))
     };
-    let find = || Principal::find_known(&presented, policy, &is_established);
+    let find = || Principal::find_known(&evidence, policy, &is_accepted_by_origin);
     catch_panic(find).unwrap_or_else(|| {
         telemetry::count_error("identity: reading a credential panicked");
         Principal::default()
     })
 }
 
-/// Returns the ids of the names that the origin's answer has: those of its headers, if the policy
-/// reads them.
+/// Returns the ids and labels of the names in the headers of the origin's answer. Returns none if
+/// the policy does not read these headers.
 pub fn names_of_origin(headers: &Headers, policy: &IdentityPolicy, secret: &str) -> OriginNames {
     if !policy.origin {
         return OriginNames::default();
@@ -265,17 +304,18 @@ pub fn names_of_origin(headers: &Headers, policy: &IdentityPolicy, secret: &str)
     }
 }
 
-/// Returns the id of an account that the origin or the operator names.
+/// Returns the id of an account that the origin or the operator calls `name`.
 pub fn origin_account_id(secret: &str, name: &str) -> Option<String> {
-    id(secret, MacDomain::Account(AccountKind::Origin), name)
+    id(secret, HashPurpose::Account(AccountKind::Origin), name)
 }
 
-/// Returns the id of a tenant.
+/// Returns the id of a tenant that is called `name`.
 pub fn tenant_id(secret: &str, name: &str) -> Option<String> {
-    id(secret, MacDomain::Tenant, name)
+    id(secret, HashPurpose::Tenant, name)
 }
 
-/// Returns whether a gateway sent a request, so that its identity headers are believed.
+/// Returns whether a trusted gateway sent a request. Only then are the identity headers of the
+/// request used.
 pub async fn is_trusted(
     request: &ClientRequest,
     policy: &IdentityPolicy,
@@ -302,8 +342,8 @@ pub async fn is_trusted(
     }
 }
 
-/// Returns the names of headers that the origin must not see: the one with the shared secret, and
-/// identity headers that are not the gateway's, if the policy removes them.
+/// Returns the names of headers that must not reach the origin: the header with the shared secret,
+/// and, if the policy removes them, identity headers that are not from the gateway.
 pub fn private_headers(
     request: &ClientRequest,
     policy: &IdentityPolicy,
@@ -324,8 +364,8 @@ pub fn private_headers(
     secret.into_iter().chain(forged).collect()
 }
 
-/// Returns the prop `hedgerow` of the service binding that called the Worker. Only the
-/// configuration of the calling Worker can set it.
+/// Returns the property `hedgerow` of the service binding through which another Worker called this
+/// one. Only the configuration of the calling Worker can set it.
 fn binding_prop(context: &Context) -> Option<String> {
     let context: &JsValue = context.as_ref().as_ref();
     let props = Reflect::get(context, &JsValue::from_str("props")).ok()?;
@@ -335,21 +375,22 @@ fn binding_prop(context: &Context) -> Option<String> {
     Reflect::get(&props, &JsValue::from_str("hedgerow")).ok()?.as_string()
 }
 
-/// Returns an id: the first bytes of the HMAC of a text, in hex.
-fn id(secret: &str, domain: MacDomain, text: &str) -> Option<String> {
-    hmac_sha256::hmac_hex(secret, domain, text.as_bytes(), ACCOUNT_ID_BYTES)
+/// Returns an id: the first [`ACCOUNT_ID_BYTES`] bytes of the HMAC of a text, in hex.
+fn id(secret: &str, purpose: HashPurpose, text: &str) -> Option<String> {
+    hmac_sha256::hmac_hex(secret, purpose, text.as_bytes(), ACCOUNT_ID_BYTES)
 }
 
 /// The response headers in which the origin names account and tenant.
 pub const ACCOUNT_HEADER: &str = "x-hedgerow-account";
 pub const TENANT_HEADER: &str = "x-hedgerow-tenant";
 
-/// Maximum bytes of a name in such a header.
+/// Maximum bytes of a name in these headers.
 const MAX_ORIGIN_NAME_BYTES: usize = 256;
 
 /// Domain of the hashes of credentials that the origin has accepted.
 const CREDENTIAL: &str = "hedgerow.credential";
 
-/// Domain of the hashes of credentials at places that no API reads as an alternative to the first.
-/// If such a credential comes with several others, this does not prove that the origin accepts it.
-const COMPANION: &str = "hedgerow.companion";
+/// Domain of the hashes of `unrelated_credentials`. It differs from the domain of other
+/// credentials, so that [`principals::is_accepted_by_origin`] never finds these hashes: such a
+/// credential, even if it comes with several others, is not proven to be accepted by the origin.
+const UNRELATED_CREDENTIAL: &str = "hedgerow.companion";

@@ -5,10 +5,11 @@
 //! folder, or the path in the header `Service-Worker-Allowed` of its response ([Service Workers,
 //! section Update](https://w3c.github.io/ServiceWorker/#update-algorithm)). So on such a host:
 //!
-//! - Scripts whose folder allows such a scope are refused: those next to the root.
+//! - Requests for scripts in the root folder, or in a folder that begins with `/_hedgerow`, are
+//!   refused, because such a folder allows a scope that contains the console.
 //! - `Service-Worker-Allowed` is removed from a response if it allows such a scope.
-//! - Scripts next to the root vary by the header `Service-Worker`. Otherwise a page could load one
-//!   as an ordinary script, and then register it from the browser's cache.
+//! - Responses with scripts in such folders get `vary: Service-Worker`. Otherwise a page could load
+//!   such a script as an ordinary script, and then register it from the browser's cache.
 
 use wasm_bindgen::JsCast;
 use web_sys::{Headers, Response, ResponseInit, Url};
@@ -17,17 +18,16 @@ use crate::request::client_request::ClientRequest;
 use crate::request::response::RequestError;
 use crate::request::upstream::{SWITCHING_PROTOCOLS, remove_header};
 
-/// Beginning of the paths of the console.
+/// Prefix of the console's paths.
 const CONSOLE_PREFIX: &str = "/_hedgerow";
 
-/// The header with which a browser requests the script of a service worker, and which its response
-/// may vary by.
+/// The request header that a browser sets when it requests the script of a service worker.
 const SERVICE_WORKER: &str = "service-worker";
 
-/// The response header that replaces the folder of the script as the beginning of scopes.
+/// The response header with the path that replaces the script's folder as the limit of its scope.
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
-/// Returns whether a browser requests the script of a service worker.
+/// Returns whether the request is from a browser that loads the script of a service worker.
 pub fn is_script_request(request: &ClientRequest) -> bool {
     request.header(SERVICE_WORKER).is_some()
 }
@@ -35,14 +35,15 @@ pub fn is_script_request(request: &ClientRequest) -> bool {
 /// Rejects the script of a service worker that could control the console.
 ///
 /// # Errors
-/// If the folder of the script allows such a scope.
+/// If the folder of the script allows a scope that contains a path of the console.
 pub fn check_script(request: &ClientRequest) -> Result<(), RequestError> {
     let is_allowed = !is_script_request(request) || !reaches_console(folder_of(request.path()));
     is_allowed.then_some(()).ok_or(RequestError::ServiceWorker)
 }
 
-/// Returns the origin's response to a request that was forwarded unread, without a header that
-/// would let the script of a service worker control the console.
+/// Returns the origin's response to a request that was forwarded unread. Removes a header that
+/// would let a service worker control the console, and adds `vary` if the response is a script that
+/// could become one.
 pub fn restrict_scope(request: &ClientRequest, response: Response) -> Response {
     if !matches!(request.method(), "GET" | "HEAD") || response.status() == SWITCHING_PROTOCOLS {
         return response;
@@ -73,7 +74,7 @@ fn header(headers: &Headers, name: &str) -> Option<String> {
 }
 
 /// Returns whether a scope that begins with `start` can contain a path of the console. Browsers
-/// compare scopes as texts: `/_hed` contains `/_hedgerow/`, too.
+/// compare scopes as text prefixes: the scope `/_hed` contains `/_hedgerow/`.
 fn reaches_console(start: &str) -> bool {
     CONSOLE_PREFIX.starts_with(start) || start.starts_with(CONSOLE_PREFIX)
 }
@@ -85,14 +86,15 @@ fn folder_of(path: &str) -> &str {
 }
 
 /// Returns whether the value of `Service-Worker-Allowed`, a URL relative to the script, allows a
-/// scope that contains a path of the console. A value that is not a URL counts as such.
+/// scope that contains a path of the console. Returns true if the value is not a URL.
 fn widens_to_console(allowed: &str, script_url: &str) -> bool {
-    // Two headers arrive as one text with a comma.
+    // The platform joins two headers with a comma.
     let url = Url::new_with_base(allowed, script_url).ok().filter(|_| !allowed.contains(','));
     url.is_none_or(|url| reaches_console(&url.pathname()))
 }
 
-/// Returns whether a media type is one of JavaScript's, all of which contain one of these words.
+/// Returns whether a media type is a type of JavaScript. All of these types contain one of the
+/// words below.
 fn is_script(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().to_ascii_lowercase();
     ["javascript", "ecmascript", "jscript", "livescript"].iter().any(|word| essence.contains(word))
@@ -118,7 +120,7 @@ mod tests {
         for (path, expected) in rows {
             assert_eq!(reaches_console(folder_of(path)), expected, "{path}");
         }
-        // Paths of `Service-Worker-Allowed` need not end with a slash.
+        // Values of `Service-Worker-Allowed` need not end with a slash.
         for (start, expected) in [("/_hed", true), ("/_hedgerow/x", true), ("/_hedge-row", false)] {
             assert_eq!(reaches_console(start), expected, "{start}");
         }

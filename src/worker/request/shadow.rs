@@ -1,4 +1,4 @@
-//! The decision of a shadow ruleset, compared with the decision in force.
+//! Compares the decision of a shadow ruleset with the decision in force.
 
 use hedgerow_core::Decision;
 use hedgerow_core::rules::policy::Band;
@@ -20,7 +20,7 @@ pub struct ShadowDecision {
 }
 
 impl ShadowDecision {
-    /// Compares the shadow's decision with `decision`, which is in force.
+    /// Compares the shadow ruleset's decision with `decision`, which is in force.
     pub fn new(decision: &Decision, shadow: &Decision) -> Self {
         Self {
             ruleset: shadow.ruleset.clone(),

@@ -3,18 +3,19 @@
 //! `x-hedgerow-mac` is an HMAC over the other tags. Headers with the prefix `x-hedgerow` that a
 //! client sends never reach the origin: `strip_headers` in `upstream.rs` removes them.
 //!
-//! In development the client gets the tags, too. In production it gets only the request id: scores
-//! and names of signatures would help it to tune its requests.
+//! In development, the client gets the tags, too. In production, the client gets only the request
+//! id, because scores and names of signatures would help a harvester to tune its requests.
 
 use hedgerow_core::Decision;
 use web_sys::Headers;
 
 use crate::platform::hmac_sha256;
 
-/// Prefix of all of Hedgerow's headers; a hyphen or the end of the name follows.
+/// Prefix of all of Hedgerow's headers. After it, the name ends or continues with a hyphen.
 const RESERVED_PREFIX: &str = "x-hedgerow";
 
-/// The header with the request id, for origin, client and log.
+/// The header with the request id. The origin and the client get it, and the log contains the same
+/// id.
 pub const REQUEST_ID_HEADER: &str = "x-hedgerow-request-id";
 
 /// Returns whether only Hedgerow may set a header of this name. Gateways and CGI read
@@ -27,8 +28,8 @@ pub fn is_reserved(name: &str) -> bool {
     has_prefix && bytes.next().is_none_or(|byte| byte == b'-')
 }
 
-/// Adds the tags to the headers for the origin. With a secret it adds the MAC, too: HMAC-SHA256
-/// over the tags, in hex.
+/// Adds the tags to the headers for the origin. If there is a secret, also adds the MAC:
+/// HMAC-SHA256 over the tags, in hex.
 pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
     let tags = tags(decision, request_id);
     for (name, value) in &tags {
@@ -49,8 +50,8 @@ pub fn set_debug_headers(headers: &Headers, decision: &Decision) {
     set_header(headers, "x-hedgerow-action", decision.action.name());
 }
 
-/// Sets a header. The platform rejects only values with line ends or characters above Latin-1, and
-/// Hedgerow sets none.
+/// Sets a header. Errors are ignored: the platform rejects only values with line ends or characters
+/// above Latin-1, and Hedgerow does not set such values.
 pub fn set_header(headers: &Headers, name: &str, value: &str) {
     let _ = headers.set(name, value);
 }
@@ -93,7 +94,7 @@ mod tests {
         }
     }
 
-    /// Origins verify the MAC: changing its input breaks them.
+    /// Origins verify the MAC, so its input must not change.
     #[test]
     fn the_mac_covers_lines_in_alphabetical_order() {
         let decision = Decision {

@@ -1,11 +1,12 @@
-//! An estimate of the bytes that the platform holds for one end of a WebSocket.
+//! An estimate of the bytes that one end of a WebSocket has not read yet, and that the platform
+//! holds for it.
 //!
-//! The platform queues what is sent to a peer that does not read, without limit, and says nothing
-//! about the queue: it has neither `bufferedAmount` nor a promise of `send`.
+//! If a peer does not read, the platform queues messages for it without a limit. It does not report
+//! the size of the queue: it offers neither `bufferedAmount` nor a promise of `send`.
 
 use std::cell::Cell;
 
-/// The bytes that were sent to an end and that it may not have read.
+/// The estimated number of bytes that were sent to one end and that it has not read.
 pub struct UnreadBytes {
     bytes: Cell<u64>,
     max_bytes: u64,
@@ -14,14 +15,14 @@ pub struct UnreadBytes {
 }
 
 impl UnreadBytes {
-    /// Returns the estimate for a client: at most 16 MiB, because the longest spoken answer takes
-    /// 13 MB. The client is assumed to read 1 MiB/s, sixteen times the rate of speech.
+    /// Returns an estimate for a client, with a maximum of 16 MiB, because the longest spoken
+    /// answer takes 13 MB. The client is assumed to read 1 MiB/s, sixteen times the rate of speech.
     pub fn of_client() -> Self {
         Self::new(16, 1.0)
     }
 
-    /// Returns the bytes of an origin: at most 48 MiB, for a client may send several files at once.
-    /// It is assumed to read 8 MiB/s.
+    /// Returns an estimate for an origin, with a maximum of 48 MiB, because a client may send
+    /// several files at once. The origin is assumed to read 8 MiB/s.
     pub fn of_origin() -> Self {
         Self::new(48, 8.0)
     }
@@ -32,8 +33,8 @@ impl UnreadBytes {
         Self { bytes: Cell::new(0), max_bytes: max_mib << 20, bytes_per_ms }
     }
 
-    /// Adds a message of `bytes`. Returns false if it does not fit in, and is not to be sent. Any
-    /// message fits if nothing else is unread.
+    /// Adds a message of `bytes` bytes. Returns false if the message exceeds the maximum, and must
+    /// not be sent. A message of any size may be sent if nothing else is unread.
     pub fn add(&self, bytes: u64) -> bool {
         let unread = self.bytes.get();
         let total = unread.saturating_add(bytes);
@@ -44,7 +45,7 @@ impl UnreadBytes {
         fits
     }
 
-    /// Removes the bytes that the end reads in `ms` milliseconds.
+    /// Removes the bytes that the end is assumed to read in `ms` milliseconds.
     pub fn drain(&self, ms: f64) {
         let read_bytes = (ms.max(0.0) * self.bytes_per_ms) as u64;
         self.bytes.set(self.bytes.get().saturating_sub(read_bytes));

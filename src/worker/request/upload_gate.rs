@@ -1,9 +1,9 @@
-//! The gate of a large upload: its end is held back until it is scored.
+//! The gate of a large upload, which holds the end of the upload back until the end is scored.
 //!
-//! A body beyond the limit of the policy is not held in memory, nor is a slow one whose memory
-//! other bodies need: it streams to the origin while the client still sends it. No origin acts on
-//! JSON without its end, so that the gate holds back the last mebibyte. It is scored, and then
-//! forwarded, or the request to the origin is aborted.
+//! A body beyond the policy's limit is not held in memory, and neither is a slow one whose memory
+//! other bodies need. Such a body streams to the origin while the client is still sending it. An
+//! origin does not act on JSON without its end. So the gate holds back the last mebibyte. After it
+//! is scored, the gate either forwards it or aborts the request to the origin.
 
 use std::collections::VecDeque;
 
@@ -23,52 +23,55 @@ use crate::request::upload_pace::{TICK, UploadPace};
 /// The pump's side of a gate.
 pub struct Gate {
     position: JsonPosition,
-    /// Bytes of the body before the first held chunk.
+    /// Number of bytes of the body before the first held chunk.
     passed: u64,
-    /// The last bytes, not yet forwarded.
+    /// The last bytes that have arrived, which are not forwarded yet.
     held: HeldBytes,
-    /// The share of the isolate's memory that the held chunks take.
+    /// The lease of the memory that the held chunks take.
     memory: MemoryLease,
     end: Sender<BodyEnd>,
-    verdict: Receiver<bool>,
+    may_forward: Receiver<bool>,
 }
 
 /// The scorer's side of a gate.
-pub struct GateKeeper {
-    /// The end of the body. Cancelled if the upload, or the origin, ended early.
+pub struct GateHandle {
+    /// Receives the end of the body. Cancelled if the client's upload or the request to the origin
+    /// ended early.
     pub end: Receiver<BodyEnd>,
-    /// Whether the end may be forwarded. Dropping it aborts the request.
-    pub verdict: Sender<bool>,
+    /// Sends whether the end may be forwarded. Dropping the sender aborts the request to the
+    /// origin.
+    pub may_forward: Sender<bool>,
 }
 
 /// The end of a body, as JSON.
 pub struct BodyEnd {
-    /// The last bytes, after text that opens the objects and lists in which they begin.
+    /// Text that opens the JSON objects and lists in which the last bytes begin, and then the last
+    /// bytes.
     pub json: Vec<u8>,
-    /// Bytes of that text.
+    /// Number of bytes of the opening text in `json`.
     pub opening_bytes: usize,
-    /// Bytes of the whole body, or of the part that was received.
+    /// Number of bytes of the whole body, or of the part that has arrived.
     pub body_bytes: u64,
-    /// Reason why the client was not waited for. If there is one, `json` is not the end of the
-    /// body.
+    /// Reason why reading stopped before the end; `None` if `json` has the end of the body.
     pub read_stop: Option<ReadStop>,
 }
 
-/// The work that is left after a gate.
+/// The work that remains after a gate.
 #[derive(PartialEq, Eq)]
-pub enum Passage {
+pub enum Remainder {
     /// Nothing: the whole body was forwarded, or the origin stopped reading.
-    Done,
-    /// The rest of the body is forwarded without reading it.
-    Open,
+    Nothing,
+    /// The rest of the body must be forwarded without being read.
+    Unread,
 }
 
 impl Gate {
     /// Creates a gate for a body whose beginning was read. The last bytes of the beginning are held
-    /// back, too: they are scored again together with the end, which may be short.
-    pub fn new(beginning: &[u8], memory: MemoryLease) -> (Self, GateKeeper) {
+    /// back, too. They are scored again together with the end, because the end may be too short on
+    /// its own.
+    pub fn new(beginning: &[u8], memory: MemoryLease) -> (Self, GateHandle) {
         let (end, end_receiver) = channel();
-        let (verdict_sender, verdict) = channel();
+        let (may_forward_sender, may_forward) = channel();
         let passed = beginning.len().saturating_sub(OVERLAP_BYTES);
         let (before, held) = beginning.split_at_checked(passed).unwrap_or((beginning, &[]));
         let mut position = JsonPosition::default();
@@ -79,22 +82,23 @@ impl Gate {
             held: HeldBytes::new(held),
             memory,
             end,
-            verdict,
+            may_forward,
         };
-        (gate, GateKeeper { end: end_receiver, verdict: verdict_sender })
+        (gate, GateHandle { end: end_receiver, may_forward: may_forward_sender })
     }
 
-    /// Returns the bytes of the beginning that are not held back.
+    /// Returns the number of bytes of the beginning that are not held back.
     pub fn prefix_bytes(&self) -> usize {
         usize::try_from(self.passed).unwrap_or(usize::MAX)
     }
 
-    /// Returns the bytes of the body that have arrived.
+    /// Returns the number of bytes of the body that have arrived.
     fn received(&self) -> u64 {
         self.passed.saturating_add(self.held.bytes as u64)
     }
 
-    /// Copies the rest of the body, without its end; then waits for the verdict.
+    /// Copies the rest of the body to the origin, except for its end. Then waits for the scorer's
+    /// answer whether the end may be forwarded.
     ///
     /// # Errors
     /// If the upload ends early, or if the end may not be forwarded.
@@ -102,7 +106,7 @@ impl Gate {
         mut self,
         unread: &mut Unread,
         writer: &WritableStreamDefaultWriter,
-    ) -> Result<Passage, UploadAborted> {
+    ) -> Result<Remainder, UploadAborted> {
         let mut pace = UploadPace::without_deadline(self.received());
         let mut tick = Delay::from(TICK);
         let mut buffer: Option<Uint8Array> = None;
@@ -123,9 +127,10 @@ impl Gate {
             let Some(chunk) = chunk else { break None };
             buffer = self.held.push(chunk);
             if !self.pass_excess(writer).await {
-                return Ok(Passage::Done);
+                return Ok(Remainder::Nothing);
             }
-            // An upload that never pauses sees no tick.
+            // Check this here, too: an upload that never pauses does not reach the check at each
+            // tick.
             if self.memory.must_yield() {
                 break Some(ReadStop::Crowded);
             }
@@ -133,8 +138,8 @@ impl Gate {
         self.finish(read_stop, writer).await
     }
 
-    /// Waits for a read. If the client is not waited for any more, or if another body needs the
-    /// memory, returns the reason and the read.
+    /// Waits for a read. If the upload is too slow, or another body needs the memory, returns the
+    /// reason and the pending read.
     async fn wait_for_chunk(
         &self,
         mut read: JsFuture,
@@ -160,8 +165,9 @@ impl Gate {
         }
     }
 
-    /// Forwards the first held chunks, until no more are held than may be. Returns whether the
-    /// origin still reads: one that stops reading has answered already, or is gone.
+    /// Forwards the first held chunks until the others fit into [`max_held_bytes`]. Returns whether
+    /// the origin still reads. An origin that stops reading has answered already, or has
+    /// disconnected.
     async fn pass_excess(&mut self, writer: &WritableStreamDefaultWriter) -> bool {
         while self.held.bytes > max_held_bytes() {
             let Some(first) = self.held.pop() else { break };
@@ -175,39 +181,39 @@ impl Gate {
         true
     }
 
-    /// Has the held chunks scored, waits for the verdict, and forwards them.
+    /// Sends the held chunks to the scorer, waits for its answer, and forwards the chunks.
     async fn finish(
         self,
         read_stop: Option<ReadStop>,
         writer: &WritableStreamDefaultWriter,
-    ) -> Result<Passage, UploadAborted> {
-        let Self { position, passed, held, memory: _memory, end, verdict, .. } = self;
+    ) -> Result<Remainder, UploadAborted> {
+        let Self { position, passed, held, memory: _memory, end, may_forward, .. } = self;
         let mut json = position.opening();
         let opening_bytes = json.len();
         let chunks = held.into_chunks();
         chunks.iter().for_each(|chunk| json.extend_from_slice(&chunk.to_vec()));
         let body_bytes = passed.saturating_add((json.len() - opening_bytes) as u64);
         let _ = end.send(BodyEnd { json, opening_bytes, body_bytes, read_stop });
-        if verdict.await != Ok(true) {
+        if may_forward.await != Ok(true) {
             return abort(writer).await;
         }
         for chunk in chunks {
             if JsFuture::from(writer.write_with_chunk(&chunk)).await.is_err() {
-                return Ok(Passage::Done);
+                return Ok(Remainder::Nothing);
             }
         }
         if read_stop.is_some() {
-            return Ok(Passage::Open);
+            return Ok(Remainder::Unread);
         }
         let _ = JsFuture::from(writer.close()).await;
-        Ok(Passage::Done)
+        Ok(Remainder::Nothing)
     }
 }
 
 /// Bytes that are held back, in JavaScript's memory.
 ///
-/// A chunk keeps the whole buffer that it was read into. A client that sends single bytes would
-/// take a buffer for each, so that such chunks are copied together.
+/// A chunk keeps the whole buffer into which it was read in memory. If a client sends single bytes,
+/// each would take a buffer. So small chunks are copied together into one buffer.
 struct HeldBytes {
     /// Full chunks.
     chunks: VecDeque<Uint8Array>,
@@ -228,7 +234,8 @@ impl HeldBytes {
         held
     }
 
-    /// Appends a chunk of at most 64 KiB. Returns its buffer, unless the chunk itself is held.
+    /// Appends a chunk of at most 64 KiB. Returns its buffer for the next read, unless the chunk
+    /// itself is held.
     fn push(&mut self, chunk: Uint8Array) -> Option<Uint8Array> {
         let length = chunk.length();
         self.bytes = self.bytes.saturating_add(length as usize);
@@ -270,5 +277,5 @@ async fn abort<T>(writer: &WritableStreamDefaultWriter) -> Result<T, UploadAbort
     Err(UploadAborted)
 }
 
-/// Bytes of the beginning that are held back: the least that may be held at all.
+/// Bytes of the beginning that are held back: the minimum that may be held back for any body.
 const OVERLAP_BYTES: usize = 128 << 10;

@@ -1,4 +1,4 @@
-//! The pace of an upload, which decides whether it is waited for.
+//! The pace of an upload, which decides whether Hedgerow continues to wait for it.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use hedgerow_core::rules::policy::{IncompleteAction, Policy};
 
 use crate::platform::clock::now_ms;
 
-/// The pace of an upload: whether it makes enough progress to be waited for.
+/// Measures whether an upload makes enough progress to be waited for.
 pub struct UploadPace {
-    /// Milliseconds since the epoch after which the upload is not waited for.
+    /// Time from which on the upload is not waited for, in milliseconds since the epoch.
     deadline: f64,
     /// Whether the policy waits for an upload that makes progress.
     waits: bool,
@@ -19,7 +19,7 @@ pub struct UploadPace {
 }
 
 impl UploadPace {
-    /// Begins an upload that is read as a whole.
+    /// Returns the pace of an upload whose beginning is read into memory.
     pub fn new(policy: &Policy) -> Self {
         let waits = policy.incomplete.late == IncompleteAction::Wait;
         let max_ms =
@@ -27,8 +27,8 @@ impl UploadPace {
         Self { deadline: now_ms() + max_ms, waits, interval_start: now_ms(), interval_bytes: 0 }
     }
 
-    /// Goes on with an upload that may take any time, because it takes little memory. `received`
-    /// bytes have arrived.
+    /// Returns the pace of an upload that may take any time, because it takes little memory.
+    /// `received` bytes have arrived.
     pub fn without_deadline(received: u64) -> Self {
         Self {
             deadline: f64::INFINITY,
@@ -38,7 +38,8 @@ impl UploadPace {
         }
     }
 
-    /// Returns whether an upload of which `received` bytes have arrived is not waited for any more.
+    /// Returns whether the upload is too slow to be waited for. `received` is the number of bytes
+    /// that have arrived.
     pub fn is_late(&mut self, received: u64) -> bool {
         let now = now_ms();
         if !self.waits || now - self.interval_start < PROGRESS_INTERVAL_MS {
@@ -50,15 +51,16 @@ impl UploadPace {
     }
 }
 
-/// Milliseconds after which the request is scored on the bytes received so far, if the policy does
-/// not wait for slow uploads.
+/// Milliseconds after which the request is scored by the bytes that have arrived, if the policy
+/// does not wait for slow uploads.
 const READ_TIMEOUT_MS: f64 = 10_000.0;
 
-/// Milliseconds in which an upload must make progress, and the bytes that it must send in them: 512
-/// bytes per second. A pause of half the interval does not end the upload of a phone.
+/// In each interval of this many milliseconds, an upload must send at least [`MIN_PROGRESS_BYTES`]:
+/// 512 bytes per second. A pause of half an interval, as on a mobile phone, does not end the
+/// upload.
 const PROGRESS_INTERVAL_MS: f64 = 20_000.0;
 const MIN_PROGRESS_BYTES: u64 = 10 << 10;
 
-/// Pause between two looks at the progress of an upload that does not send, and at the bodies that
-/// need its memory.
+/// Pause between two checks of an upload that sends nothing: whether it is too slow, and whether
+/// other bodies need its memory.
 pub const TICK: Duration = Duration::from_millis(200);

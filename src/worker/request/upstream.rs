@@ -1,8 +1,8 @@
 //! Forwards a request to the origin, and streams the response back unread.
 //!
-//! Method, path, query, headers and bytes stay as the client sent them, except: `strip_headers`
-//! removes `x-hedgerow-*` headers and, from requests other than GET, `upgrade`; tags are added to
-//! scored requests; a degraded request has a body of its own.
+//! Method, path, query, headers and body stay as the client sent them, with three exceptions.
+//! `strip_headers` removes `x-hedgerow-*` headers and, from requests other than GET, `upgrade`.
+//! Tags are added to scored requests. A degraded request has an edited body.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -27,17 +27,17 @@ use crate::request::tag::REQUEST_ID_HEADER;
 
 /// A request that is to be forwarded.
 pub struct Upstream<'a> {
-    /// Server that the request is sent to.
+    /// The server to which the request is sent.
     pub origin: &'a Origin,
     /// The client's request.
     pub request: &'a ClientRequest,
-    /// Id of the request, in the log and in a header for client and origin.
+    /// Id of the request. It is in the log, and in a header for the client and the origin.
     pub request_id: &'a str,
-    /// Keeps the invocation alive while a body is streamed.
+    /// The context of the invocation, which keeps it alive while a body is streamed.
     pub context: &'a Context,
-    /// Names of further headers that the origin must not see.
+    /// Names of further headers that must not reach the origin.
     pub private_headers: &'a [String],
-    /// Whether a gateway sent the request, so that its identity headers are believed.
+    /// Whether a trusted gateway sent the request, so that its identity headers are used.
     pub is_trusted: bool,
 }
 
@@ -45,12 +45,12 @@ pub struct Upstream<'a> {
 pub struct Answer {
     /// The response for the client.
     pub response: Response,
-    /// The headers that the origin sent, with reserved ones.
+    /// The headers that the origin sent, including reserved ones.
     pub origin_headers: Headers,
 }
 
-/// A request that was sent. While the origin works on it, Wasm's memory holds nothing else of the
-/// request, whatever its size.
+/// A request that was sent to the origin. While the origin works on it, Wasm's memory does not
+/// contain its body.
 pub struct InFlight {
     /// Resolves to the origin's `Response`.
     response: JsFuture,
@@ -59,16 +59,17 @@ pub struct InFlight {
 }
 
 impl Upstream<'_> {
-    /// Forwards a request whose body was not read. Returns the platform's own response, so that
-    /// WebSockets work.
+    /// Forwards a request whose body was not read. Returns the platform's response unchanged if
+    /// possible, so that WebSockets work.
     ///
     /// # Errors
-    /// If the platform cannot send the request, if the client is gone, or if the origin does not
-    /// answer. Any status of the origin is a response.
+    /// If the platform cannot send the request, if the client has disconnected, or if the origin
+    /// does not answer. Any status of the origin is a response, not an error.
     pub async fn forward_unread(&self) -> Result<Response, RequestError> {
         let in_flight = self.start_unread()?;
         let response = self.await_response(in_flight).await?;
-        // Nearly no response has them, and a copy costs time.
+        // Few responses have reserved headers, and a copy costs time: copy only if the origin names
+        // the sender.
         let headers = response.headers();
         let names_sender = [ACCOUNT_HEADER, TENANT_HEADER]
             .iter()
@@ -76,7 +77,8 @@ impl Upstream<'_> {
         Ok(if names_sender { without_reserved_headers(response) } else { response })
     }
 
-    /// Forwards a request whose body was read, at least in part. The response gets the request id.
+    /// Forwards a request whose body was read completely or in part. The response gets the request
+    /// id.
     ///
     /// # Errors
     /// As for [`forward_unread`](Self::forward_unread), and if the upload ends early.
@@ -100,7 +102,8 @@ impl Upstream<'_> {
         Ok(Answer { response: self.with_request_id(response), origin_headers })
     }
 
-    /// Returns a copy of the client's headers without reserved headers, for tags to be added.
+    /// Returns a copy of the client's headers without the headers that must not reach the origin.
+    /// The caller may add tags.
     pub fn headers(&self) -> Result<Headers, RequestError> {
         let headers = Headers::new_with_headers(&self.request.raw.headers());
         let headers = headers.map_err(|_| RequestError::InvalidRequest)?;
@@ -108,8 +111,9 @@ impl Upstream<'_> {
         Ok(headers)
     }
 
-    /// Removes reserved headers, and `upgrade` from requests other than GET: `fetch` would turn any
-    /// request with `Upgrade: websocket` into a handshake, which is GET and has no body.
+    /// Removes reserved and private headers, and `upgrade` from requests other than GET. `fetch`
+    /// would turn any request with `Upgrade: websocket` into a handshake, which is a GET request
+    /// without a body.
     fn strip_headers(&self, headers: &Headers) {
         self.request.reserved_header_names().for_each(|name| remove_header(headers, name));
         self.private_headers.iter().for_each(|name| remove_header(headers, name));
@@ -119,9 +123,10 @@ impl Upstream<'_> {
     }
 
     /// Sends the handshake of a WebSocket whose messages are read. Returns the origin's response:
-    /// with a WebSocket and status 101, or a refusal.
+    /// status 101 with a WebSocket, or a refusal.
     ///
-    /// The handshake offers no compression: a small message must not become a large one here.
+    /// The handshake does not offer compression, so that a small message cannot become a large one
+    /// here.
     ///
     /// # Errors
     /// As for [`forward_unread`](Self::forward_unread).
@@ -131,7 +136,7 @@ impl Upstream<'_> {
         self.await_response(self.send(&request)?).await
     }
 
-    /// Sends a copy of the client's request, with its body as a stream that the platform pumps.
+    /// Sends a copy of the client's request. The platform streams its body.
     fn start_unread(&self) -> Result<InFlight, RequestError> {
         self.send(&self.copy_of_request()?)
     }
@@ -152,7 +157,8 @@ impl Upstream<'_> {
         Ok(InFlight { response: response.into(), upload_aborted: Rc::default() })
     }
 
-    /// Sends a request with its own headers and body. Its body is pumped in the background.
+    /// Sends a request with the given headers and body. A streamed body is copied in the
+    /// background.
     pub fn start(&self, headers: &Headers, body: UpstreamBody) -> Result<InFlight, RequestError> {
         let invalid_request = |_| RequestError::InvalidRequest;
         let original = &self.request.raw;
@@ -179,7 +185,7 @@ impl Upstream<'_> {
                 init.set_body(&stream);
                 let upload_aborted = Rc::clone(&upload_aborted);
                 self.context.wait_until(async move {
-                    // Without a declared length a stream that ends early looks complete to the
+                    // If no length is declared, a stream that ends early looks complete to the
                     // origin. Only an abort shows that it is not.
                     if pump.run().await.is_err() {
                         upload_aborted.set(true);
@@ -204,8 +210,8 @@ impl Upstream<'_> {
         })
     }
 
-    /// Returns the origin's response with the request id, and without tags that the origin may
-    /// echo. The platform passes the body on in its encoding, because nobody reads it.
+    /// Returns the origin's response with the request id, and without reserved headers. The body is
+    /// passed on in its encoding, because it is not read.
     fn with_request_id(&self, response: Response) -> Response {
         let response = without_reserved_headers(response);
         if response.status() != SWITCHING_PROTOCOLS {
@@ -214,8 +220,8 @@ impl Upstream<'_> {
         response
     }
 
-    /// Returns the URL at the origin. On a route, and for a service binding, it is the URL of the
-    /// request.
+    /// Returns the URL at the origin. For the origin `zone` and for a service binding, it is the
+    /// URL of the client's request.
     fn url(&self) -> String {
         match self.origin {
             Origin::Url(base) => format!("{base}{}", self.request.target()),
@@ -223,15 +229,16 @@ impl Upstream<'_> {
         }
     }
 
-    /// Logs the platform's error; its text is not for the client.
+    /// Logs the platform's error, and returns an error without its text, which the client must not
+    /// see.
     fn origin_unreachable(&self, error: &JsValue) -> RequestError {
         log::origin_error(self.request_id, error);
         RequestError::Unreachable
     }
 }
 
-/// Returns a copy of the origin's response without reserved headers, which the origin may echo or
-/// use to name the sender. A response with a WebSocket is returned unchanged.
+/// Returns a copy of the origin's response without reserved headers. The origin may have echoed
+/// tags, or named the sender in them. A response with a WebSocket is returned unchanged.
 fn without_reserved_headers(response: Response) -> Response {
     if response.status() == SWITCHING_PROTOCOLS {
         return response;
@@ -248,7 +255,8 @@ fn without_reserved_headers(response: Response) -> Response {
     copy
 }
 
-/// Removes a header. The platform rejects only invalid names, which no header can have.
+/// Removes a header. Errors are ignored: the platform rejects only invalid names, which no header
+/// can have.
 pub fn remove_header(headers: &Headers, name: &str) {
     let _ = headers.delete(name);
 }
@@ -259,5 +267,6 @@ pub fn header_names(headers: &Headers) -> Vec<String> {
     joined.split('\n').map(str::to_owned).collect()
 }
 
-/// Status of a response that carries a WebSocket; a copy would lose the socket.
+/// Status of a response with a WebSocket. Such a response must not be copied, because the copy
+/// would lose the WebSocket.
 pub const SWITCHING_PROTOCOLS: u16 = 101;

@@ -1,12 +1,13 @@
-//! A WebSocket on an LLM path: messages pass both ways, and prompts of the client are scored.
+//! A WebSocket on an LLM path: forwards the messages of both ends, and scores the client's prompts.
 //!
-//! Each message of the client that carries a prompt is treated like a request: it has a request id,
-//! a decision, a log line and an observation, by the rules in force when it arrives. A refused
-//! message never reaches the origin: the client gets an error event, and both ends are closed.
+//! Each message of the client that contains a prompt is treated like a request. It has a request
+//! id, a decision, a log line and an observation. The rules that are in force when it arrives
+//! decide. A refused message does not reach the origin: the client gets an error event, and both
+//! ends are closed.
 //!
-//! Scoring is synchronous, so that messages keep their order without a queue, and at most one
-//! message is in Wasm's memory. The platform closes a WebSocket with 1009 if a message is larger
-//! than 32 MiB, also in fragments.
+//! Scoring is synchronous. So messages keep their order without a queue, and at most one message is
+//! in Wasm's memory. If a message is larger than 32 MiB, even in fragments, the platform closes the
+//! WebSocket with code 1009.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -42,7 +43,8 @@ use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream, header_names, remo
 
 #[wasm_bindgen]
 extern "C" {
-    /// One end of a WebSocket. `worker` has a wrapper, but it unwraps calls that can fail.
+    /// One end of a WebSocket. The wrapper of `worker` is not used, because it panics if certain
+    /// calls fail.
     type Socket;
 
     #[wasm_bindgen(method, catch)]
@@ -79,7 +81,7 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn reason(this: &SocketEvent) -> JsValue;
 
-    /// The platform's encoder, which writes at most the length of a buffer.
+    /// The platform's UTF-8 encoder. It writes at most as many bytes as the buffer has.
     type TextEncoder;
 
     #[wasm_bindgen(constructor, catch)]
@@ -90,8 +92,8 @@ extern "C" {
     -> Result<Object, JsValue>;
 }
 
-/// Answers the handshake of a WebSocket whose messages may carry prompts, as the policy says. In
-/// Shadow, no handshake is refused: the messages are scored.
+/// Answers the handshake of a WebSocket whose messages may contain prompts, according to the
+/// policy. In Shadow mode, no handshake is refused, and the messages are scored.
 ///
 /// # Errors
 /// If the policy refuses WebSockets, or as for [`Upstream::forward_unread`].
@@ -110,7 +112,7 @@ pub async fn handle(
     match ruleset.policy().websocket {
         WebSocketPolicy::Pass => {
             telemetry::count_unscored(UnscoredReasons::WEBSOCKET);
-            telemetry::count_not_looked_at(telemetry::WEBSOCKET_METHOD, request.path());
+            telemetry::count_forwarded_unread(telemetry::WEBSOCKET_METHOD, request.path());
             return upstream.forward_unread().await;
         }
         WebSocketPolicy::Refuse
@@ -124,12 +126,12 @@ pub async fn handle(
     match origin_socket(&response) {
         Some(origin) => Connection::open(&upstream, settings, endpoint, origin, &response)
             .map_err(|_| RequestError::InvalidRequest),
-        // The origin refused the handshake; its response is for the client.
+        // The origin refused the handshake. The client gets the origin's response.
         None => Ok(response),
     }
 }
 
-/// Returns the mode for a handshake. In development a request may choose it.
+/// Returns the mode for a handshake. In development, a request may choose the mode.
 fn mode(request: &ClientRequest, settings: &Settings, policy: &Policy, sender: &Sender) -> Mode {
     let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
     let mode = override_mode.filter(|_| settings.is_development);
@@ -146,16 +148,17 @@ fn origin_socket(response: &Response) -> Option<Socket> {
     socket.is_object().then(|| socket.unchecked_into())
 }
 
-/// An open WebSocket: the ends of client and origin, and the head of the handshake.
+/// An open connection: a WebSocket to the client, a WebSocket to the origin, and the head of the
+/// handshake.
 struct Connection {
     client: Socket,
     origin: Socket,
-    /// Head of each message: the client's handshake.
+    /// The head that is used for each message, from the client's handshake.
     request: ClientRequest,
     endpoint: Endpoint,
-    /// Whether a gateway sent the handshake.
+    /// Whether a trusted gateway sent the handshake.
     is_trusted: bool,
-    /// Text of the client's earlier messages.
+    /// Texts of the client's earlier messages, with which later messages are scored.
     conversation: RefCell<Conversation>,
     to_client: UnreadBytes,
     to_origin: UnreadBytes,
@@ -163,16 +166,17 @@ struct Connection {
     last_message_ms: Cell<f64>,
     settings: Rc<Settings>,
     context: Context,
-    /// Without it, the platform would drop the invocation of a client that is gone before the
-    /// connection is freed.
+    /// Keeps the invocation alive until the connection is freed. Otherwise the platform would end
+    /// the invocation as soon as the client disconnects.
     _keep_alive: Option<KeepAlive>,
 }
 
-/// A connection that listeners share. The first close empties it, which frees the connection:
-/// JavaScript and Wasm would otherwise keep each other's halves forever.
+/// A connection that listeners share. The first close sets it to `None`, which frees the
+/// connection. Otherwise the listeners in JavaScript and the connection in Wasm would keep each
+/// other alive forever.
 type Shared = Rc<RefCell<Option<Rc<Connection>>>>;
 
-/// The end of a connection that an event comes from.
+/// The end of a connection from which an event comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Client,
@@ -180,8 +184,8 @@ enum End {
 }
 
 impl Connection {
-    /// Connects a new WebSocket of the client with the origin's. Returns the response for the
-    /// client, with the headers of the origin's response.
+    /// Connects a new WebSocket for the client with the WebSocket of the origin. Returns the
+    /// response for the client, with the headers of the origin's response.
     fn open(
         upstream: &Upstream<'_>,
         settings: &Rc<Settings>,
@@ -210,7 +214,8 @@ impl Connection {
         let shared: Shared = Rc::new(RefCell::new(Some(Rc::clone(&connection))));
         for end in [End::Client, End::Origin] {
             let socket = connection.socket(end);
-            // Binary messages arrive at once instead of as a `Blob`, whose bytes are a promise.
+            // Binary messages then arrive as an `ArrayBuffer`, whose bytes are available at once.
+            // Reading a `Blob` needs a promise.
             Reflect::set(socket, &"binaryType".into(), &"arraybuffer".into())?;
             add_listeners(socket, end, &shared)?;
             socket.accept()?;
@@ -225,7 +230,7 @@ impl Connection {
         }
     }
 
-    /// Sends a message to one end. Returns false if the end reads too slowly.
+    /// Sends a message to one end. Returns false, and sends nothing, if that end reads too slowly.
     fn send(&self, end: End, message: &JsValue) -> bool {
         let unread = match end {
             End::Client => &self.to_client,
@@ -233,15 +238,16 @@ impl Connection {
         };
         let fits = unread.add(message_size(message));
         if fits {
-            // A peer that has closed its end gets no messages; its close event is on the way.
+            // Sending fails if the peer has closed its end. That is not an error: its close event
+            // will arrive.
             let _ = self.socket(end).send(message);
         }
         fits
     }
 
-    /// Assumes that both ends have read since the client's last message. The time in which a client
-    /// is silent counts when it sends again: a client that is gone reads nothing.
-    fn count_reading(&self) {
+    /// Assumes that both ends have been reading since the client's last message. This is counted
+    /// only when the client sends a message, because a client that has disconnected does not read.
+    fn drain_unread_estimates(&self) {
         let now = now_ms();
         let elapsed = now - self.last_message_ms.replace(now);
         self.to_client.drain(elapsed);
@@ -255,8 +261,9 @@ impl Connection {
         close(&self.origin, GOING_AWAY, "");
     }
 
-    /// Decides about a message of the client, and returns the outcome with the message's request
-    /// id. Most messages are audio: they are forwarded after a look at their members.
+    /// Decides about a message of the client. Returns the outcome and the message's request id,
+    /// which is empty if the message was not scored. Most messages are audio: they are forwarded
+    /// after a check of their JSON members.
     fn decide(&self, message: &JsValue) -> (MessageOutcome, String) {
         let forward = (MessageOutcome::Forward, String::new());
         let settings = self.settings.as_ref();
@@ -275,7 +282,8 @@ impl Connection {
         // A panic must not bypass `fail_closed`.
         let error = read.is_none().then_some("reading a message of a WebSocket panicked");
         let effect = read.unwrap_or_default();
-        // Taken out: listeners do not wait for each other.
+        // Take the conversation out of the cell instead of borrowing it: if another listener ran
+        // meanwhile, its borrow would panic instead of waiting.
         let mut conversation = self.conversation.take();
         if error.is_none() && !effect.carries_prompt && !conversation.is_scored_with(effect) {
             conversation.add(KeptMessage::default(), effect, None);
@@ -288,7 +296,7 @@ impl Connection {
             request: &self.request,
             request_id: &request_id,
             context: &self.context,
-            // Nothing of the head is sent again.
+            // The head is not sent to the origin again.
             private_headers: &[],
             is_trusted: self.is_trusted,
         };
@@ -301,7 +309,8 @@ impl Connection {
         (outcome, request_id)
     }
 
-    /// Returns the effect of a message. Binary messages may be UTF-16 or UTF-32.
+    /// Returns the effect of a message on the conversation. Binary messages may be in UTF-16 or
+    /// UTF-32.
     fn effect(&self, bytes: &[u8], is_text: bool, policy: &Policy) -> MessageEffect {
         #[cfg(feature = "fault-injection")]
         crate::request::classify::inject_panic(&self.request, "message");
@@ -312,8 +321,8 @@ impl Connection {
         message_effect(body.bytes(), self.endpoint)
     }
 
-    /// Reports counts and observations, and reads newer rules, in the background: an isolate may
-    /// have no other request for hours.
+    /// Reports counts and observations, and reads newer rules, in the background. The connection
+    /// does this because an isolate may get no other request for hours.
     fn schedule_background_work(&self) {
         telemetry::schedule_report(&self.settings, &self.context);
         observation_queue::schedule_send(&self.settings, &self.context);
@@ -328,7 +337,8 @@ impl Connection {
         });
     }
 
-    /// Closes both ends because a message was refused, after an error event if the dialect has one.
+    /// Closes both ends because a message was refused. Sends an error event to the client first, if
+    /// the dialect has one.
     fn refuse(&self, refusal: Refusal, request_id: &str) {
         if let Some(event) = refusal.event(self.endpoint.dialect(), request_id) {
             let _ = self.client.send(&JsValue::from_str(&event.to_string()));
@@ -338,7 +348,7 @@ impl Connection {
     }
 }
 
-/// Returns a second handle of an invocation's context.
+/// Returns a second handle to the context of an invocation.
 fn share(context: &Context) -> Context {
     let context: &JsValue = context.as_ref().as_ref();
     Context::new(context.clone().unchecked_into())
@@ -367,7 +377,8 @@ fn add_listeners(socket: &Socket, end: End, shared: &Shared) -> Result<(), JsVal
     listen(socket, "error", move |_| close_other(&on_error, end, ABNORMAL_CLOSURE, ""))
 }
 
-/// Adds one listener. A panic in it is logged, and fails neither the message nor the connection.
+/// Adds one listener. A panic in the listener is counted as an error, and closes neither the
+/// connection nor the other end.
 fn listen(
     socket: &Socket,
     event: &str,
@@ -390,7 +401,7 @@ fn current(shared: &Shared) -> Option<Rc<Connection>> {
 /// Forwards a message of the client, or refuses it.
 fn on_client_message(shared: &Shared, message: &JsValue) {
     let Some(connection) = current(shared) else { return };
-    connection.count_reading();
+    connection.drain_unread_estimates();
     let decided = catch_panic(|| connection.decide(message));
     let (outcome, request_id) = decided.unwrap_or_else(|| {
         telemetry::count_error("reading a message of a WebSocket panicked");
@@ -423,7 +434,7 @@ fn close_other(shared: &Shared, end: End, code: u16, reason: &str) {
         (_, NO_STATUS) => {
             let _ = connection.socket(end.other()).close();
         }
-        // Only received, never sent: the peer is gone.
+        // These codes mean that the peer has disconnected. They must not be sent.
         (End::Client, ABNORMAL_CLOSURE | TLS_FAILURE) => close(&connection.origin, GOING_AWAY, ""),
         (End::Origin, ABNORMAL_CLOSURE | TLS_FAILURE) => {
             close(&connection.client, INTERNAL_ERROR, "")
@@ -441,23 +452,23 @@ impl End {
     }
 }
 
-/// Closes an end; without code if the platform rejects the code.
+/// Closes an end. If the platform rejects the code, closes it without a code.
 fn close(socket: &Socket, code: u16, reason: &str) {
     if socket.close_with(code, reason).is_err() {
         let _ = socket.close();
     }
 }
 
-/// Returns the size of a message: its bytes or, for text, its UTF-16 code units, which are at most
-/// as many as its bytes in UTF-8.
+/// Returns the size of a message: its bytes or, for text, its UTF-16 code units. Text has at least
+/// as many bytes in UTF-8 as code units.
 fn message_size(message: &JsValue) -> u64 {
     let text_units = message.dyn_ref::<JsString>().map(JsString::length);
     let bytes = || message.dyn_ref::<js_sys::ArrayBuffer>().map(|buffer| buffer.byte_length());
     text_units.or_else(bytes).unwrap_or_default().into()
 }
 
-/// Returns at most `max_bytes` bytes of a message, and the number of bytes left out; `None` if the
-/// message is neither text nor binary. Of text, the number is a lower bound.
+/// Returns at most `max_bytes` bytes of a message, and the number of bytes left out, which for text
+/// is a lower bound. Returns `None` if the message is neither text nor binary.
 fn read_message(message: &JsValue, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
     if let Some(text) = message.dyn_ref::<JsString>() {
         return read_text(text, max_bytes);
@@ -468,8 +479,8 @@ fn read_message(message: &JsValue, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
     Some((bytes.subarray(0, read_length).to_vec(), u64::from(length.saturating_sub(read_length))))
 }
 
-/// Reads text as UTF-8. Long text is encoded by the platform into a buffer of bounded size: Wasm's
-/// memory would grow to three times the text, and never shrink.
+/// Reads text as UTF-8. The platform encodes long text into a buffer of bounded size. In Wasm,
+/// encoding would take memory for three times the text, and Wasm's memory never shrinks.
 fn read_text(text: &JsString, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
     let units = text.length();
     if units <= SHORT_TEXT_UNITS {
@@ -483,7 +494,7 @@ fn read_text(text: &JsString, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
     Some((buffer.subarray(0, written).to_vec(), u64::from(units.saturating_sub(read))))
 }
 
-/// Returns an edited message in the type of the client's.
+/// Returns an edited message as text or binary, like the client's message.
 fn edited_message(bytes: &[u8], is_text: bool) -> JsValue {
     if is_text {
         JsValue::from_str(&String::from_utf8_lossy(bytes))
@@ -492,7 +503,7 @@ fn edited_message(bytes: &[u8], is_text: bool) -> JsValue {
     }
 }
 
-/// Returns the response that hands the client its end of the WebSocket.
+/// Returns the response that gives the client its end of the WebSocket.
 fn client_response(client_end: &JsValue, response: &Response) -> Result<Response, JsValue> {
     let headers = Headers::new_with_headers(&response.headers())?;
     let names = header_names(&headers);
@@ -506,7 +517,8 @@ fn client_response(client_end: &JsValue, response: &Response) -> Result<Response
     Response::new_with_opt_str_and_init(None, &init)
 }
 
-/// Returns whether a header describes the origin's connection. The platform sets the client's.
+/// Returns whether a header describes the connection to the origin. The platform sets these headers
+/// for the client's connection.
 fn is_of_connection(name: &str) -> bool {
     matches!(
         name,
@@ -514,7 +526,7 @@ fn is_of_connection(name: &str) -> bool {
     )
 }
 
-/// UTF-16 code units of text that is copied into Wasm's memory directly.
+/// Maximum UTF-16 code units of a text that is copied directly into Wasm's memory.
 const SHORT_TEXT_UNITS: u32 = 64 << 10;
 
 // Close codes (RFC 6455, section 7.4.1).

@@ -1,5 +1,5 @@
-//! Generates the corpus of tests/fixtures/corpus: recorded requests of invented programs. The same
-//! seeds always make the same requests.
+//! Generates a corpus from tests/fixtures/corpus: recordings of requests that invented programs
+//! could send. The requests are the same on every run.
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,9 +29,9 @@ pub struct Kind {
     #[serde(default = "one")]
     accounts: usize,
     system: Option<String>,
-    /// Prompts with slots; requests take them in turn.
+    /// Prompt templates with slots. Requests use the templates in turn.
     prompts: Vec<String>,
-    /// Members that are added to the body.
+    /// Additional members of the body, such as `temperature`.
     #[serde(default)]
     parameters: Map<String, Value>,
     #[serde(default)]
@@ -71,7 +71,7 @@ pub fn requests(kind: &Kind) -> Vec<Value> {
     (0..REQUESTS).map(|index| request(kind, index)).collect()
 }
 
-/// Requests of a kind.
+/// Number of requests of each kind.
 const REQUESTS: usize = 20;
 
 fn request(kind: &Kind, index: usize) -> Value {
@@ -88,7 +88,8 @@ fn request(kind: &Kind, index: usize) -> Value {
         let tool = json!({ "name": "edit_file", "description": "Edits", "input_schema": schema });
         body.insert("tools".to_owned(), json!([tool]));
     }
-    // Harvests run as fast as they are answered, people and services with pauses.
+    // Mean seconds between two requests. Harvesters send the next request at once after an answer,
+    // people and services pause.
     let gap = if kind.label == "harvest" { 4.0 } else { 130.0 };
     let start = (hash(&kind.task) % 7_200) as f64;
     json!({
@@ -100,7 +101,7 @@ fn request(kind: &Kind, index: usize) -> Value {
     })
 }
 
-/// Returns path and body in the dialect of a kind.
+/// Returns the path and the body of a request in the dialect of a kind.
 fn body(kind: &Kind, system: Option<&str>, prompt: &str) -> (&'static str, Map<String, Value>) {
     let (path, body) = match kind.dialect.as_str() {
         "openai" => {
@@ -129,7 +130,7 @@ fn body(kind: &Kind, system: Option<&str>, prompt: &str) -> (&'static str, Map<S
     (path, body.as_object().unwrap().clone())
 }
 
-/// Returns the headers of a client library, from its public documentation.
+/// Returns the headers that a client library sends, according to its public documentation.
 fn headers(client: &str, account: &str) -> Value {
     let agent: &[(&str, &str)] = match client {
         "openai-python" => &[
@@ -163,7 +164,7 @@ fn headers(client: &str, account: &str) -> Value {
 /// Replaces the slots of a text: `{topic}`, `{topic2}` for another value, and `{n}`.
 fn fill(kind: &Kind, index: usize, text: &str) -> String {
     let mut filled = text.to_owned();
-    // Values that are taken in steps of 7 do not repeat before all were taken.
+    // Takes every seventh value, so that values repeat only after all values were used.
     let position = index * 7 + hash(&kind.task) as usize % 97;
     for (name, values) in &kind.slots {
         filled = filled.replace(&format!("{{{name}}}"), &values[position % values.len()]);
@@ -172,7 +173,8 @@ fn fill(kind: &Kind, index: usize, text: &str) -> String {
     filled.replace("{n}", &(3 + position % 8).to_string())
 }
 
-/// Returns FNV-1a of a text: stable over versions, unlike the hasher of the standard library.
+/// Returns the FNV-1a hash of a text. The hasher of the standard library could change between
+/// versions.
 fn hash(text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, step)

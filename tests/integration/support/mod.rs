@@ -1,5 +1,5 @@
-//! The naive reference: an extractor over `serde_json::Value`, and a matcher by plain search. Slow,
-//! simple, and written independently of the core.
+//! The naive reference: an extractor over `serde_json::Value`, and a matcher that searches plainly.
+//! It is slow and simple, and was written independently of the core.
 
 /// The generated corpus.
 pub mod corpus;
@@ -12,7 +12,9 @@ use std::ops::Range;
 
 use hedgerow_core::extract::raw_string::RawString;
 use hedgerow_core::extract::{Coding, FileFormat, Request, Segment};
-use hedgerow_core::field::{Field, FieldId, FieldType, MESSAGE_SECTIONS, Section, Voice, sections};
+use hedgerow_core::field::{
+    Field, FieldId, FieldType, MESSAGE_SECTIONS, PassageRole, Section, sections,
+};
 use hedgerow_core::http::route::{Dialect, Endpoint};
 use hedgerow_core::rules::concept::Concept;
 use hedgerow_core::rules::signature::{Comparison, FieldComparison, Signature, StringMatch};
@@ -20,17 +22,17 @@ use memchr::memmem;
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
-/// How much of a known prompt a text has.
+/// How much of a known prompt a text contains.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Known {
     /// A whole prompt.
     Whole,
-    /// Some stretches of eight words.
+    /// Some sequences of eight words.
     InPart,
     No,
 }
 
-/// Returns how much of one of `prompts` the messages of a user have, by comparing words.
+/// Returns how much of one of `prompts` the messages of a user contain. Compares words.
 pub fn known_prompt(prompts: &[String], messages: &[&str]) -> Known {
     let stretches = |texts: &[&str]| -> HashSet<Vec<String>> {
         let words: Vec<String> = texts.iter().flat_map(|text| words(text)).collect();
@@ -61,18 +63,20 @@ fn words(text: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(plain).collect()
 }
 
-/// The content of a request as plain lists, with sections as bits.
+/// The content of a request as plain lists. Each text has the number of its section.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlainRequest {
     pub texts: Vec<(u8, String)>,
     /// Joined parts of messages.
     pub joined: Vec<(u8, String)>,
-    /// Passages of texts, with their voices, by section and text. A text without any is an
-    /// instruction, in sections that may have one.
+    /// Passages of texts with their roles, by section and text. A text without passages is an
+    /// instruction, if its section can contain instructions.
     passages: HashMap<(u8, String), Vec<(Range<usize>, u16)>>,
-    /// White space around each of `texts`; empty after extraction.
+    /// Whether each of `texts` has white space at its start and end. Used only during extraction,
+    /// empty afterwards.
     edges: Vec<Edges>,
-    /// Whether only white space followed the last text; false after extraction.
+    /// Whether only white space has followed the last text. Used only during extraction, false
+    /// afterwards.
     after_space: bool,
     pub keywords: Vec<(FieldId, String)>,
     pub numbers: Vec<(FieldId, f64)>,
@@ -86,7 +90,8 @@ struct Edges {
 }
 
 impl PlainRequest {
-    /// Converts a request of the core, with the keywords and numbers of the fields in `filter`.
+    /// Converts a request of the core. Takes only keywords and numbers of fields for which `filter`
+    /// returns true.
     pub fn from_request(request: &Request<'_>, filter: impl Fn(FieldId) -> bool) -> Self {
         let text = |range: &std::ops::Range<usize>| request.text()[range.clone()].to_owned();
         let values = |is_value: bool| {
@@ -142,7 +147,7 @@ impl PlainRequest {
                     }
                     (Field::Known(name), FieldType::Text) => {
                         let mask = sections(*name);
-                        // The text of a union is the user's text.
+                        // If the field combines sections, the text counts as the user's text.
                         let is_user = mask & Section::User as u16 != 0;
                         let section = match name {
                             FieldId::PromptMaterial => Section::Tool as u8,
@@ -157,7 +162,7 @@ impl PlainRequest {
                     (Field::Known(name), FieldType::Keyword | FieldType::Address) => {
                         plain.keywords.push((*name, normalize(&text.unwrap())))
                     }
-                    // No signature tests keys.
+                    // Ignores fields of keys, because signatures cannot test them.
                     (Field::Known(_), FieldType::Key) => {}
                     (Field::Known(name), FieldType::Number | FieldType::Flag) => {
                         let number = value
@@ -171,7 +176,7 @@ impl PlainRequest {
         (plain, headers)
     }
 
-    /// Extracts the content of a body.
+    /// Extracts the content of a body that is sent to an endpoint.
     pub fn read(body: &Value, endpoint: Endpoint) -> Self {
         let body = &with_normalized_keys(body);
         let mut plain = Self::default();
@@ -373,7 +378,8 @@ impl PlainRequest {
         }
     }
 
-    /// Reads an object of any API: `has_variables` is true if unknown keys hold text.
+    /// Reads an object of an unknown API. `has_variables` is true if the values of unknown keys are
+    /// text.
     fn generic_object(
         &mut self,
         members: &Map<String, Value>,
@@ -594,7 +600,7 @@ impl PlainRequest {
         self.join_parts(start);
     }
 
-    /// Joins consecutive texts of one section: as they are, and with spaces.
+    /// Joins consecutive texts of one section in two ways: unchanged, and with spaces in between.
     fn join_parts(&mut self, start: usize) {
         let mut from = start;
         while from < self.texts.len() {
@@ -622,8 +628,8 @@ impl PlainRequest {
         }
     }
 
-    /// Joins a range of texts, with a space if `gaps` is true between two of them. Long texts are
-    /// cut.
+    /// Joins a range of texts. Puts a space between two texts if their element of `gaps` is true.
+    /// Cuts long texts.
     fn join_range(&self, from: usize, to: usize, gaps: &[bool]) -> Vec<String> {
         let mut results = Vec::new();
         let (mut current, mut count) = (String::new(), 1);
@@ -697,7 +703,7 @@ impl PlainRequest {
                 "data" if is_redacted => self.token(value),
                 "input" => self.all_strings(value, Section::Assistant, depth + 1),
                 "functioncall" => self.calls(value, depth + 1),
-                // The address of a search result.
+                // Skips `source` if it is the address of a search result.
                 "source" if value.as_str().is_some_and(|text| !text.starts_with("data:")) => {}
                 "source" | "file" | "inlinedata" | "document" => self.file(value, depth + 1),
                 "imageurl" | "videourl" | "documenturl" | "inputaudio" | "audio" | "fileid"
@@ -725,7 +731,7 @@ impl PlainRequest {
         added.filter(|(other, _)| *other == from as u8).for_each(|(other, _)| *other = to as u8);
     }
 
-    /// Reads an object that holds a file, or a `data:` URL.
+    /// Reads an object that contains a file, or a `data:` URL.
     fn file(&mut self, value: &Value, depth: usize) {
         let mut content = Vec::new();
         let mut formats = Vec::new();
@@ -736,7 +742,7 @@ impl PlainRequest {
         self.count_unless(has_text);
     }
 
-    /// Collects content and formats of a file. Returns whether it has text in parts.
+    /// Collects content and formats of a file. Returns whether the file has its text in parts.
     fn file_members<'v>(
         &mut self,
         value: &'v Value,
@@ -1018,44 +1024,43 @@ impl PlainRequest {
         }
     }
 
-    /// Normalises the short values, too, for matching.
+    /// Normalises the keywords for matching.
     pub fn normalized(mut self) -> Self {
         self.keywords.iter_mut().for_each(|(_, value)| *value = normalize(value));
         self
     }
 
-    /// Takes over the passages of the core, which are tested by themselves.
+    /// Copies the passages from the core's result, because other tests check passages.
     pub fn with_passages(mut self, request: &Request<'_>) -> Self {
         for segment in request.segments() {
             let base = segment.range.start;
             let within = request.passages().within(&segment.range);
-            let passages =
-                within.map(|(range, voice)| (range.start - base..range.end - base, voice));
+            let passages = within.map(|(range, role)| (range.start - base..range.end - base, role));
             let text = request.text()[segment.range.clone()].to_owned();
             self.passages.insert((segment.sections() as u8, text), passages.collect());
         }
         self
     }
 
-    /// Returns the ranges of a text that a field holds.
-    fn held(&self, section: u8, text: &str, mask: u16) -> Vec<Range<usize>> {
+    /// Returns the ranges of a text that belong to a field.
+    fn ranges_in_field(&self, section: u8, text: &str, mask: u16) -> Vec<Range<usize>> {
         if u16::from(section) & mask != 0 {
             return std::iter::once(0..text.len().max(1)).collect();
         }
         let default = || {
             let asks = Section::User as u8 | Section::System as u8 | Section::Attachment as u8;
-            let voice = if section & asks != 0 {
-                Voice::Instruction as u16
+            let role = if section & asks != 0 {
+                PassageRole::Instruction as u16
             } else if section & Section::Tool as u8 != 0 {
-                Voice::Material as u16
+                PassageRole::Material as u16
             } else {
                 0
             };
-            vec![(0..text.len(), voice)]
+            vec![(0..text.len(), role)]
         };
         let passages = self.passages.get(&(section, text.to_owned())).cloned();
         let passages = passages.unwrap_or_else(default).into_iter();
-        passages.filter(|(_, voice)| voice & mask != 0).map(|(range, _)| range).collect()
+        passages.filter(|(_, role)| role & mask != 0).map(|(range, _)| range).collect()
     }
 
     /// Returns whether a signature holds, by searching every value for every pattern.
@@ -1088,7 +1093,7 @@ impl PlainRequest {
     ) -> bool {
         let FieldComparison { field, comparison } = comparison;
         let whole = |text: &str| 0..text.len().max(1);
-        // Each string with the range in which a match may begin.
+        // Each string, with the range in which a match may begin.
         let strings: Vec<(&str, Range<usize>)> = match field {
             Field::Header(wanted) => {
                 let values = headers.iter().filter(|(name, _)| name == wanted);
@@ -1096,11 +1101,11 @@ impl PlainRequest {
             }
             Field::Known(id) if field.field_type() == FieldType::Text => {
                 let texts = self.texts.iter().chain(&self.joined);
-                let held = texts.flat_map(|(section, text)| {
-                    let ranges = self.held(*section, text, sections(*id)).into_iter();
+                let ranges = texts.flat_map(|(section, text)| {
+                    let ranges = self.ranges_in_field(*section, text, sections(*id)).into_iter();
                     ranges.map(move |range| (text.as_str(), range))
                 });
-                held.collect()
+                ranges.collect()
             }
             Field::Known(wanted) => {
                 let values = self.keywords.iter().filter(|(id, _)| id == wanted);
@@ -1152,7 +1157,7 @@ impl PlainRequest {
         }
     }
 
-    /// Adds the fields that do not come from the body.
+    /// Adds the fields that do not depend on the body.
     pub fn with_call(
         mut self,
         endpoint: Endpoint,
@@ -1194,7 +1199,7 @@ fn message_role(role: &str) -> Section {
     }
 }
 
-/// Returns the section of a role in the spelling of any API.
+/// Returns the section of a role, which is spelled as in any of the APIs.
 fn generic_role(role: &str) -> Section {
     match role.to_lowercase().as_str() {
         "system" | "developer" => Section::System,
@@ -1204,7 +1209,8 @@ fn generic_role(role: &str) -> Section {
     }
 }
 
-/// Returns the formats that the names and types of a file say. The core's table is shared.
+/// Returns the formats that the name and types of a file indicate. Uses the core's table of
+/// formats.
 fn formats_of(members: &Map<String, Value>) -> Vec<FileFormat> {
     let names = ["mediatype", "mimetype", "format", "filename", "name"];
     let names = names.iter().filter_map(|key| members.get(*key)?.as_str());
@@ -1245,7 +1251,7 @@ fn parse_number(value: &Value) -> Option<f64> {
     }
 }
 
-/// Returns the flag that a word stands for: `true`, `t`, `yes`, `y` or `on`, and their opposites.
+/// Parses a boolean word: `true`, `t`, `yes`, `y`, `on`, and their opposites.
 fn parse_flag(text: &str) -> Option<bool> {
     let word = text.trim().to_ascii_lowercase();
     if ["true", "t", "yes", "y", "on"].contains(&word.as_str()) {
@@ -1254,10 +1260,10 @@ fn parse_flag(text: &str) -> Option<bool> {
     ["false", "f", "no", "n", "off"].contains(&word.as_str()).then_some(false)
 }
 
-/// Returns a body with keys in lower case and without underscores. Names in schemas are text, and
-/// stay as they are.
+/// Returns a body with keys in lower case and without underscores. Does not change names in
+/// schemas, because they are text.
 fn with_normalized_keys(value: &Value) -> Value {
-    // No origin reads such keys.
+    // Ignores keys that no origin reads.
     let is_ignored = |key: &str| key.starts_with('_') || key.ends_with('_') || key.contains("__");
     let normalized = |key: &String| {
         if is_ignored(key) { key.clone() } else { key.replace('_', "").to_lowercase() }
@@ -1294,8 +1300,8 @@ pub fn normalize(text: &str) -> String {
                 out.push(' ');
             }
         } else {
-            // Only the tables of the core are shared: which characters are invisible, and which
-            // look like a letter.
+            // Uses only the tables of the core: which characters are invisible, and which look like
+            // a letter.
             out.push_str(
                 &hedgerow_core::text::fold_char(char).map(String::from).unwrap_or_default(),
             );
@@ -1304,7 +1310,7 @@ pub fn normalize(text: &str) -> String {
     out.trim_end_matches(' ').to_owned()
 }
 
-/// Applies NFKC, except to a character that would become more than four.
+/// Applies NFKC, except to a character that would become more than four characters.
 fn compose(text: &str) -> String {
     let expands = |char: char| char.nfkc().count() > 4;
     let mut out = String::new();

@@ -1,4 +1,5 @@
-// A cluster: its accounts, requests and indicators, and the actions on it.
+// The view of a cluster: its accounts, requests and indicators, and actions such as revoking its
+// indicators.
 import { useState } from 'preact/hooks';
 import { BANDS, type ClusterDetails, type IndicatorList, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
@@ -22,7 +23,7 @@ export function ClusterDetail({ id }: { id: string }) {
   const [revokesCluster, setRevokesCluster] = useState(false);
   const [isExempting, setIsExempting] = useState(false);
   const loadedIndicators = indicators.state === 'ready' ? indicators.data.indicators : [];
-  const active = loadedIndicators.filter(({ revoked }) => revoked === null);
+  const active = loadedIndicators.filter(({ revoked_at }) => revoked_at === null);
   const keys = [...new Set(active.map(({ key }) => key))];
   const ids = cluster.state === 'ready' ? [cluster.data.id, ...cluster.data.aliases] : [id];
   const closeRevoke = (changed: boolean) => {

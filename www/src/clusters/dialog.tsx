@@ -21,7 +21,8 @@ export function Dialog({ title, busy = false, onClose, children }: Props) {
       class="panel"
       aria-labelledby="dialog-title"
       onCancel={(event) => busy && event.preventDefault()}
-      // A second Escape closes a dialog without a cancelable event.
+      // After a second Escape, browsers close a dialog without a cancelable event. Opens it again
+      // if busy.
       onClose={() => (busy ? dialog.current?.showModal() : onClose())}
     >
       <div class="panel-head">

@@ -1,5 +1,5 @@
-// Exemptions are part of the signed policy, which a token cannot change: this dialog writes the
-// text to paste into the policy.
+// A dialog that shows an exemption as text to paste into the policy. The console cannot change the
+// policy itself, because the policy is signed.
 import { useState } from 'preact/hooks';
 import { type DecisionList, useApi } from '../api.ts';
 import { Problem } from '../components/async-states.tsx';
@@ -145,8 +145,8 @@ function Snippet({ label, text }: { label: string; text: string }) {
 }
 
 /**
- * Returns the local date in a number of months, in the format of forms and TOML. If the month is
- * too short, returns its last day.
+ * Returns the local date after `months` months, as YYYY-MM-DD. If that month does not have the day,
+ * returns its last day.
  */
 function dayInMonths(months: number): string {
   const date = new Date();

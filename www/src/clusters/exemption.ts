@@ -10,7 +10,10 @@ export interface ExemptionDraft {
   ids: readonly string[] | null;
 }
 
-/** Returns the missing or invalid value, with its remedy; null if the draft is valid. */
+/**
+ * Returns a message about a missing or invalid value, with a remedy. Returns null if the draft is
+ * valid.
+ */
 export function validationError(draft: ExemptionDraft): string | null {
   const { kind, name, reason, until } = draft;
   if (!/^[a-z0-9][a-z0-9_-]*$/.test(name)) {
@@ -49,7 +52,8 @@ export const pushCommand = ({ name }: ExemptionDraft) =>
   `npm run hedgerow -- push --release --note "exemption ${name}" --wait`;
 
 /**
- * Returns a TOML string: JSON has the same escapes. (It does not escape DEL; `toLine` removes it.)
+ * Returns a TOML string. JSON has the same escapes, except that it does not escape DEL, which
+ * `toLine` removes.
  */
 const quote = (value: string) => JSON.stringify(toLine(value));
 

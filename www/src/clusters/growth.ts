@@ -1,7 +1,10 @@
 import type { ClusterInfo } from '../api.ts';
 import { count, duration } from '../format.ts';
 
-/** Formats how fast a cluster grew: “40 min: 36 per hour”, or only the time if it is short. */
+/**
+ * Formats how fast a cluster grew, such as “40 min: 36 per hour”. If the time is short, formats
+ * only the time.
+ */
 export function growth({ accounts, first, last }: ClusterInfo): string {
   const seconds = last - first;
   if (seconds < 120) return duration(seconds);

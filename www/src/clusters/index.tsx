@@ -9,11 +9,11 @@ export function Clusters({ params }: { params: URLSearchParams }) {
   const heading = useRef<HTMLHeadingElement>(null);
   const isFirst = useRef(true);
   useEffect(() => {
-    // The link that was followed is gone, so move the focus. (In a new view, the frame has done
-    // so.)
+    // Moves the focus, because the link that the user followed has disappeared. (When a view opens,
+    // the frame in app.tsx moves the focus.)
     if (!isFirst.current) heading.current?.focus({ preventScroll: true });
     isFirst.current = false;
-    // In a microtask, because the frame sets the title after this effect.
+    // Sets the title in a microtask, because the frame sets its title after this effect.
     queueMicrotask(() => (document.title = `${id ? `Cluster ${id}` : 'Clusters'} · Hedgerow`));
   }, [id]);
   return (

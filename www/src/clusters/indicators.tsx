@@ -13,7 +13,8 @@ interface Props {
 }
 
 /**
- * Indicators, grouped by correlation: a campaign has many keys, because a template has many keys.
+ * Indicators, grouped by correlation, because a campaign has many indicators: each template has
+ * many keys.
  */
 export function Indicators({ indicators, withCluster = false, onRevoke }: Props) {
   const groups = Map.groupBy(
@@ -40,7 +41,8 @@ interface GroupProps extends Required<Props> {
 }
 
 /**
- * The indicators of one correlation. A single group is open, and stays open when others are added.
+ * The indicators of one correlation. If it is the only group, it is open, and it stays open when
+ * groups are added.
  */
 function Group({ indicators, withCluster, isOnly, onRevoke }: GroupProps) {
   const [open] = useState(isOnly);
@@ -61,7 +63,7 @@ function GroupSummary({ indicators, withCluster }: Pick<GroupProps, 'indicators'
   const keys = indicators.length;
   const accounts = Math.max(...indicators.map(({ accounts }) => accounts));
   const last = Math.max(...indicators.map(({ last }) => last));
-  const revoked = indicators.filter(({ revoked }) => revoked !== null).length;
+  const revoked = indicators.filter(({ revoked_at }) => revoked_at !== null).length;
   return (
     <>
       <b>{correlation}</b> {keys === 1 ? '1 key' : `${count(keys)} keys`},{' '}
@@ -108,9 +110,9 @@ interface RowProps {
 }
 
 function Row({ indicator, onRevoke }: RowProps) {
-  const { key, measured, times, accounts, first, last, expires, revoked, reason } = indicator;
+  const { key, measured, times, accounts, first, last, expires, revoked_at, reason } = indicator;
   return (
-    <tr class={revoked === null ? '' : 'revoked'}>
+    <tr class={revoked_at === null ? '' : 'revoked'}>
       <th scope="row">
         <code class="nowrap">{key}</code>
       </th>
@@ -126,17 +128,17 @@ function Row({ indicator, onRevoke }: RowProps) {
         <Time at={last * 1000} relative />
       </td>
       <td class="until">
-        {revoked === null ? (
+        {revoked_at === null ? (
           <Time at={expires * 1000} relative />
         ) : (
           <>
-            revoked <Time at={revoked * 1000} relative />
+            revoked <Time at={revoked_at * 1000} relative />
             {reason && `: ${reason}`}
           </>
         )}
       </td>
       <td>
-        {revoked === null && (
+        {revoked_at === null && (
           <button
             type="button"
             class="danger"

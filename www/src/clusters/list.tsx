@@ -144,7 +144,7 @@ export function AllIndicators({ correlation }: { correlation: string }) {
   const [keyToRevoke, setKeyToRevoke] = useState<string>();
   const query = new URLSearchParams({ limit: String(limit), ...(correlation && { correlation }) });
   const loaded = useApi<IndicatorList>(`/indicators?${query}`, 15);
-  // Memoised: an update must not reset what the user is typing.
+  // Memoised, so that an update does not reset the input while the user types.
   const filter = useMemo(() => <Filter correlation={correlation} />, [correlation]);
   return (
     <Panel title="Indicators" note="newest first" end={filter}>
@@ -204,7 +204,7 @@ export function Revocations() {
     <Panel title="Revocations" note="among the last 500 entries of the audit log">
       <Async loaded={log} lines={3}>
         {({ entries }) => (
-          <Entries entries={entries.filter(({ what }) => what.startsWith('indicator'))} />
+          <Entries entries={entries.filter(({ action }) => action.startsWith('indicator'))} />
         )}
       </Async>
     </Panel>
@@ -219,13 +219,13 @@ function Entries({ entries }: { entries: readonly AuditEntry[] }) {
       class="revocations"
       columns={['Time', 'Author', 'Key and reason', 'Result']}
     >
-      {entries.map(({ id, at, who, author, subject, result }) => (
+      {entries.map(({ id, at, actor, author, subject, result }) => (
         <tr key={id}>
           <td class="nowrap">
             <Time at={at * 1000} />
           </td>
           <td class="names">
-            {author || 'not given'} <span class="note">with the {who} token</span>
+            {author || 'not given'} <span class="note">with the {actor} token</span>
           </td>
           <td class="names">{subject}</td>
           <td>{result}</td>

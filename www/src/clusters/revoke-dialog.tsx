@@ -1,4 +1,5 @@
-// Revokes keys one after the other, or all indicators of a cluster at once, with a reason.
+// A dialog that revokes keys one after the other, or all indicators of a cluster at once, with a
+// reason.
 import { useState } from 'preact/hooks';
 import { ApiError, call } from '../api.ts';
 import { Problem } from '../components/async-states.tsx';
@@ -13,7 +14,7 @@ type Progress =
 /** Returns the end of a local day, in seconds since the epoch. */
 const endOfDay = (day: string) => Math.floor(new Date(`${day}T23:59:59`).getTime() / 1000);
 
-/** Returns the local date, as forms write it. */
+/** Returns the local date as YYYY-MM-DD. */
 const today = () =>
   new Date(Date.now() - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 10);
 
@@ -22,13 +23,16 @@ const focus = (element: HTMLElement | null) => element?.focus();
 
 interface Props {
   keys: readonly string[];
-  /** Cluster whose indicators are all revoked, instead of the keys. */
+  /** Cluster whose indicators are all revoked in one call, instead of `keys` one by one. */
   cluster?: string;
-  /** `changed` says whether a key was revoked. */
+  /** Called when the dialog closes. `changed` says whether a key was revoked. */
   onClose(changed: boolean): void;
 }
 
-/** If the user opens another view, the remaining keys are still revoked. */
+/**
+ * A modal dialog that asks for a reason and revokes. If the user opens another view meanwhile, the
+ * remaining keys are still revoked.
+ */
 export function RevokeDialog({ keys, cluster, onClose }: Props) {
   const [progress, setProgress] = useState<Progress>({ state: 'editing' });
   const busy = progress.state === 'busy';
@@ -36,7 +40,7 @@ export function RevokeDialog({ keys, cluster, onClose }: Props) {
     event.preventDefault();
     if (busy) return;
     const body = revocation(new FormData(event.currentTarget as HTMLFormElement));
-    // A second attempt skips the keys that are revoked already.
+    // A second attempt skips the keys that are already revoked.
     let done = progress.state === 'failed' ? progress.done : 0;
     try {
       if (cluster) {
@@ -147,7 +151,7 @@ function revocation(form: FormData) {
   };
 }
 
-/** Adds to the remedy of a 403 how to change the token in the console. */
+/** Extends the remedy of a 403 by a hint on how to change the token in the console. */
 function withSignInRemedy(error: ApiError): ApiError {
   if (error.status !== 403) return error;
   const remedy = `${error.remedy}: sign out above, and sign in with that token`;

@@ -1,4 +1,5 @@
-// A timeline of indicators: from the first firing to the last, and to the expiry.
+// A timeline of indicators. A bar reaches from the first firing to the last firing, and on to the
+// expiry.
 import type { IndicatorInfo } from '../api.ts';
 import { Time } from '../components/ui.tsx';
 import { count } from '../format.ts';
@@ -11,8 +12,8 @@ function lanes(indicators: readonly IndicatorInfo[]) {
     keys: group.length,
     first: Math.min(...group.map(({ first }) => first)),
     last: Math.max(...group.map(({ last }) => last)),
-    until: Math.max(...group.map(({ expires, revoked }) => revoked ?? expires)),
-    revoked: group.flatMap(({ revoked }) => revoked ?? []),
+    until: Math.max(...group.map(({ expires, revoked_at }) => revoked_at ?? expires)),
+    revoked: group.flatMap(({ revoked_at }) => revoked_at ?? []),
   }));
 }
 

@@ -1,4 +1,5 @@
-// The states of data that is loaded: loading, failed, empty. Each state has a remedy.
+// Components for the states of data from the API: loading, failed and empty. Each problem has a
+// remedy.
 import type { ComponentChildren } from 'preact';
 import type { ApiError, Loaded } from '../api.ts';
 
@@ -40,7 +41,9 @@ export function Loading({ lines = 4 }: { lines?: number }) {
   );
 }
 
-/** Overlays the bottom of the data that is outdated. It takes no space, so that nothing moves. */
+/**
+ * A notice at the bottom of outdated data. It overlays the data, so that the layout does not move.
+ */
 export const StaleNotice = ({ children }: { children: ComponentChildren }) => (
   <div class="stale-notice">
     <div>{children}</div>

@@ -5,7 +5,7 @@ import { Problem } from './async-states.tsx';
 
 interface Props {
   title: string;
-  /** The current location; when it changes, rendering is tried again. */
+  /** The current location. When the location changes, rendering is tried again. */
   location: unknown;
   children: ComponentChildren;
 }

@@ -1,10 +1,11 @@
-// Live updates: data is loaded again after a notification of the ledger, and at intervals. The
-// WebSocket covers only the first shard of the ledger, and time ranges move on without requests.
+// Live updates: data is loaded again after a notification of the ledger, and also at intervals.
+// Intervals are needed because the WebSocket covers only the first shard of the ledger, and because
+// time ranges move on even if there are no requests.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { useLive } from '../api.ts';
 
 /**
- * Returns `changes` and `seconds` for `useApi`. `changes` changes at most once in `pause`
+ * Returns `changes` and `seconds` for `useApi`. `changes` is increased at most once in `pause`
  * milliseconds.
  */
 export function useLiveUpdates(pause = 5000): { changes: number; seconds: number; live: boolean } {

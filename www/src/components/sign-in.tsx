@@ -5,7 +5,7 @@ import { link } from '../router.ts';
 import { setToken } from '../session.ts';
 import { Problem } from './async-states.tsx';
 
-/** Asks for a token. It is stored only after the API has accepted it. */
+/** Asks for a token. Stores the token only after the API has accepted it. */
 export function SignIn({ title }: { title: string }) {
   const [error, setError] = useState<ApiError | null>(null);
   const [busy, setBusy] = useState(false);

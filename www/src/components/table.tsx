@@ -1,10 +1,11 @@
-// A table that scrolls horizontally, also by keyboard, if it is wider than its panel.
+// A table that scrolls horizontally if it is wider than its panel. It can also be scrolled by
+// keyboard.
 import type { ComponentChildren } from 'preact';
 
 export interface Column {
   title: ComponentChildren;
   number?: boolean;
-  /** Shows the title to screen readers only. */
+  /** Whether only screen readers get the title. */
   hidden?: boolean;
 }
 

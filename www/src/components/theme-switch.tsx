@@ -21,7 +21,7 @@ export function ThemeSwitch() {
       tryStorage(() => localStorage.setItem(KEY, theme));
       document.documentElement.dataset.theme = theme;
     }
-    // Charts are drawn on a canvas and must be drawn again.
+    // Notifies the charts: they are drawn on a canvas, and must be drawn again in the new colours.
     dispatchEvent(new Event('hedgerow:theme'));
   }, [theme]);
   return (

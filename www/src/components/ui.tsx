@@ -53,7 +53,7 @@ export function BandBar({ bands }: { bands: Partial<Record<Band, number>> }) {
   );
 }
 
-/** The first digits of a digest or hash; all digits on hover. */
+/** Shows the first digits of a digest or hash, and all digits on hover. */
 export const Hash = ({ value }: { value: string | null }) =>
   value ? <code title={value}>{brief(value)}</code> : <span class="note">–</span>;
 
@@ -65,7 +65,7 @@ interface TimeProps {
   text?: string;
 }
 
-/** A time in the browser's time zone; UTC on hover. */
+/** Shows a time in the browser's time zone, and in UTC on hover. */
 export function Time({ at, relative = false, text }: TimeProps) {
   const date = new Date(at);
   if (Number.isNaN(date.getTime())) return <>an unknown time</>;
@@ -78,7 +78,10 @@ export function Time({ at, relative = false, text }: TimeProps) {
   );
 }
 
-/** A copy button. It reports success, or that the clipboard is not available, as on plain HTTP. */
+/**
+ * A copy button. It reports success, or that the clipboard is not available, which is the case on
+ * plain HTTP.
+ */
 export function Copy({ text, label = 'Copy' }: { text: string; label?: string }) {
   const [result, setResult] = useState<string>();
   useEffect(() => {

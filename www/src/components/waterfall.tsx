@@ -1,5 +1,5 @@
-// A waterfall chart in decibans, from the prior to the sum: each bar starts at the end of the last
-// bar.
+// A waterfall chart in decibans, from the prior to the sum. Each bar starts at the end of the
+// previous bar.
 import type { Band, Contribution } from '../api.ts';
 import { decibans, score as formatScore } from '../format.ts';
 import { BandTag } from './ui.tsx';
@@ -31,7 +31,8 @@ export function steps(
   };
   for (const { family, raw, capped } of contributions) {
     const own = hits.filter((hit) => hit.family === family);
-    // Innocence is evidence of parts of other hits. Signatures without weight are not among them.
+    // The family of evidence for innocence has no hits: parts of other hits contribute to it.
+    // Families whose signatures have no weight get no bar.
     if (own.length === 0) {
       if (capped !== 0) add(family, 'hit', capped);
       continue;
@@ -49,7 +50,7 @@ interface Props {
   contributions: readonly Contribution[];
   score: number;
   band: Band;
-  /** Called with the name of a hit that is clicked. */
+  /** Called with the name of a hit when the user clicks its bar. */
   onPick?: (name: string) => void;
 }
 

@@ -1,4 +1,5 @@
-// Client of the core, which runs in a Web Worker, and the rules that the console was built with.
+// Client of the core, which runs in a Web Worker. Also loads the rules that the console was built
+// with.
 import { type Action, ApiError, type Band, type Contribution, type Evidence } from '../api.ts';
 import { token } from '../session.ts';
 import bundleUrl from '../../../build/rules/bundle.json?url';
@@ -13,7 +14,7 @@ export interface Finding {
   remedy: string;
 }
 
-/** The result of an exemplar with its own rule. */
+/** The result of testing a rule with one of its exemplars. */
 export interface ExemplarResult {
   path: string;
   line: number;
@@ -85,16 +86,16 @@ export interface Explained {
   requests: Explanation[][];
 }
 
-/** The text of a request, divided by who speaks. */
-export interface Divided {
+/** The text of a request, divided into passages by role. */
+export interface RequestPassages {
   llm_call: boolean;
-  /** In reading order; the first 2,000. Text that has no voice is in none of them. */
+  /** The first 2,000 passages, in reading order. Text without a role is not included. */
   passages: Passage[];
 }
 
 /** Bytes `start` to `end` of the body. */
 export interface Passage {
-  /** Field of the voice: `hedgerow.prompt.instruction`, for example. */
+  /** Field of the role: `hedgerow.prompt.instruction`, for example. */
   field: string;
   /** Field of the section that the text is in: `hedgerow.prompt.user`, for example. */
   section: string;
@@ -106,7 +107,7 @@ export interface Explanation {
   name: string;
   weight: number;
   holds: boolean;
-  /** Names of the selections that speak for an innocent request. */
+  /** Names of the selections that are evidence for an innocent request. */
   innocence: string[];
   selections: {
     name: string;
@@ -125,7 +126,7 @@ export type WorkerRequest =
 
 export type WorkerResponse = { id: number; value: unknown } | { id: number; problem: string };
 
-/** A core in a Web Worker of its own. It answers requests in order. */
+/** A core in its own Web Worker. It answers requests in order. */
 export class Core {
   #worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module' });
   #pending = new Map<number, { resolve(value: never): void; reject(error: Error): void }>();
@@ -156,12 +157,12 @@ export class Core {
   explain = (bundle: string, request: string) =>
     this.#send<Explained>({ type: 'explain', bundle, request });
   passages = (bundle: string, request: string) =>
-    this.#send<Divided>({ type: 'passages', bundle, request });
+    this.#send<RequestPassages>({ type: 'passages', bundle, request });
   /** Scores many requests. The result of an invalid request has an `error`. */
   scoreAll = (bundle: string, requests: string[]) =>
     this.#send<(Scored | { error: string })[]>({ type: 'scoreAll', bundle, requests });
 
-  /** Stops the core; requests in progress are rejected. */
+  /** Stops the core, and rejects the requests in progress. */
   end() {
     this.#worker.terminate();
     this.#fail('ended');
@@ -185,7 +186,10 @@ export class Core {
 
 let shared: Core | undefined;
 
-/** Returns the shared core of the page. Long tasks start a core of their own. */
+/**
+ * Returns the shared core of the page. Long tasks use a separate core, so that they do not delay
+ * other requests.
+ */
 export const core = () => (shared ??= new Core());
 
 /** Caches a result. A failure is not cached. */
@@ -202,7 +206,7 @@ function cached<T>(load: () => Promise<T>): () => Promise<T> {
 
 /** Loads the bundle of the rules that this console was built with. */
 export const shippedBundle = cached(async () => (await fetchRules(bundleUrl)).text());
-/** Loads the files of these rules, by path below `rules/`. */
+/** Loads the files of the shipped rules, by path below `rules/`. */
 export const shippedSources = cached(
   async () => (await fetchRules(sourcesUrl)).json() as Promise<Record<string, string>>,
 );

@@ -1,4 +1,4 @@
-// Runs the core in a Web Worker. Nothing that it receives leaves the page.
+// Runs the core in a Web Worker. The worker sends its inputs nowhere outside of the page.
 import init, { check, diff, fields, Filter } from '../../../build/wasm/hedgerow_wasm.js';
 import wasm from '../../../build/wasm/hedgerow_wasm_bg.wasm?url';
 import type { WorkerRequest, WorkerResponse } from './core.ts';
@@ -9,8 +9,8 @@ const ready = init({ module_or_path: wasm });
 const filters = new Map<string, Filter>();
 
 /**
- * Returns the filter of a bundle. The last few filters stay loaded: loading a filter takes about 10
- * ms.
+ * Returns the filter of a bundle. Keeps the last few filters, because loading a filter takes about
+ * 10 ms.
  */
 function filterOf(bundle: string): Filter {
   let filter = filters.get(bundle);

@@ -59,7 +59,7 @@ const NotFound = () => (
   </Empty>
 );
 
-/** Returns whether the event is in an input, where Escape has another meaning. */
+/** Returns whether the target of the event is an input, in which Escape has a different meaning. */
 const isInInput = ({ target }: Event) =>
   target instanceof Element &&
   target.closest('input:not([type=checkbox]), select, textarea') !== null;
@@ -149,7 +149,10 @@ function Hits({ hits }: { hits: DecisionRecord['hits'] }) {
   );
 }
 
-/** Describes the part of a request that was not scored; empty if it was scored whole. */
+/**
+ * Describes the part of a request that was not scored. Returns an empty text if the whole request
+ * was scored.
+ */
 function describeUnscored({ unscored, scored_share, incomplete }: DecisionRecord): string {
   if (unscored.length === 0) return '';
   const scored = scored_share === null ? 'an unknown part' : share(scored_share, 1);
@@ -158,7 +161,7 @@ function describeUnscored({ unscored, scored_share, incomplete }: DecisionRecord
   return `${scored} of the body was scored: ${reasons}${effect}`;
 }
 
-/** The cluster whose treatment counts, its former ids, and the other clusters of the request. */
+/** The cluster whose treatment applies, its former ids, and the other clusters of the request. */
 function Clusters({ decision }: { decision: DecisionRecord }) {
   const { cluster, cluster_aliases: aliases = [], other_clusters: others = [] } = decision;
   if (!cluster) return null;
@@ -219,7 +222,7 @@ function Facts({ decision }: { decision: DecisionRecord }) {
   );
 }
 
-/** The account, with the way in which it was found out, and the origin's own name of it. */
+/** The account, with its kind (such as key or JWT) and with the origin's label for it. */
 const Account = ({ decision }: { decision: DecisionRecord }) => (
   <>
     {decision.account_label && <b class="breakable">{decision.account_label} </b>}

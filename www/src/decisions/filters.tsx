@@ -23,7 +23,7 @@ const NAMES = ['band', 'action', ...TEXT_FILTERS.map(([name]) => name)];
 /** The largest time of a `Date`, in milliseconds since the epoch. */
 const MAX_TIME = 8.64e15;
 
-/** Parses a time; null if it is missing or not a valid time of a `Date`. */
+/** Parses a time. Returns null if the time is missing, or out of the range of `Date`. */
 const parseTime = (value: string | null | undefined) =>
   value && Math.abs(Number(value)) <= MAX_TIME ? Number(value) : null;
 
@@ -40,7 +40,7 @@ export function Filters({ filters }: { filters: FilterValues }) {
     event.preventDefault();
     const { name, value, type } = event.target as HTMLInputElement | HTMLSelectElement;
     const at = type === 'datetime-local' && value ? Date.parse(value) : null;
-    // While the user types a year, its first digits are a year before 1970.
+    // Ignores times before 1970, which the first digits of a year mean while the user types.
     if (at !== null && !(at > 0)) return;
     navigate('decisions', { ...filters, [name]: at ?? value.trim() });
   };
@@ -86,14 +86,14 @@ export function Filters({ filters }: { filters: FilterValues }) {
   );
 }
 
-/** Shows the time range with seconds, which the inputs do not show. */
+/** Shows the time range with seconds, because the inputs show only minutes. */
 function TimeRange({ filters: { since, until, ...others } }: { filters: FilterValues }) {
   const from = parseTime(since);
   const to = parseTime(until);
   if (from === null && to === null) return null;
   const clear = () => {
     navigate('decisions', others);
-    // The button disappears with the range, so move the focus.
+    // Moves the focus, because the button disappears together with the range.
     document.getElementsByName('since')[0]?.focus();
   };
   return (

@@ -11,7 +11,7 @@ export function Decisions({ params }: { params: URLSearchParams }) {
   const key = JSON.stringify(filters);
   const openId = params.get('open');
   const [listed, setListed] = useState<readonly DecisionRecord[]>([]);
-  // Keep the open decision, even if newer decisions push it out of the list.
+  // Keeps the open decision, even if newer decisions displace it from the list.
   const opened = useRef<DecisionRecord | undefined>(undefined);
   opened.current = [...listed, opened.current].find((decision) => decision?.request_id === openId);
   const closedId = useRef<string | null>(null);
@@ -19,7 +19,7 @@ export function Decisions({ params }: { params: URLSearchParams }) {
     closedId.current = openId;
     navigate('decisions', filters);
   };
-  // Focus after closing: on narrow screens, the list is hidden before.
+  // Focuses the row after closing, because the list is hidden until then on narrow screens.
   useEffect(() => {
     if (openId || !closedId.current) return;
     const row = document.getElementById(rowId(closedId.current));
@@ -31,7 +31,7 @@ export function Decisions({ params }: { params: URLSearchParams }) {
       <div class="view-head">
         <h1>Decisions</h1>
       </div>
-      {/* Memoised: new decisions must not reset what the user is typing. */}
+      {/* Memoised, so that new decisions do not reset the input while the user types. */}
       {useMemo(
         () => (
           <Filters filters={filters} />

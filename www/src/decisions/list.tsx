@@ -1,5 +1,5 @@
-// The newest decisions. The list does not move while it is read: new decisions wait for a click,
-// unless “Follow” is checked.
+// The list of the newest decisions. The list does not move while the user reads: new decisions
+// appear only after a click, unless “Follow” is checked.
 import { useEffect, useState } from 'preact/hooks';
 import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
@@ -33,7 +33,7 @@ export function List({ filters, openId, onList }: Props) {
   const [shown, setShown] = useState<DecisionList>();
   const [follow, setFollow] = useState(false);
   useEffect(() => {
-    // Show older decisions at once after “Show more”.
+    // After “Show more”, shows the older decisions at once.
     const isMore = shown?.decisions.length === PAGE && (latest?.decisions.length ?? 0) > PAGE;
     if (latest && (follow || isMore || !shown?.decisions.length)) setShown(latest);
   }, [latest, follow]);
@@ -52,7 +52,7 @@ export function List({ filters, openId, onList }: Props) {
     </>
   );
   const note = latest && `${count(latest.stored)} of at most ${count(latest.capacity)} stored`;
-  // After “Show more”, the list stays until the longer list is loaded.
+  // After “Show more”, keeps the current list until the longer list is loaded.
   const current =
     loaded.state === 'loading' && shown ? ({ state: 'ready', data: shown } as const) : loaded;
   return (
@@ -117,7 +117,7 @@ interface MoreProps {
 function More({ decisions, limit, onMore }: MoreProps) {
   const more = () => {
     onMore();
-    // The button disappears, so focus the last row; older decisions follow it.
+    // Focuses the last row, because the button disappears and the older decisions follow this row.
     document.getElementById(rowId(decisions.at(-1)!.request_id))?.focus();
   };
   const save = () => {

@@ -1,4 +1,4 @@
-// A chart of stacked layers over time. It is loaded on demand, because it contains uPlot.
+// A chart of stacked layers over time. It is loaded on demand, because the library uPlot is large.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
@@ -25,7 +25,7 @@ interface Props {
   onPick(from: number): void;
 }
 
-/** Height in pixels, as of `.chart-frame` in overview.css. */
+/** Height in pixels, equal to the height of `.chart-frame` in overview.css. */
 const HEIGHT = 290;
 
 export default function Chart(props: Props) {
@@ -51,7 +51,9 @@ export default function Chart(props: Props) {
   return <div class="chart" ref={host} role="img" aria-label={label} />;
 }
 
-/** Adds each layer to the layers below it. A last point marks the end of the last step. */
+/**
+ * Adds to each layer the layers below it. An additional last point marks the end of the last step.
+ */
 function stackedData(at: readonly number[], layers: readonly Layer[]): uPlot.AlignedData {
   const width = at.length > 1 ? at.at(-1)! - at.at(-2)! : 60;
   const below = at.map(() => 0);
@@ -101,7 +103,8 @@ function options(host: HTMLElement, { minutes, layers, onPoint, onPick }: Props)
         (plot) =>
           plot.over.addEventListener('click', (event) => {
             const step = stepAtCursor(plot);
-            // A touch only shows the values of a step; the table has the links.
+            // A touch shows only the values of a step. On touch screens, users open decisions with
+            // the links of the table.
             const isTouch = (event as PointerEvent).pointerType === 'touch';
             if (step !== null && !isTouch) onPick(plot.data[0][step]!);
           }),
@@ -111,8 +114,8 @@ function options(host: HTMLElement, { minutes, layers, onPoint, onPick }: Props)
 }
 
 /**
- * Returns the step that contains the cursor, or null if the cursor is outside. (uPlot itself
- * selects the step with the nearest start.)
+ * Returns the step that contains the cursor, or null if the cursor is outside. (uPlot's own cursor
+ * index is the step with the nearest start.)
  */
 function stepAtCursor(plot: uPlot): number | null {
   const { left = -1 } = plot.cursor;

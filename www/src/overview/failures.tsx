@@ -1,4 +1,4 @@
-// Hedgerow's own failures: their frequency and their remedies.
+// Failures of Hedgerow itself: their frequency and their remedies.
 import type { Series } from '../api.ts';
 import { Empty } from '../components/async-states.tsx';
 import { Panel } from '../components/ui.tsx';
@@ -56,7 +56,7 @@ export function Failures({ errors }: { errors: Series['errors'] }) {
       ) : (
         <ul class="failures">
           {errors.map((error) => (
-            <Failure key={error.what} error={error} />
+            <Failure key={error.message} error={error} />
           ))}
         </ul>
       )}
@@ -69,13 +69,13 @@ function Failure({ error }: { error: Series['errors'][number] }) {
   return (
     <li>
       <div class="failure">
-        <strong>{error.what}</strong>
+        <strong>{error.message}</strong>
         <span class="number">
           {count(error.count)} <Trend first={first} second={second} />
         </span>
         <Spark points={error.points} />
       </div>
-      <p class="note">{remedyFor(error.what)}</p>
+      <p class="note">{remedyFor(error.message)}</p>
     </li>
   );
 }

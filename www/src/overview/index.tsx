@@ -15,8 +15,8 @@ import { Traffic } from './traffic.tsx';
 import { Unscored } from './unscored.tsx';
 
 /**
- * Returns the minimum milliseconds between updates. Long ranges cost the ledger more, and change
- * less.
+ * Returns the minimum milliseconds between updates. Longer ranges are updated less often, because
+ * they cause more work for the ledger and change more slowly.
  */
 function updateInterval(minutes: number): number {
   if (minutes <= 60) return 5000;

@@ -1,4 +1,4 @@
-// The newest release, and its way through registry, KV and isolates.
+// The newest release, and how far it has spread: from the registry to KV and to isolates.
 import type { ComponentChildren } from 'preact';
 import type { DeploymentStatus } from '../api.ts';
 import { Hash, Panel, Time } from '../components/ui.tsx';
@@ -6,7 +6,7 @@ import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { sum } from './series.ts';
 
-/** The newest release and its adoption. `status` covers the last minute. */
+/** Shows the newest release and its adoption. `status` covers the last minute. */
 export function ReleaseStatus({ status }: { status: DeploymentStatus }) {
   return (
     <Panel title="Active rules" class="third">
@@ -152,12 +152,14 @@ function Indicators({ indicators }: { indicators: DeploymentStatus['indicators']
   );
 }
 
-/** How full everything is, and who fills it. */
+/**
+ * Shows how much of each limit is used, and which accounts, tenants and networks use most of it.
+ */
 function Usage({ indicators }: { indicators: DeploymentStatus['indicators'] }) {
   const { max, links, max_links, kv_writes, kv_budget, queued_firings } = indicators;
   const correlations = Object.entries(indicators.by_correlation).sort(([, a], [, b]) => b - a);
   const refused = indicators.refused_by_quota + indicators.refused_as_weak;
-  const holders = [
+  const causes = [
     ['account', indicators.top_accounts],
     ['tenant', indicators.top_tenants],
     ['network', indicators.top_networks],
@@ -182,7 +184,7 @@ function Usage({ indicators }: { indicators: DeploymentStatus['indicators'] }) {
           Firings that wait: {count(queued_firings)}; observations:{' '}
           {count(indicators.queued_observations)}
         </li>
-        {holders.flatMap(([kind, list]) =>
+        {causes.flatMap(([kind, list]) =>
           list.map(({ id, count: number }) => (
             <li key={`${kind} ${id}`}>
               Caused by {kind} {id}: {count(number)}

@@ -58,8 +58,8 @@ interface CanaryPair {
 }
 
 /**
- * Returns the newest canary, and the active ruleset of the same release. Rulesets of other releases
- * are not comparable: they decided other traffic.
+ * Returns the newest canary and the active ruleset of the same release. Rulesets of different
+ * releases are not comparable, because they decided different traffic.
  */
 function newestCanary(rulesets: readonly Ruleset[]): CanaryPair | undefined {
   const activeOf = (canary: Ruleset) =>
@@ -71,7 +71,10 @@ function newestCanary(rulesets: readonly Ruleset[]): CanaryPair | undefined {
   return pairs.toSorted((a, b) => b.canary.serial - a.canary.serial)[0];
 }
 
-/** Returns whether the canary is no longer part of the newest release; false if that is unknown. */
+/**
+ * Returns whether the canary is no longer part of the newest release. Returns false if the status
+ * is unknown.
+ */
 function hasEnded({ serial, ruleset }: Ruleset, status: DeploymentStatus | undefined): boolean {
   if (!status) return false;
   const { release } = status;
@@ -158,7 +161,8 @@ function NoShadow({ isKnown }: { isKnown: boolean }) {
 }
 
 /**
- * A note if the shadow ruleset is no longer part of the newest release; nothing if that is unknown.
+ * Shows a note if the shadow ruleset is no longer part of the newest release. Shows nothing if the
+ * newest release is unknown.
  */
 function EndedNote({ ruleset, status }: { ruleset: string; status: DeploymentStatus }) {
   const { release } = status;

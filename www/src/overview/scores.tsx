@@ -26,7 +26,8 @@ interface Props {
 export function Scores({ series, status }: Props) {
   const limits = useLimits(status);
   const total = sum(series.scores);
-  // Most traffic has no evidence: on a linear scale, all other columns would be too small to see.
+  // Uses a logarithmic scale: most requests have no evidence, so the other columns would be too
+  // small to see on a linear scale.
   const max = Math.log1p(Math.max(1, ...series.scores));
   const height = (value: number) =>
     value ? `${Math.max(2, (75 * Math.log1p(value)) / max)}%` : '0';
@@ -108,8 +109,8 @@ function useLimits(status: DeploymentStatus | undefined): Limits | undefined {
 }
 
 /**
- * Returns the limits of a bundle; undefined if they are invalid. Scores are then drawn without
- * limits.
+ * Returns the band limits of a bundle. Returns undefined if they are invalid; scores are then drawn
+ * without limits.
  */
 function parseLimits(bundle: string): Limits | undefined {
   try {

@@ -21,22 +21,29 @@ export const requests = (series: Series) =>
 export const suspicious = (series: Series) => total<Band>(series.bands, ['suspect', 'hostile']);
 
 /**
- * Returns the requests per step that are degraded, throttled or blocked, or would be in enforce
- * mode.
+ * Returns the requests per step with action degrade, throttle or block. In shadow mode, the action
+ * is only recorded.
  */
 export const enforced = (series: Series) =>
   total<Action>(series.actions, ['degrade', 'throttle', 'block']);
 
-/** Returns the minutes per step. The only step of a series is as long as its period. */
+/**
+ * Returns the minutes per step. If a series has only one step, the step is as long as the period.
+ */
 export function stepMinutes({ at, minutes }: Series): number {
   const [first, second] = at;
   return first !== undefined && second !== undefined ? (second - first) / 60 : minutes;
 }
 
-/** Minimum length of the last step for its rate: too few requests arrive in a shorter step. */
+/**
+ * Minimum length of the last step in minutes when its rate is computed. In a shorter step, too few
+ * requests arrive for a meaningful rate.
+ */
 const MIN_LAST_STEP_MINUTES = 0.5;
 
-/** Converts counts to counts per minute. The last step is still being counted. */
+/**
+ * Converts counts to counts per minute. The last step is incomplete, so its elapsed time is used.
+ */
 export function rates(series: Series, counts: readonly number[]): number[] {
   const full = stepMinutes(series);
   const elapsed = (serverNow() - (series.at.at(-1) ?? 0)) / 60;
@@ -45,8 +52,8 @@ export function rates(series: Series, counts: readonly number[]): number[] {
 }
 
 /**
- * Returns the sums of the first and of the second half. The last step, which is still being
- * counted, is left out. The middle step of an odd number of steps is left out, too.
+ * Returns the sums of the first and of the second half. Leaves out the last step, which is
+ * incomplete. If the number of remaining steps is odd, also leaves out the middle step.
  */
 export function splitHalves(values: readonly number[]): [number, number] {
   const complete = values.slice(0, -1);
@@ -59,11 +66,11 @@ const formatTime = (at: number) =>
 const formatDay = (at: number) =>
   new Date(at * 1000).toLocaleDateString(undefined, { day: 'numeric', month: 'short' });
 
-/** Formats the start of a step: the time, and the day if the range needs it. */
+/** Formats the start of a step: the time, and for long ranges also the day. */
 export const formatStep = (at: number, minutes: number) =>
   minutes < DAY_MINUTES ? formatTime(at) : `${formatDay(at)}, ${formatTime(at)}`;
 
-/** Formats the times of an axis. A new day is in a second line. */
+/** Formats the times of an axis. At a new day, the day is in a second line. */
 export function tickLabels(times: readonly number[], minutes: number): string[] {
   return times.map((at, tick) => {
     const previous = times[tick - 1];

@@ -8,7 +8,7 @@ import { link } from '../router.ts';
 import { requests, splitHalves, sum } from './series.ts';
 import { Spark, Trend } from './trend.tsx';
 
-/** Number of rows before “Show all”. */
+/** Number of rows that are shown before the user clicks “Show all”. */
 const COLLAPSED_ROWS = 10;
 /** The API returns at most this number of signatures. */
 const MAX_SIGNATURES = 50;

@@ -21,7 +21,7 @@ export function Summary({ series, shadow }: Props) {
   const errors = allRequests.map((_, step) =>
     sum(series.errors.map(({ points }) => points[step] ?? 0)),
   );
-  // A half without requests has no share: NaN.
+  // A half without requests has no share, so its value is NaN.
   const shares = (counts: number[]) => {
     const [first, second] = splitHalves(counts);
     return { first: first / before, second: second / after };

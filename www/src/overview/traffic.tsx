@@ -41,7 +41,7 @@ export function Traffic({ series }: { series: Series }) {
       </button>
     </>
   );
-  // The most severe layers are at the bottom, where changes are most visible.
+  // Puts the most severe layers at the bottom, where changes are most visible.
   const layers = useMemo<TrafficLayer[]>(() => {
     const rows: Record<string, number[]> = by === 'band' ? series.bands : series.actions;
     const names = by === 'band' ? BANDS : ACTIONS;
@@ -189,11 +189,14 @@ function RateTable({ series, layers }: RatesProps) {
 const formatRate = (value: number) =>
   value >= 10 || Number.isInteger(value) ? count(Math.round(value)) : value.toFixed(1);
 
-/** Formats UTC. While the pointer is on the chart, the hover text of `Time` cannot be opened. */
+/**
+ * Formats a time in UTC. `Time` shows UTC only on hover, which is impossible while the pointer is
+ * on the chart.
+ */
 const formatUtc = (at: number) =>
   `${new Date(at * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 
-/** Filters for the decisions of one step. */
+/** Returns the filters that select the decisions of one step. */
 const stepRange = (from: number, seconds: number) => ({
   since: from * 1000,
   until: (from + seconds) * 1000,
@@ -210,7 +213,7 @@ type ChartComponent = typeof import('./chart.tsx').default;
 
 /** Loads the chart. Returns undefined while it is loading, and null if that failed. */
 function useChart(): ChartComponent | null | undefined {
-  // In an object: a state setter would call a plain function.
+  // Wrapped in an object, because a state setter calls a function that it gets.
   const [chart, setChart] = useState<{ component: ChartComponent | null }>();
   useEffect(() => {
     let unmounted = false;

@@ -17,7 +17,7 @@ export const REASONS: Record<string, string> = {
   websocket: 'a WebSocket that was passed on',
 };
 
-/** Traffic that was not scored whole, and requests that were not looked at. */
+/** Requests that were not completely scored, and requests that were forwarded unread. */
 export function Unscored({ range }: { range: Loaded<DeploymentStatus> }) {
   const traffic = range.state === 'loading' ? undefined : range.data?.traffic;
   if (!traffic) {

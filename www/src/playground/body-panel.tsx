@@ -1,4 +1,4 @@
-// The body of the request: who speaks in it, and the evidence of signatures, marked.
+// The body of the request, in which the roles of passages and evidence of signatures are marked.
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import type { Evidence } from '../api.ts';
 import { Panel } from '../components/ui.tsx';
@@ -12,7 +12,7 @@ import {
   toTextSpans,
   windows,
 } from './spans.ts';
-import { Voiced, VoicesLegend } from './voices.tsx';
+import { PassageLegend, PassageText } from './passages.tsx';
 
 interface Props {
   text: string;
@@ -34,15 +34,15 @@ export function BodyPanel({ text, hits, passages, textFields, highlighted, onPic
     );
     return toTextSpans(text, inBody);
   }, [text, hits, textFields]);
-  const voiced = useMemo(() => toTextSpans(text, passages), [text, passages]);
+  const passageSpans = useMemo(() => toTextSpans(text, passages), [text, passages]);
   const shown = useMemo(
     () =>
       windows(text, spans).map(({ from, to, parts }) => ({
         from,
         to,
-        stretches: splitStretches(parts, voiced),
+        stretches: splitStretches(parts, passageSpans),
       })),
-    [text, spans, voiced],
+    [text, spans, passageSpans],
   );
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => scrollToHighlight(box.current), [highlighted]);
@@ -74,7 +74,7 @@ export function BodyPanel({ text, hits, passages, textFields, highlighted, onPic
       ) : (
         <p class="note">The request has no body.</p>
       )}
-      <VoicesLegend passages={passages} />
+      <PassageLegend passages={passages} />
       {otherHits.length > 0 && <OtherHits hits={otherHits} highlighted={highlighted} />}
     </Panel>
   );
@@ -93,13 +93,13 @@ interface PartsProps extends Pick<Props, 'text' | 'highlighted' | 'onPick'> {
   stretch: Stretch<Passage>;
 }
 
-/** The text of a stretch, with its marks, in the voice of its passage. */
+/** The text of a stretch, with its marks, in the style of its passage. */
 function Parts({ stretch: { passage, parts }, text, ...rest }: PartsProps) {
   const marks = parts.map((part) => (
     <Mark key={part.from} text={text.slice(part.from, part.to)} part={part} {...rest} />
   ));
   if (!passage) return <>{marks}</>;
-  return <Voiced passage={passage}>{marks}</Voiced>;
+  return <PassageText passage={passage}>{marks}</PassageText>;
 }
 
 interface MarkProps extends Pick<Props, 'highlighted' | 'onPick'> {
@@ -110,7 +110,7 @@ interface MarkProps extends Pick<Props, 'highlighted' | 'onPick'> {
 function Mark({ text, part: { names }, highlighted, onPick }: MarkProps) {
   if (!names.length) return <>{text}</>;
   const isHighlighted = highlighted !== null && names.includes(highlighted);
-  // If several signatures matched, each press selects the next signature.
+  // If several signatures match this part, each click selects the next signature.
   const pick = () => onPick(names[(names.indexOf(highlighted ?? '') + 1) % names.length]!);
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key !== 'Enter' && event.key !== ' ') return;
@@ -137,7 +137,7 @@ interface OtherHitsProps {
   highlighted: string | null;
 }
 
-/** Hits whose evidence is not text of the body. */
+/** Hits whose evidence is not in the body, such as evidence in headers. */
 function OtherHits({ hits, highlighted }: OtherHitsProps) {
   return (
     <div class="other-hits">

@@ -1,4 +1,4 @@
-// The comparisons of a signature, each true or false for the request.
+// The comparisons of a signature, and whether each comparison holds for the request.
 import { useEffect, useState } from 'preact/hooks';
 import type { Evidence } from '../api.ts';
 import { Empty, Loading, Problem } from '../components/async-states.tsx';
@@ -8,7 +8,7 @@ import { byteRange, count, decibans } from '../format.ts';
 import { InputError } from './input-error.ts';
 import type { QueryResult, Rules } from './use-scoring.ts';
 
-/** Maximum number of requests in a body that is explained: each takes long. */
+/** Maximum number of requests in a body that is explained. Explaining a request takes long. */
 export const MAX_EXPLAINED = 20;
 
 interface Props {
@@ -66,7 +66,10 @@ function Content({ explained, tooMany, rules, textFields, picked, onPick }: Prop
   );
 }
 
-/** Returns the picked explanation, otherwise a signature that holds, preferably with evidence. */
+/**
+ * Returns the explanation of the picked signature. Without one, returns a signature that holds,
+ * preferably with evidence.
+ */
 function selectExplanation(
   explanations: readonly Explanation[],
   picked: string | null,
@@ -186,14 +189,14 @@ function Conditions({ explanation, rules, textFields }: ConditionsProps) {
   );
 }
 
-/** Number of comparisons before “Show more”. */
+/** Number of comparisons that are shown before the user clicks “Show more”. */
 const COLLAPSED_ROWS = 6;
 
 interface ComparisonsProps extends Pick<Props, 'textFields'> {
   comparisons: Explanation['selections'][number]['tests'];
 }
 
-/** Comparisons that hold first. Long lists are collapsed. */
+/** Shows comparisons, first those that hold. Long lists are collapsed. */
 function Comparisons({ comparisons, textFields }: ComparisonsProps) {
   const [isOpen, setIsOpen] = useState(false);
   const sorted = [

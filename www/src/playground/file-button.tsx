@@ -17,7 +17,7 @@ export function FileButton({ accept, onFile, children }: Props) {
         onChange={(event) => {
           const file = event.currentTarget.files?.[0];
           if (file) onFile(file);
-          // The input is reset, so that the same file can be opened again after a change.
+          // Resets the input, so that the same file can be opened again after a change.
           event.currentTarget.value = '';
         }}
       />

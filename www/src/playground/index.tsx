@@ -60,7 +60,8 @@ function useTextFields(): ReadonlySet<string> {
         const textFields = fields.filter(({ kind }) => kind === 'text');
         setNames(new Set(textFields.map(({ name }) => name)));
       })
-      // Without the fields, nothing is marked. The result panel shows why the core failed.
+      // Without the fields, nothing is marked. The error is ignored here, because the result panel
+      // shows why the core failed.
       .catch(() => undefined);
   }, []);
   return names;
@@ -73,7 +74,7 @@ export function Playground({ params }: { params: URLSearchParams }) {
   const { rules, shipped, error: rulesError, load, useShipped } = useRules();
   const { parsed, error } = useParsed(input);
   const textFields = useTextFields();
-  // Load the second core now, so that explanations work when the browser is offline later.
+  // Loads the second core now, so that explanations also work if the browser is offline later.
   useEffect(() => void explainer(), []);
   const shared = params.get('result');
 
@@ -86,7 +87,7 @@ export function Playground({ params }: { params: URLSearchParams }) {
   const answer = scored && 'answer' in scored ? scored.answer : null;
   const decision = answer?.decision;
   const tooMany = (decision?.entries ?? 0) > MAX_EXPLAINED;
-  // The query that was scored: the number of its requests is known.
+  // Explains only a query that was scored, because the number of its requests is known.
   const explainQuery = scored && decision && !tooMany ? scored.query : null;
   const explained = useDebouncedQuery(
     explainQuery,
@@ -98,7 +99,8 @@ export function Playground({ params }: { params: URLSearchParams }) {
     ({ parsed, rules }) => core().passages(rules.text, parsed.line),
     0,
   );
-  // Passages of an earlier request do not fit the text.
+  // Ignores passages of an earlier request, because their byte ranges do not match the current
+  // text.
   const passages =
     divided && 'answer' in divided && divided.query === scored?.query
       ? divided.answer.passages
@@ -110,7 +112,7 @@ export function Playground({ params }: { params: URLSearchParams }) {
     lastInput = { ...input, ...next };
     setInput(lastInput);
     setHovered(null);
-    // Replace a shared result by the result of the input.
+    // Replaces a shared result with the result of the input.
     if (shared !== null) navigate('playground');
   };
   const setText = (text: string) => change(text ? { text } : { text, options: DETECT_ALL });

@@ -1,4 +1,5 @@
-// Parses a curl command as a shell and curl would. Nothing is expanded, and nothing is run.
+// Parses a curl command as a shell and curl would. Does not expand variables, and does not run
+// anything.
 import { InputError } from './input-error.ts';
 
 export interface CurlCommand {
@@ -102,7 +103,7 @@ export function splitWords(text: string): string[] {
 
 /** Letters of the short options that have a value. */
 const SHORT_WITH_VALUE = 'XHdFTubAexoymwKcCDEPQrtYzU';
-/** Long options that matter, and the keys under which they are handled. */
+/** Long options that affect the request, and the keys under which they are handled. */
 const LONG: Record<string, string> = {
   '--request': 'X',
   '--header': 'H',
@@ -126,7 +127,10 @@ const LONG: Record<string, string> = {
   '--config': 'K',
 };
 
-/** Ignored options with a value, from curl's manual. Their values must not be taken for the URL. */
+/**
+ * Ignored options that have a value, from curl's manual. They are listed so that their values are
+ * not mistaken for the URL.
+ */
 const LONG_WITH_VALUE = new Set(
   `
     abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers connect-timeout
@@ -159,8 +163,8 @@ const UNSUPPORTED: Record<string, string> = {
 };
 
 /**
- * Yields the options of a command in order, each as a key and a value. The key `url` stands for
- * arguments, `ignored` for options that do not matter.
+ * Yields the options of a command in order, each as a key and a value. The key `url` is used for
+ * arguments, and `ignored` for options that do not affect the request.
  */
 function* parseOptions(words: string[]): Generator<[string, string]> {
   const rest = words.slice(1);
@@ -172,7 +176,7 @@ function* parseOptions(words: string[]): Generator<[string, string]> {
   };
   while (rest.length) {
     const word = rest.shift()!;
-    // The next request starts here.
+    // Stops, because the options of the next request start here.
     if (word === '--next' || word === '-:') return;
     if (word.startsWith('--')) {
       const name = LONG[word];
@@ -183,7 +187,7 @@ function* parseOptions(words: string[]): Generator<[string, string]> {
         yield ['ignored', word];
       }
     } else if (word.startsWith('-') && word.length > 1) {
-      // A word such as -sSXPOST has flags, and then an option with a value.
+      // A word such as -sSXPOST contains flags, followed by an option with a value.
       const letters = [...word];
       const at = letters.findIndex((letter, at) => at > 0 && SHORT_WITH_VALUE.includes(letter));
       for (const flag of word.slice(1, at < 0 ? undefined : at)) {
@@ -243,7 +247,8 @@ export function parseCurl(text: string): CurlCommand {
       parts.push(bodyPart(name, value));
     } else ignored.add(name === 'ignored' ? value : `-${name}`);
   }
-  // An argument after an unknown option may be the value of this option, so prefer a full URL.
+  // Prefers a full URL, because an argument after an unknown option may be the value of that
+  // option.
   command.url = urls.find((url) => /^https?:\/\//i.test(url)) ?? urls[0] ?? '';
   command.ignored = [...ignored];
   if (!command.url) {

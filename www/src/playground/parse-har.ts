@@ -15,7 +15,8 @@ export interface HarRequest {
 }
 
 /**
- * Returns the entries of a HAR, or a single entry. Throws an `InputError` if there are no entries.
+ * Returns the entries of a HAR. `json` can also be a single entry. Throws an `InputError` if there
+ * are no entries.
  */
 export function entriesOf(json: unknown): HarEntry[] {
   const log = isObject(json) && isObject(json.log) ? json.log.entries : [json];
@@ -36,7 +37,7 @@ export function entriesOf(json: unknown): HarEntry[] {
 }
 
 export function parseEntry({ method, request }: HarEntry): HarRequest {
-  // Names that start with a colon are pseudo-headers of HTTP/2.
+  // Removes the pseudo-headers of HTTP/2, whose names start with a colon.
   const headers = parsePairs(request.headers).filter(([name]) => !name.startsWith(':'));
   const post = isObject(request.postData) ? request.postData : {};
   const encodeForm = () =>

@@ -24,7 +24,7 @@ export const BODY_SHAPES: Record<BodyShape, { title: string; path: string }> = {
   gemini: { title: 'Gemini generateContent', path: '/v1beta/models/MODEL:generateContent' },
 };
 
-/** The user's choices; null means detection. */
+/** The user's choices. A null means that the value is detected. */
 export interface ParseOptions {
   format: InputFormat | null;
   shape: BodyShape | null;
@@ -34,9 +34,9 @@ export interface ParseOptions {
 
 export interface ParsedInput {
   format: InputFormat;
-  /** The API whose path is used; null if the request's own path is used. */
+  /** The API whose path is used. Null if the request keeps its own path. */
   shape: BodyShape | null;
-  /** POST requests of a HAR: their indices and labels. */
+  /** Index and label of each POST request of a HAR. */
   entries: { index: number; label: string }[];
   /** Index of the parsed HAR entry. */
   entry: number | null;
@@ -149,7 +149,8 @@ function bodyRequest(draft: Draft, options: ParseOptions, text: string, json: un
     'A body has no headers, so a neutral user agent is assumed. ' +
       'Headers are evidence too: paste the whole request if you have it.',
   );
-  // Without a user agent, the filter would see a client that hides its own.
+  // Adds a user agent, because the filter treats a missing user agent as a sign of a client that
+  // hides it.
   const headers: Request['headers'] = [
     ['content-type', 'application/json'],
     ['user-agent', 'playground'],
@@ -235,7 +236,10 @@ function targetOf(url: string): string {
   return address.pathname;
 }
 
-/** Replaces the path of a request, for gateways with paths that the filter does not know. */
+/**
+ * Replaces the path of a request with the path of an API. Needed for requests to gateways whose
+ * paths the filter does not know.
+ */
 function withPath(draft: Draft, shape: BodyShape | null, request: Request): Request {
   if (!shape) return request;
   const { path } = BODY_SHAPES[shape];
@@ -258,11 +262,11 @@ function finish(draft: Draft, request: Request): ParsedInput {
       'Correct the request line, or the option -X.',
     );
   }
-  // The query may contain a key, and the filter does not score it.
+  // Removes the query, because it may contain a key and the filter does not score it.
   const path = request.target.split(/[?#]/)[0] || '/';
   const method = request.method.toUpperCase();
   const body = request.body.toWellFormed();
-  // The presence of a credential is scored, its value is not needed.
+  // Replaces the values of credentials, because the filter scores only their presence.
   const headers = request.headers.map(([name, value]) => {
     const lowerName = name.toLowerCase();
     return [lowerName, SECRET.test(lowerName) ? 'hidden' : value.toWellFormed()];

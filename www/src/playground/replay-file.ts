@@ -1,5 +1,5 @@
-// The file of recorded traffic that is loaded. The playground replays it, and the view Rules shows
-// the effect of an edit on it. It is forgotten when the page is closed.
+// Holds the loaded file of recorded traffic until the page is closed. The playground replays the
+// file, and the view Rules shows how an edit changes its results.
 import { useEffect, useState } from 'preact/hooks';
 
 const CHANGED = 'hedgerow:replay-file';

@@ -58,7 +58,10 @@ function useReplay(file: File | null, rules: Rules | null) {
   };
 }
 
-/** Accepts files that are dropped anywhere on the page. Returns whether one is dragged over it. */
+/**
+ * Accepts files that are dropped anywhere on the page. Returns whether a file is dragged over the
+ * page.
+ */
 function useDrop(onFile: (file: File) => void): boolean {
   const [isOver, setIsOver] = useState(false);
   useEffect(() => {

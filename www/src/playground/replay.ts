@@ -1,4 +1,4 @@
-// Replays recorded traffic: streams the lines of a file through a core of its own.
+// Replays recorded traffic: streams the lines of a file through a separate core.
 import { type Action, ACTIONS, type Band, BANDS } from '../api.ts';
 import { Core, type Scored } from '../core/core.ts';
 
@@ -156,7 +156,10 @@ class Tally {
   }
 }
 
-/** Yields lines in batches, to save messages to the core. `bytes` is the end of the last line. */
+/**
+ * Yields lines in batches, so that fewer messages are sent to the core. `bytes` is the end of the
+ * last line in the file.
+ */
 async function* batchesOf(
   stream: ReadableStream<Uint8Array>,
 ): AsyncGenerator<{ lines: Line[]; bytes: number }> {
@@ -174,7 +177,7 @@ async function* batchesOf(
   if (lines.length) yield { lines, bytes };
 }
 
-/** Yields the lines of a stream that are not empty. A line that is too long is not buffered. */
+/** Yields the lines of a stream that are not empty. Does not buffer lines that are too long. */
 async function* linesOf(
   stream: ReadableStream<Uint8Array>,
   onRead: (bytes: number) => void,
@@ -219,7 +222,7 @@ async function* linesOf(
   }
 }
 
-/** Decodes a line; null if it is empty. */
+/** Decodes a line. Returns null if the line is empty. */
 function toLine(number: number, parts: Uint8Array[], length: number): Line | null {
   if (length > MAX_LINE_BYTES) return { number, text: '', problem: 'longer than 4 MiB' };
   let text: string;

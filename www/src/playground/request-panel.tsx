@@ -1,4 +1,4 @@
-// The input box for a request, and its parsing.
+// The input box for a request, and the options and results of parsing it.
 import { Problem } from '../components/async-states.tsx';
 import { Panel } from '../components/ui.tsx';
 import { bytes } from '../format.ts';
@@ -20,7 +20,7 @@ content-type: application/json
 
 {"model": "…", "messages": […]}`;
 
-/** A HAR may have more entries; the picker offers this number. */
+/** Maximum number of HAR entries that the picker offers. */
 const MAX_ENTRIES = 500;
 
 interface Props {

@@ -26,7 +26,9 @@ const EFFECTS: Record<Action, string> = {
   block: 'The client receives 403.',
 };
 
-/** Statuses of requests that are refused because they were not scored whole. */
+/**
+ * Response status by reason, for requests that are refused because they were not completely scored.
+ */
 const REFUSALS: Record<string, number> = {
   late: 408,
   crowded: 503,
@@ -74,7 +76,7 @@ interface Props {
   scored: QueryResult<unknown, Scored>;
   result: Result | null;
   rules: Rules | null;
-  /** Whether a request to score is missing. */
+  /** Whether there is no request to score. */
   isIdle: boolean;
   onHover: (name: string | null) => void;
   onPick: (name: string) => void;
@@ -148,7 +150,10 @@ function NotScored() {
   );
 }
 
-/** The waterfall. A hit under the pointer or with the focus is reported, to highlight its marks. */
+/**
+ * The waterfall chart. Reports the hit that has the pointer or the focus, so that its marks are
+ * highlighted.
+ */
 function ScoreChart({
   result,
   onHover,

@@ -1,5 +1,5 @@
-// Links to a result. The fragment of the address contains the weights and no text of the request;
-// browsers do not send fragments. A link may be forged, so decoding checks everything.
+// Links to a result. The fragment of the address contains the weights, but no text of the request.
+// Browsers do not send fragments to servers. A link may be forged, so `decode` validates all of it.
 import { type Action, ACTIONS, type Band, BANDS, type Contribution } from '../api.ts';
 import type { WaterfallHit } from '../components/waterfall.tsx';
 import type { Scored } from '../core/core.ts';
@@ -24,7 +24,9 @@ const MAX_WEIGHT = 1000;
 const NAME = /^[\w .:/-]{1,80}$/;
 const DIGEST = /^[0-9a-f]{64}$/;
 
-/** Returns the shareable part of a result; null if the request was not scored. */
+/**
+ * Returns the part of a result that a link contains. Returns null if the request was not scored.
+ */
 export function resultOf({ decision }: Scored, picked: string | null): Result | null {
   if (!decision) return null;
   const { prior, score, band, action, contributions, ruleset } = decision;
@@ -42,7 +44,7 @@ export function resultOf({ decision }: Scored, picked: string | null): Result | 
   };
 }
 
-/** Encodes a result. Sums and the score are left out, because `decode` can compute them. */
+/** Encodes a result. Leaves out sums and the score, because `decode` can compute them. */
 export function encode(result: Result): string {
   const { prior, band, action, digest, contributions, hits, picked } = result;
   const hitsOf = (family: string) => hits.filter((hit) => hit.family === family);
@@ -106,7 +108,7 @@ function validate(payload: unknown): Result | null {
   };
 }
 
-/** Validates `[family, capped, [[name, weight], …]]`. */
+/** Validates a row `[family, capped, [[name, weight], …]]`. */
 function validateFamily(row: unknown) {
   if (!Array.isArray(row)) return null;
   const [family, capped, pairs] = row as unknown[];

@@ -1,5 +1,5 @@
-// Divides the body's text into parts, by evidence and by voice. The core counts bytes, the page
-// UTF-16 code units.
+// Divides the body's text into parts, by evidence and by passage. Converts offsets: the core counts
+// bytes, and JavaScript counts UTF-16 code units.
 
 export interface Range {
   start: number;
@@ -17,14 +17,14 @@ export interface Part {
   names: string[];
 }
 
-/** Consecutive parts that are shown. Text between windows is not shown. */
+/** Consecutive parts of the text that are shown. Text between two windows is left out. */
 export interface Window {
   from: number;
   to: number;
   parts: Part[];
 }
 
-// All in UTF-16 code units.
+// These lengths are in UTF-16 code units.
 /** Maximum length of a text that is shown completely. */
 const MAX_WHOLE = 6_000;
 /** Length of the context before and after a span. */
@@ -35,7 +35,7 @@ const MAX_SPAN = 1_200;
 const MIN_GAP = 200;
 const MAX_WINDOWS = 40;
 
-/** Converts byte offsets to UTF-16 offsets. Spans outside of the text are left out. */
+/** Converts byte offsets to UTF-16 offsets. Leaves out spans outside of the text. */
 export function toTextSpans<T extends Range>(text: string, spans: readonly T[]): T[] {
   const offsets = [...new Set(spans.flatMap(({ start, end }) => [start, end]))];
   const indices = new Map<number, number>();
@@ -100,8 +100,8 @@ export interface Stretch<T extends Range> {
 }
 
 /**
- * Cuts parts at the edges of passages, and groups them. Of passages that overlap, the one that
- * begins first counts.
+ * Cuts parts at the edges of passages, and groups parts by passage. Where passages overlap, the
+ * passage that begins first counts.
  */
 export function splitStretches<T extends Range>(
   parts: readonly Part[],

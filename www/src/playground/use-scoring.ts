@@ -31,7 +31,7 @@ function formatCondition(condition: Condition, within: '' | 'all' | 'any' | 'not
 /** Loads a bundle. Rejects if the core rejects the bundle. */
 async function loadRules(file: string | null, text: string): Promise<Rules> {
   const digest = await core().digest(text);
-  // The core has accepted the bundle, so it has this type.
+  // The core has accepted the bundle, so the bundle has this type.
   const bundle = JSON.parse(text) as {
     policy?: { enforce?: { retry_after?: number; fail_closed?: boolean } };
     signatures?: { name: string; title: string; condition: Condition }[];
@@ -47,7 +47,7 @@ async function loadRules(file: string | null, text: string): Promise<Rules> {
   return { file, text, digest, enforce: { retryAfter, failClosed }, signatures };
 }
 
-/** The rules from a file. They stay until the page is closed. */
+/** The rules from a file, which are kept until the page is closed. */
 let fileRules: Rules | null = null;
 
 const MAX_BUNDLE_BYTES = 32 << 20;
@@ -99,9 +99,9 @@ export const messageOf = (error: unknown) =>
 export type QueryResult<Q, A> = { query: Q; answer: A } | { query: Q; problem: string } | null;
 
 /**
- * Runs the newest query `delay` milliseconds after its last change. There is one run at a time; the
- * next run takes the newest query, and queries between are skipped. The last result stays until the
- * next result.
+ * Runs the newest query `delay` milliseconds after its last change. Only one query runs at a time.
+ * The next run takes the newest query, and skips queries in between. Returns the last result until
+ * the next result is available.
  */
 export function useDebouncedQuery<Q, A>(
   query: Q | null,
@@ -138,6 +138,7 @@ export function useDebouncedQuery<Q, A>(
 let explainerCore: Core | undefined;
 
 /**
- * Returns a core for explanations. They take seconds for large bodies, and must not delay scoring.
+ * Returns a separate core for explanations, because explaining a large body takes seconds and must
+ * not delay scoring.
  */
 export const explainer = () => (explainerCore ??= new Core());

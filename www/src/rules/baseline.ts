@@ -1,5 +1,5 @@
-// The baseline that edited rules are compared with: the released rules if they can be loaded,
-// otherwise the shipped rules. It is polled, because others may publish a release.
+// The baseline with which edited rules are compared: the released rules if they can be loaded,
+// otherwise the shipped rules. The baseline is polled, because other people may publish a release.
 import { useEffect, useState } from 'preact/hooks';
 import { type Release, type ReleaseList, type SignedBundle, useApi } from '../api.ts';
 import { shippedBundle } from '../core/core.ts';
@@ -13,7 +13,9 @@ export interface Baseline {
   shipped: string | null;
   /** Describes the baseline. */
   description: string;
-  /** The newest release; serial 0 if nothing was released; null if the release is unknown. */
+  /**
+   * The newest release. Its serial is 0 if nothing was released. Null if the release is unknown.
+   */
   newest: { serial: number; release: Release | null } | null;
   reload(): void;
 }
@@ -66,8 +68,8 @@ function formatRelease({ serial, created }: Release): string {
 function useShippedBundle(): string | null {
   const [bundle, setBundle] = useState<string | null>(null);
   useEffect(() => {
-    // An error is ignored: the rule files come from the same server, and the view shows their
-    // error.
+    // Ignores an error, because the rule files come from the same server and the view shows the
+    // error of loading them.
     shippedBundle().then(setBundle, () => undefined);
   }, []);
   return bundle;

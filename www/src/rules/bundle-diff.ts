@@ -12,7 +12,7 @@ export interface Change {
 
 export interface Changes {
   rows: Change[];
-  /** Whether correlations change, or the requests that they count. */
+  /** Whether correlations change, or the set of requests that they count. */
   affectsCorrelations: boolean;
 }
 
@@ -36,7 +36,7 @@ export function useBundleDiff(from: string | null, to: string | null): DiffResul
       isOutdated = true;
     };
   }, [from, to]);
-  // Ignore a result for other bundles.
+  // Ignores a result for other bundles.
   return state && state.from === from && state.to === to ? state.result : null;
 }
 
@@ -64,7 +64,8 @@ function changesOf(diff: BundleDiff, from: string, to: string): Changes {
   const isCorrelationPolicy = ({ kind, name }: Change) =>
     kind === 'policy' && /^(correlate|cluster)\b/.test(name);
   const correlations = [...correlationsOf(from), ...correlationsOf(to)];
-  // Correlations count signatures, which concepts may change.
+  // Changed concepts also count, because correlations count signatures, and signatures can use
+  // concepts.
   const affectsCorrelations =
     correlations.some(isAffected) ||
     rows.some((row) => row.kind === 'concept' || isCorrelationPolicy(row));
@@ -86,9 +87,10 @@ interface Correlation {
 const correlationsOf = (bundle: string): Correlation[] => JSON.parse(bundle).correlations ?? [];
 
 /**
- * Describes the released changes that signing would revert; empty if there are none. `drift` is the
- * diff from the shipped rules to the released rules, `edits` from the released rules to the edited
- * rules. While `edits` is unknown, the last result stays, so that the layout does not jump.
+ * Describes the released changes that signing would revert. Returns an empty text if there are
+ * none. `drift` is the diff from the shipped rules to the released rules, and `edits` is the diff
+ * from the released rules to the edited rules. While `edits` is unknown, returns the last result,
+ * so that the layout does not jump.
  */
 export function useReverts(drift: DiffResult, edits: DiffResult): string {
   const last = useRef<{ drift: DiffResult; reverts: string }>({ drift: null, reverts: '' });
@@ -112,7 +114,7 @@ export function useReverts(drift: DiffResult, edits: DiffResult): string {
 /** Maximum number of names that are listed. */
 const MAX_NAMES = 3;
 
-/** Returns, for example, `remove 5 (a, b, c and 2 more)`. */
+/** Formats a change, such as `remove 5 (a, b, c and 2 more)`. */
 function describe(verb: string, names: ReadonlySet<string>): string {
   if (!names.size) return '';
   const more = names.size - MAX_NAMES;

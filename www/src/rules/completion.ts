@@ -1,5 +1,5 @@
-// Completion of keys, values, fields and modifiers. The context is found by indentation, which
-// works for incomplete files too.
+// Completion of keys, values, fields and modifiers. Determines the context from the indentation,
+// which also works for incomplete files.
 import type { Completion, CompletionContext, CompletionResult } from '@codemirror/autocomplete';
 import type { Text } from '@codemirror/state';
 import type { FieldSpec } from '../core/core.ts';
@@ -92,7 +92,7 @@ function parentKeys(doc: Text, line: number, indent: number): string[] {
     const { text } = doc.line(number);
     if (text.startsWith('---')) break;
     const key = KEY.exec(text);
-    // A list may have the indentation of its key.
+    // A list may have the same indentation as its key.
     if (!key || key[1]!.length >= left) continue;
     path.unshift((key[2] ?? key[3] ?? key[4])!);
     const lead = /^\s*/.exec(text)![0].length;
@@ -101,13 +101,13 @@ function parentKeys(doc: Text, line: number, indent: number): string[] {
   return path;
 }
 
-/** Returns the indentation of a line that follows `text`: deeper after a key without a value. */
+/** Returns the indentation of the line after `text`. It is deeper after a key without a value. */
 export function indentAfter(text: string): number {
   const lead = KEY.test(text) ? LEAD.exec(text)![0].length : /^\s*/.exec(text)![0].length;
   return /:\s*$/.test(text) ? lead + 2 : lead;
 }
 
-/** Returns the key of a flow mapping that is open: `event` for `event: {hedgerow.turns: 1, `. */
+/** Returns the key of an open flow mapping, such as `event` for `event: {hedgerow.turns: 1, `. */
 const openMapping = (before: string) => /['"]?([\w.-]+)['"]?\s*:\s*\{[^{}]*$/.exec(before)?.[1];
 
 /** Returns whether the keys below `path` are fields. */

@@ -12,7 +12,7 @@ export function DiscardButton({ subject, onDiscard }: Props) {
   const [isConfirming, setIsConfirming] = useState<boolean | null>(null);
   const button = useRef<HTMLButtonElement>(null);
   useEffect(() => setIsConfirming(null), [subject]);
-  // A click replaces the button, so move the focus to the new button.
+  // Moves the focus to the new button, because a click replaces the button.
   useEffect(() => {
     if (isConfirming !== null) button.current?.focus();
   }, [isConfirming]);

@@ -1,4 +1,5 @@
-// The rule files, and the drafts: files that are changed. Drafts are lost when the page is closed.
+// The rule files, and the drafts, which are the changed files. Drafts are lost when the page is
+// closed.
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { ApiError, type Loaded } from '../api.ts';
 import { shippedSources } from '../core/core.ts';
@@ -19,7 +20,9 @@ addEventListener('beforeunload', (event) => {
   if (Object.keys(drafts).length) event.preventDefault();
 });
 
-/** Saves the new text of a file. If it is the shipped text, the draft is removed. */
+/**
+ * Saves the new text of a file as a draft. If the text equals the shipped text, removes the draft.
+ */
 export function saveDraft(path: string, text: string, shipped: Files) {
   const { [path]: _, ...others } = drafts;
   setDrafts(text === shipped[path] ? others : { ...others, [path]: text });
@@ -72,7 +75,7 @@ export const loadError = (part: string) =>
     'download the files that you changed, and reload the page',
   );
 
-/** Finds a file by its path or by the name of its rule, which starts with the family. */
+/** Finds a file by its path, or by the name of its rule. Names of rules start with the family. */
 export function pathOf(files: Files, rule: string | null): string | null {
   if (!rule) return null;
   const paths = [rule, ...pathsOfName(rule)];

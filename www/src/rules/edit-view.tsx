@@ -6,7 +6,10 @@ import { core, type ExemplarResult, type Finding } from '../core/core.ts';
 import { currentText, loadError } from './drafts.ts';
 import type { Editor } from './editor.ts';
 
-/** A position to move the cursor to. Each move is a new object. */
+/**
+ * A position to which the cursor moves. Each move needs a new object, so that the same position can
+ * be requested twice.
+ */
 export interface CursorTarget {
   path: string;
   line: number;
@@ -27,7 +30,8 @@ export function EditView({ path, text, shipped, findings, exemplars, target, onC
   const [isComparing, setIsComparing] = useState(false);
   const { host, editor, problem } = useEditor(path, shipped, onChange);
   const original = isComparing && shipped !== undefined ? shipped : null;
-  // Typed text is in the editor first. Other changes, such as discarding, must be copied to it.
+  // The editor already contains typed text. Other changes, such as discarding a draft, must be
+  // copied into the editor.
   useEffect(() => editor?.replace(currentText(path, shipped)), [editor, text]);
   useEffect(() => editor?.showFindings(findings), [editor, findings]);
   useEffect(() => editor?.showExemplars(exemplars), [editor, exemplars]);

@@ -1,8 +1,11 @@
-// The styles of the editor. The variables of the page apply in the shadow root too, so both themes
-// work.
+// The styles of the editor. They use the variables of the page, which also apply in the shadow
+// root, so the light and the dark theme work.
 import { EditorView } from '@codemirror/view';
 
-/** CodeMirror's own rule for the focused editor has a higher specificity than the class alone. */
+/**
+ * The long selector is needed because CodeMirror's own rule for the focused editor has a higher
+ * specificity than the class alone.
+ */
 const SELECTION =
   '&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, ' +
   '.cm-selectionBackground';

@@ -1,5 +1,5 @@
-// The text editor, in a shadow root, where CodeMirror adopts style sheets. In the page it would add
-// style elements, which the Content-Security-Policy forbids.
+// The text editor. It is in a shadow root, where CodeMirror uses adopted style sheets. Outside of a
+// shadow root, CodeMirror would add style elements, which the Content-Security-Policy forbids.
 import {
   autocompletion,
   closeBrackets,
@@ -51,8 +51,8 @@ const highlighting = HighlightStyle.define([
 ]);
 
 /**
- * Handles typing over a selection. The browser itself would keep the style of the selected text
- * with a `style` attribute, which violates the Content-Security-Policy.
+ * Replaces a selection when the user types. The browser would keep the style of the selected text
+ * in a `style` attribute, which violates the Content-Security-Policy.
  */
 const replaceSelection = EditorView.domEventHandlers({
   beforeinput(event, view) {
@@ -134,7 +134,7 @@ export class Editor {
     });
   }
 
-  /** Replaces the text, as when changes are discarded. */
+  /** Replaces the text, for example when changes are discarded. */
   replace(text: string) {
     const { doc } = this.#view.state;
     if (text === doc.toString()) return;
@@ -163,7 +163,7 @@ export class Editor {
     this.#view.dispatch({ effects: this.#changes.reconfigure(extension) });
   }
 
-  /** Moves the cursor to a line and column, which start at 1, and focuses the editor. */
+  /** Moves the cursor to a line and column, both counted from 1, and focuses the editor. */
   jump(line: number, column: number) {
     const at = offsetOf(this.#view.state.doc, line, column);
     const scroll = EditorView.scrollIntoView(at, { y: 'center' });

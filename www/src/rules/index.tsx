@@ -1,4 +1,4 @@
-// The rule files: read them, edit them, see the effect of an edit, and publish it.
+// The view Rules: users read and edit rule files, see the effect of an edit, and publish it.
 import './rules.css';
 import { useCallback, useMemo, useState } from 'preact/hooks';
 import { ApiError } from '../api.ts';

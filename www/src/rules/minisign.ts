@@ -1,12 +1,12 @@
-// Minisign in the browser: opens a secret key, and signs. Signatures are of the prehashed kind
-// ("ED"): Ed25519 over BLAKE2b-512 of the text. A second signature covers the first signature and
-// the trusted comment.
+// Minisign in the browser: opens a secret key, and signs. Signatures are prehashed ("ED"): Ed25519
+// over the BLAKE2b-512 hash of the text. A second signature covers the first signature and the
+// trusted comment.
 import { blake2b } from '@noble/hashes/blake2.js';
 import { scryptAsync } from '@noble/hashes/scrypt.js';
 
 const encoder = new TextEncoder();
 
-/** A key for signing. Scripts cannot read it back. */
+/** A key for signing. The browser does not let scripts read its secret. */
 export interface Signer {
   id: Uint8Array;
   key: CryptoKey;
@@ -52,7 +52,7 @@ export async function openKey(file: string, passphrase: string): Promise<Signer>
   try {
     return await decryptKey(raw, passphrase);
   } finally {
-    // The browser holds the key now; erase the secret.
+    // Erases the secret, because the browser holds the imported key now.
     raw.fill(0);
   }
 }
@@ -77,7 +77,8 @@ async function decryptKey(raw: Uint8Array, passphrase: string): Promise<Signer> 
   const checksum = blake2b(input, { dkLen: 32 });
   input.fill(0);
   const stored = secret.subarray(CHECKSUM);
-  // The C tool writes no checksum into a key without passphrase (`minisign -G -W`), only zeros.
+  // The original minisign tool writes zeros instead of a checksum into a key without a passphrase
+  // (`minisign -G -W`).
   const hasNoChecksum = !isEncrypted && stored.every((byte) => byte === 0);
   if (!hasNoChecksum && !checksum.every((byte, at) => byte === stored[at])) {
     if (!isEncrypted) throw notAKey();
@@ -94,12 +95,15 @@ function parseFile(file: string): Uint8Array {
     const raw = decodeBase64(file.split('\n')[1]!.trim());
     if (raw.length === KEY_BYTES) return raw;
   } catch {
-    // The text is not Base64, or has only one line.
+    // The text is not valid Base64, or has only one line.
   }
   throw notAKey();
 }
 
-/** Derives the key stream by scrypt. Converts the limits to parameters as libsodium does. */
+/**
+ * Derives the key stream with scrypt. Converts the stored limits to scrypt parameters as libsodium
+ * does.
+ */
 async function deriveStream(raw: Uint8Array, passphrase: string): Promise<Uint8Array> {
   const view = new DataView(raw.buffer);
   const ops = Math.max(32_768, Number(view.getBigUint64(OPS_LIMIT, true)));

@@ -1,4 +1,4 @@
-// Publishes checked rules: uploads the bundle, which does not make it active, then the release.
+// Publishes checked rules. Uploads the bundle, and then the release, which makes the bundle active.
 import {
   ApiError,
   type BundleList,
@@ -12,8 +12,8 @@ import { core } from '../core/core.ts';
 import { type Signer, sign } from './minisign.ts';
 
 /**
- * Serialises JSON as RFC 8785 requires: members are sorted by UTF-16 code units; strings and
- * numbers have the format of `JSON.stringify`.
+ * Serialises JSON as RFC 8785 requires: sorts members by UTF-16 code units, and writes strings and
+ * numbers as `JSON.stringify` does.
  */
 function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
@@ -36,11 +36,11 @@ export interface ReleaseNote {
 const seconds = () => Math.floor(Date.now() / 1000);
 
 /**
- * Signs and publishes a bundle. `checked` is the bundle that the check built, `baseline` the serial
- * of the release that it was compared with.
+ * Signs and publishes a bundle. `checked` is the bundle that the check built. `baseline` is the
+ * serial of the release with which the bundle was compared.
  *
- * Rejects if there is a newer release, because the user has not seen it. If one is published
- * between this check and the upload, the registry rejects the serial.
+ * Rejects if there is a newer release, because the user has not seen the newer release. If another
+ * release is published between this check and the upload, the registry rejects the serial.
  */
 export async function publish(
   signer: Signer,

@@ -1,11 +1,11 @@
-// Two ways to publish edited rules: with the command line, which has the key, or in this page, with
-// a key that the user opens.
+// Offers two ways to publish edited rules: with the command line, which has access to the key, or
+// in this page, with a key that the user opens.
 import type { ComponentType } from 'preact';
 import { useMemo, useState } from 'preact/hooks';
 import type { ApiError } from '../api.ts';
 import { Loading, Problem } from '../components/async-states.tsx';
 import { Copy, Panel } from '../components/ui.tsx';
-import { consoleHost, mayTakeKeys, rejectServiceWorkers } from '../console-host.ts';
+import { consoleHost, mayAcceptKeys, rejectServiceWorkers } from '../console-host.ts';
 import { download } from '../download.ts';
 import { link } from '../router.ts';
 import { useToken } from '../session.ts';
@@ -75,7 +75,7 @@ const Command = ({ text, isReady }: { text: string; isReady: boolean }) => (
   </div>
 );
 
-/** Says why the page takes no key on a host that has other pages, too. */
+/** Explains why the page accepts no key on a host that also has other pages. */
 const NoKeyHere = () => (
   <p class="note">
     This page takes no key, because the host has pages of the origin, too: their scripts share the
@@ -85,15 +85,15 @@ const NoKeyHere = () => (
 );
 
 /**
- * Loads the form on demand, because it contains the cryptography, and only on a host where no other
- * page can read the key.
+ * Loads the form for signing. It is loaded on demand, because it contains the cryptography, and
+ * only on a host where no other page can read the key.
  */
 function SignSection(props: SignProps) {
   const [SignForm, setSignForm] = useState<ComponentType<SignProps> | null>(null);
   const [error, setError] = useState<ApiError | null>(null);
   const load = async () => {
     try {
-      if (!mayTakeKeys(await consoleHost())) return setSignForm(() => NoKeyHere);
+      if (!mayAcceptKeys(await consoleHost())) return setSignForm(() => NoKeyHere);
       await rejectServiceWorkers();
     } catch (error) {
       return setError(error as ApiError);

@@ -1,5 +1,5 @@
-// The impact of the edited rules on recorded traffic that is loaded in the playground: counts with
-// the baseline and with the edited rules.
+// The impact of the edited rules on recorded traffic that is loaded in the playground. Compares
+// counts with the baseline and counts with the edited rules.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { ApiError, BANDS } from '../api.ts';
@@ -96,7 +96,7 @@ function replayError(error: unknown): ApiError {
   return new ApiError(0, 'replay', `the replay failed: ${problem}`, remedy);
 }
 
-/** A note that a replay has no state between requests. */
+/** Shows a note that a replay does not evaluate correlations. */
 const CorrelationNote = ({ affectsCorrelations }: { affectsCorrelations: boolean }) =>
   affectsCorrelations ? (
     <div class="problem" role="note">

@@ -1,4 +1,4 @@
-// The content of a rule file, as a page to read.
+// Shows the content of a rule file in readable form.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { ApiError } from '../api.ts';

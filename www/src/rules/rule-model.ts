@@ -1,5 +1,5 @@
-// Parses rule files for the page that shows them. It shows the parts that can be parsed; the check
-// reports problems.
+// Parses rule files for the page that shows them. Skips parts that cannot be parsed, because the
+// check reports problems.
 import { isObject } from '../json.ts';
 import { parseDocuments } from './yaml.ts';
 
@@ -81,7 +81,10 @@ function toRule(document: Mapping): Rule {
   };
 }
 
-/** Converts a selection: in a mapping, all comparisons must hold; in a list, one entry. */
+/**
+ * Converts a selection to alternatives. In a mapping, all comparisons must hold. In a list, one
+ * entry must hold.
+ */
 function toAlternatives(value: unknown): Comparison[][] {
   return toList(value).map((alternative) => {
     if (!isObject(alternative)) {

@@ -1,4 +1,5 @@
-// The template for new rules. It passes the check, so that all problems are due to later edits.
+// The template for new rules. It passes the check, so that every reported problem comes from a
+// later edit.
 
 /** Families of signatures. There is no template for correlations. */
 export const FAMILIES = [

@@ -1,5 +1,5 @@
-// Signs and releases rules in the page, with a key that the user opens. The key is held in memory,
-// and forgotten when the user leaves the view.
+// A form that signs and releases rules in the page, with a key that the user opens. The key is only
+// in memory, and is dropped when the user leaves the view.
 import { useRef, useState } from 'preact/hooks';
 import { ApiError, type Release } from '../api.ts';
 import { Problem } from '../components/async-states.tsx';
@@ -13,7 +13,7 @@ export interface SignProps {
   bundle: string | null;
   isEdited: boolean;
   baseline: Baseline;
-  /** Describes the released changes that signing would revert; null while that is unknown. */
+  /** Describes the released changes that signing would revert. Null while they are unknown. */
   reverts: string | null;
 }
 
@@ -83,7 +83,7 @@ function KeyForm({ onOpen }: { onOpen(signer: Signer): void }) {
   );
 }
 
-/** Returns the reason why signing is not possible yet. */
+/** Returns the reason why signing is not possible yet, or null. */
 function obstacle({ bundle, isEdited, baseline, reverts }: SignProps): string | null {
   if (!isEdited) return 'No file is edited, so there is nothing to sign.';
   if (bundle === null) return 'Wait until the check has finished without problems.';
@@ -163,7 +163,10 @@ interface RevertProps {
   reverts: string;
 }
 
-/** A checkbox. Its key contains its text, so that a new text must be confirmed again. */
+/**
+ * A checkbox to confirm the reverted changes. Its `key` contains its text, so that a changed text
+ * must be confirmed again.
+ */
 const RevertConfirmation = ({ serial, reverts }: RevertProps) => (
   <label class="rule-confirmation">
     <input type="checkbox" required />
@@ -173,7 +176,7 @@ const RevertConfirmation = ({ serial, reverts }: RevertProps) => (
   </label>
 );
 
-/** Lists the parts of the current release that end, because the new release does not have them. */
+/** Lists the parts of the current release that the new release ends: canary, shadow and expiry. */
 function EndingParts({ release: { serial, canary, shadow, expires } }: { release: Release }) {
   if (!canary && !shadow && !expires) return null;
   return (

@@ -15,8 +15,8 @@ export function tar(files: Files): Blob {
 }
 
 /**
- * Returns a name with a hash of the content (FNV-1a). With a fixed name, the browser would rename a
- * second download, and the command would unpack the first.
+ * Returns a file name with a hash (FNV-1a) of the content. With a fixed name, the browser would
+ * rename a second download, and the displayed command would unpack the first download.
  */
 export function archiveName(files: Files): string {
   let hash = 0x811c9dc5;
@@ -53,7 +53,8 @@ function header(path: Uint8Array, size: number): Uint8Array<ArrayBuffer> {
   block.set(octal(Math.floor(Date.now() / 1000), 11), OFFSET.modified);
   block.set(encoder.encode('0'), OFFSET.type);
   block.set(encoder.encode('ustar\u000000'), OFFSET.magic);
-  // The checksum is computed with spaces in its own place: six digits, NUL, space.
+  // The checksum is computed with spaces in the checksum field. Its format is six digits, NUL,
+  // space.
   block.fill(32, OFFSET.checksum, OFFSET.type);
   const checksum = block.reduce((sum, byte) => sum + byte, 0);
   block.set(octal(checksum, 6), OFFSET.checksum);

@@ -1,5 +1,5 @@
-// Checks the files in a core of its own, shortly after the last change. There is one check at a
-// time; results for outdated files are dropped.
+// Checks the files in a separate core, shortly after the last change. Only one check runs at a
+// time. Results for outdated files are dropped.
 import { useEffect, useState } from 'preact/hooks';
 import { Core, type ExemplarResult, type Report, type Verdict } from '../core/core.ts';
 import type { Files } from './drafts.ts';
@@ -14,7 +14,7 @@ interface Result {
 }
 
 export interface Checked {
-  /** The last report. While `isRunning`, it is about older files. */
+  /** The last report. While `isRunning` is true, the report is about older files. */
   report: Report | null;
   problem: string | null;
   isRunning: boolean;
@@ -72,7 +72,7 @@ const VERDICTS: Record<Verdict, string> = {
   'no-match': 'does not match',
 };
 
-/** Describes what the rule says of an exemplar, and what it should say. */
+/** Describes the verdict of the rule on an exemplar, and the expected verdict. */
 export function describeResult({ expected, actual }: ExemplarResult): string {
   if (expected === actual) return `${VERDICTS[actual]}, as expected`;
   return `${VERDICTS[actual]}; expected: ${VERDICTS[expected]}`;

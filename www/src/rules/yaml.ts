@@ -1,5 +1,5 @@
-// A YAML parser based on the grammar of the editor, which is loaded anyway; a library would double
-// the size of this view. Scalars stay strings, which is enough to show them.
+// A YAML parser that uses the grammar of the editor, which is loaded anyway. A library would double
+// the size of this view. Scalars are kept as strings, because they are only displayed.
 import { parser } from '@lezer/yaml';
 
 type Node = ReturnType<typeof parser.parse>['topNode'];
@@ -33,7 +33,9 @@ const SYNTAX = new Set([
   ...[':', '-', '?', ',', '[', ']', '{', '}'],
 ]);
 
-/** Returns the last child that is content: the value of a pair, or the root of a document. */
+/**
+ * Returns the last child that is content, such as the value of a pair or the root of a document.
+ */
 function content(node: Node): Node | null {
   for (let child = node.lastChild; child; child = child.prevSibling) {
     if (!SYNTAX.has(child.name)) return child;
@@ -76,7 +78,7 @@ function keyOf(pair: Node, text: string): string {
   return typeof name === 'string' ? name : JSON.stringify(name);
 }
 
-/** Folds lines: a line break becomes a space, and n line breaks become n − 1. */
+/** Folds lines: a single line break becomes a space, and n line breaks become n − 1 line breaks. */
 function foldLines(text: string): string {
   return text.replace(
     /[ \t]*\n\s*/g,

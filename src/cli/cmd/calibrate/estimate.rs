@@ -27,17 +27,17 @@ pub struct SignatureEstimate {
     pub family: String,
     /// Weight as written, in decibans.
     pub written: f64,
-    /// Share of requests that match, each tool with the same weight.
+    /// Share of harvest requests, and of other requests, that match. Each tool counts the same.
     pub harvest_share: f64,
     pub other_share: f64,
-    /// Tools with a match.
+    /// Number of harvest tools, and of other tools, with a match.
     pub harvest_tools: usize,
     pub other_tools: usize,
     /// Estimated weight with its credible interval.
     pub estimate: Posterior,
     /// 95 % interval of the estimate over resampled tools.
     pub resampled: (f64, f64),
-    /// Weight to use.
+    /// Weight to write into the rule file, in decibans: the rounded estimate.
     pub proposed: f64,
 }
 
@@ -46,28 +46,29 @@ pub struct SignatureEstimate {
 pub struct PairEstimate {
     pub first: String,
     pub second: String,
-    /// Whether both belong to one family, whose cap limits their sum.
+    /// Whether both signatures belong to one family, whose cap limits the sum of their weights.
     pub same_family: bool,
-    /// Tools in which both match.
+    /// Number of tools with a request that both signatures match.
     pub tools: usize,
-    /// Sum of the written weights.
+    /// Sum of the two written weights, in decibans.
     pub sum: f64,
     pub estimate: Posterior,
 }
 
-/// The estimate for the cap of a family: the weight of the event that its sum reaches the cap.
+/// The estimate for the cap of a family: the weight of the event that the weights of its hits add
+/// up to the cap or more.
 #[derive(Clone, Debug, Serialize)]
 pub struct CapEstimate {
     pub family: String,
     /// Cap in the policy, in decibans.
     pub cap: f64,
-    /// Tools with a request whose sum reaches the cap.
+    /// Number of harvest tools, and of other tools, with a request whose sum reaches the cap.
     pub harvest_tools: usize,
     pub other_tools: usize,
     pub estimate: Posterior,
 }
 
-/// Estimates from tools.
+/// Computes estimates from the requests of tools.
 pub struct Estimator<'t> {
     tools: &'t [Tool<'t>],
     table: &'t SignatureTable,
@@ -80,13 +81,13 @@ impl<'t> Estimator<'t> {
         Self { tools, table, settings, grid: Grid::new() }
     }
 
-    /// Returns the signatures with a weight that match in any tool.
+    /// Returns the indices of the signatures that match in any tool and have a weight other than 0.
     pub fn observed(&self) -> BTreeSet<usize> {
         let hits = self.tools.iter().flat_map(|tool| tool.shares.keys().copied());
         hits.filter(|hit| self.table.get(*hit).is_some_and(|row| row.weight != 0.0)).collect()
     }
 
-    /// Returns the weight to use for a signature by the evidence of all tools but one.
+    /// Returns the proposed weight of a signature, estimated from all tools except one.
     pub fn proposal_without(&self, signature: usize, left_out: usize) -> Option<f64> {
         let row = self.table.get(signature)?;
         let tools = self.tools.iter().enumerate().filter(|(index, _)| *index != left_out);
@@ -95,7 +96,7 @@ impl<'t> Estimator<'t> {
         Some(proposal::round(posterior.mean, row.weight, is_correlation(&row.family)))
     }
 
-    /// Returns the estimates for all signatures that match in any tool, by name.
+    /// Returns the estimates for all signatures that match in any tool, sorted by name.
     pub fn signatures(&self) -> Vec<SignatureEstimate> {
         let samples = self.samples();
         let observed = self.observed();
@@ -138,8 +139,8 @@ impl<'t> Estimator<'t> {
         })
     }
 
-    /// Returns resampled lists of tools. Harvest and other tools are drawn apart, so that both
-    /// always occur.
+    /// Returns bootstrap samples of the tools. Harvest tools and other tools are drawn separately,
+    /// so that every sample contains both.
     fn samples(&self) -> Vec<Vec<usize>> {
         let with_label = |is_harvest: bool| {
             let tools = self.tools.iter().enumerate();
@@ -159,14 +160,15 @@ impl<'t> Estimator<'t> {
         (0..SAMPLES).map(|_| sample()).collect()
     }
 
-    /// Returns the pairs of signatures that match together in most tools.
+    /// Returns the pairs of signatures that match together in the largest number of tools, at least
+    /// two.
     pub fn pairs(&self) -> Vec<PairEstimate> {
         let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for tool in self.tools {
             let mut pairs = BTreeSet::new();
             for request in &tool.requests {
                 let hits: BTreeSet<usize> = request.verdict(true).hits.iter().copied().collect();
-                let hits = hits.iter().filter(|hit| self.is_pairable(**hit));
+                let hits = hits.iter().filter(|hit| self.has_pair_weight(**hit));
                 let hits: Vec<usize> = hits.copied().collect();
                 for (position, first) in hits.iter().enumerate() {
                     pairs.extend(hits.iter().skip(position + 1).map(|second| (*first, *second)));
@@ -180,8 +182,8 @@ impl<'t> Estimator<'t> {
         pairs.filter_map(|(pair, tools)| self.pair(pair, tools)).collect()
     }
 
-    /// Returns whether a signature is strong enough for a pair to matter.
-    fn is_pairable(&self, signature: usize) -> bool {
+    /// Returns whether a signature has enough weight to be part of a pair.
+    fn has_pair_weight(&self, signature: usize) -> bool {
         self.table.get(signature).is_some_and(|row| row.weight >= MIN_PAIR_WEIGHT)
     }
 
@@ -198,11 +200,12 @@ impl<'t> Estimator<'t> {
             same_family: a.family == b.family,
             tools,
             sum,
-            estimate: self.posterior(self.event(holds), sum),
+            estimate: self.posterior(self.event_evidence(holds), sum),
         })
     }
 
-    /// Returns the estimates for the caps of families that reach them in any tool, by name.
+    /// Returns the estimates for the caps of the families that reach their cap in any tool, sorted
+    /// by name.
     pub fn caps(&self, policy: &Policy) -> Vec<CapEstimate> {
         let rows = self.table.rows().iter();
         let families: BTreeSet<&str> = rows.map(|row| row.family.as_str()).collect();
@@ -227,12 +230,12 @@ impl<'t> Estimator<'t> {
             cap,
             harvest_tools,
             other_tools,
-            estimate: self.posterior(self.event(holds), cap),
+            estimate: self.posterior(self.event_evidence(holds), cap),
         })
     }
 
-    /// Returns the evidence for an event.
-    fn event(&self, holds: impl Fn(&ScoredRequest) -> bool) -> Evidence {
+    /// Returns the evidence for an event: the requests for which `holds` returns true.
+    fn event_evidence(&self, holds: impl Fn(&ScoredRequest) -> bool) -> Evidence {
         evidence(self.tools.iter().map(|tool| (tool, tool.share(&holds))))
     }
 
@@ -256,5 +259,6 @@ const SAMPLES: usize = 200;
 /// Maximum number of pairs that are estimated.
 const MAX_PAIRS: usize = 20;
 
-/// Least weight of the signatures of a pair, in decibans: two weak signatures matter little.
+/// Minimum weight of each signature of a pair, in decibans. Weaker signatures are left out, because
+/// counting one of them twice changes a score little.
 const MIN_PAIR_WEIGHT: f64 = 3.0;

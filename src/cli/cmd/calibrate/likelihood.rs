@@ -3,14 +3,17 @@
 //! `h` and `o` are the shares of requests with the event in harvests and in other traffic. The
 //! likelihood is binomial with one trial for each tool: `h^k · (1 − h)^(n − k)`, where `k` is the
 //! sum of the shares of the `n` tools. The prior of the weight `10 · log10(h / o)` is normal around
-//! the written weight; that of `log(h · o)` is flat. The estimate is the mean of the posterior, on
-//! a grid of both logarithms. A tool that hits in each of a thousand requests is still one
-//! observation, and an event that no benign tool shows stays near its written weight, because
-//! "none of 45" is about as likely at 1 in 1,000 as at 1 in 10,000.
+//! the written weight; the prior of `log(h · o)` is flat. The estimate is the mean of the
+//! posterior, computed on a grid of `log h` and `log o`.
+//!
+//! This has two consequences. A tool that hits in each of a thousand requests is still one
+//! observation. An event that no benign tool shows keeps about its written weight: "none of 45
+//! tools" is nearly as likely if `o` is 1 in 1,000 as if it is 1 in 10,000.
 
 use serde::Serialize;
 
-/// The evidence for a likelihood ratio: tools, and the sums of their shares with the event.
+/// The evidence for a likelihood ratio: the number of tools of each label, and the sum of their
+/// shares of requests with the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Evidence {
     pub harvest_tools: f64,
@@ -27,13 +30,15 @@ pub struct Posterior {
     pub high: f64,
 }
 
-/// The grid of shares, and the powers of both that do not depend on the evidence.
+/// The grid of shares. For each share `s`, it holds `ln s` and `ln (1 − s)`, which do not depend on
+/// the evidence.
 pub struct Grid {
     log_hits: Vec<f64>,
     log_misses: Vec<f64>,
 }
 
-/// The normal prior of a weight, for each difference of positions in the grid.
+/// The densities of a normal prior of a weight, one for each difference between the grid positions
+/// of `h` and `o`.
 pub struct Prior(Vec<f64>);
 
 impl Grid {
@@ -49,7 +54,7 @@ impl Grid {
         }
     }
 
-    /// Returns the prior around a written weight, in decibans.
+    /// Returns the prior around a written weight. Both arguments are in decibans.
     pub fn prior(&self, written: f64, deviation: f64) -> Prior {
         let density = |index: usize| {
             let standard = (decibans_at(index) - written) / deviation;
@@ -58,15 +63,16 @@ impl Grid {
         Prior((0..2 * POINTS - 1).map(density).collect())
     }
 
-    /// Returns the posterior of a weight.
+    /// Returns the posterior of a weight: its mean and its 95 % credible interval.
     pub fn posterior(&self, evidence: Evidence, prior: &Prior) -> Posterior {
         let harvest = self.likelihood(evidence.harvest_sum, evidence.harvest_tools);
         let other = self.likelihood(evidence.other_sum, evidence.other_tools);
-        // Posterior of each difference of positions.
+        // Posterior mass of each difference between the positions of `h` and `o`.
         let mut masses = vec![0.0_f64; 2 * POINTS - 1];
         for (h, harvest) in harvest.iter().enumerate() {
             let row = masses.iter_mut().skip(h);
-            // The difference grows as `o` falls.
+            // The shares `o` are read from the highest to the lowest, because the difference grows
+            // as `o` falls.
             for (mass, other) in row.zip(other.iter().rev()) {
                 *mass += harvest * other;
             }
@@ -75,7 +81,7 @@ impl Grid {
         summarize(&masses)
     }
 
-    /// Returns the likelihood of each share, relative to the highest.
+    /// Returns the likelihood of each share, divided by the highest likelihood.
     fn likelihood(&self, sum: f64, tools: f64) -> Vec<f64> {
         let misses = (tools - sum).max(0.0);
         let logs = self.log_hits.iter().zip(&self.log_misses);
@@ -85,7 +91,8 @@ impl Grid {
     }
 }
 
-/// Returns mean and interval of masses by difference.
+/// Returns the mean and the 95 % interval of masses, which are indexed by the difference of
+/// positions.
 fn summarize(masses: &[f64]) -> Posterior {
     let total: f64 = masses.iter().sum();
     let weighted = masses.iter().enumerate().map(|(index, mass)| mass * decibans_at(index));
@@ -101,7 +108,7 @@ fn summarize(masses: &[f64]) -> Posterior {
     Posterior { mean, low: quantile(0.025), high: quantile(0.975) }
 }
 
-/// Returns the decibans of a difference of positions, from −70 to 70.
+/// Returns the weight at an index of differences, in decibans from −70 to 70.
 fn decibans_at(index: usize) -> f64 {
     10.0 * STEP * (index as f64 - (POINTS - 1) as f64)
 }
@@ -109,11 +116,11 @@ fn decibans_at(index: usize) -> f64 {
 /// Number of shares in the grid.
 const POINTS: usize = 141;
 
-/// Decimal logarithm of the lowest share, and between two shares.
+/// Decimal logarithm of the lowest share, and the step of the logarithm from one share to the next.
 const LOWEST: f64 = -7.0;
 const STEP: f64 = 0.05;
 
-/// Highest share: no event is certain.
+/// Highest share. It is below 1, because no event is certain.
 const HIGHEST_SHARE: f64 = 0.995;
 
 #[cfg(test)]

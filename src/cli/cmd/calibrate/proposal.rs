@@ -1,21 +1,24 @@
 //! Rounds estimates to weights that rules may have (`rules/README.md`).
 
-/// Returns the weight to propose for an estimate, in decibans. A signature alone either clearly
-/// makes a request suspect (20) or clearly does not (at most 14); a correlation never does. A
-/// weight keeps its sign: evidence in the other direction is proposed as the least weight, and the
-/// rule should be retired.
+/// Returns the weight to propose for an estimate, in decibans. A signature should either clearly
+/// make a request suspect on its own (20 or more) or clearly not (at most 14). A correlation should
+/// not make a request suspect on its own, so its proposal is at most 14, or the written weight if
+/// that is higher. A weight keeps its sign: if the evidence has the opposite sign, the proposal is
+/// the smallest weight, and the rule should be retired.
 pub fn round(estimate: f64, written: f64, is_correlation: bool) -> f64 {
     if written < 0.0 {
         return estimate.round().clamp(-MAX_NEGATIVE, -1.0);
     }
     let highest = match is_correlation {
-        true => written.max(HIGHEST_OF_HINTS),
+        true => written.max(MAX_INSUFFICIENT_WEIGHT),
         false => written.max(SUFFICIENT),
     };
     let rounded = match estimate {
-        estimate if estimate < 0.75 => LEAST,
-        estimate if estimate < HIGHEST_OF_HINTS => estimate.round(),
-        estimate if estimate < (HIGHEST_OF_HINTS + SUFFICIENT) / 2.0 => HIGHEST_OF_HINTS,
+        estimate if estimate < 0.75 => MIN_WEIGHT,
+        estimate if estimate < MAX_INSUFFICIENT_WEIGHT => estimate.round(),
+        estimate if estimate < (MAX_INSUFFICIENT_WEIGHT + SUFFICIENT) / 2.0 => {
+            MAX_INSUFFICIENT_WEIGHT
+        }
         estimate => estimate.round().max(SUFFICIENT),
     };
     rounded.min(highest)
@@ -24,13 +27,15 @@ pub fn round(estimate: f64, written: f64, is_correlation: bool) -> f64 {
 /// Weight that makes a request suspect on its own.
 const SUFFICIENT: f64 = 20.0;
 
-/// Highest weight that does not; weights between the two are avoided.
-const HIGHEST_OF_HINTS: f64 = 14.0;
+/// Highest weight that does not make a request suspect on its own. Weights between this and
+/// [`SUFFICIENT`] are avoided.
+const MAX_INSUFFICIENT_WEIGHT: f64 = 14.0;
 
-/// Least weight of a signature that is in use.
-const LEAST: f64 = 0.5;
+/// Smallest positive weight of a signature that is in use.
+const MIN_WEIGHT: f64 = 0.5;
 
-/// Highest weight of evidence of ordinary use: one signature takes no more than the whole cap.
+/// Largest absolute value of a negative weight: evidence of ordinary use. The cap of a family in
+/// the policy can limit its effect further.
 const MAX_NEGATIVE: f64 = 6.0;
 
 #[cfg(test)]

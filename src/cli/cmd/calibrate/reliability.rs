@@ -1,4 +1,6 @@
-//! Reliability: the share of harvests among requests with about one score, at the prior.
+//! Reliability: the share of harvests among requests with similar scores. A score is the
+//! probability of harvesting, so this share should equal the score. The requests are weighted so
+//! that harvests have the share that the prior of the policy gives them.
 
 use serde::Serialize;
 
@@ -13,14 +15,16 @@ pub struct ReliabilityBin {
     /// Share of all harvest requests and of all other requests; each tool counts the same.
     pub harvest_share: f64,
     pub other_share: f64,
-    /// Mean score of the bin at the prior, from 0 to 100; `None` if it is empty.
+    /// Mean score of the bin, weighted by the prior, from 0 to 100; `None` if the bin is empty.
     pub expected: Option<f64>,
-    /// Harvests among its requests at the prior, from 0 to 100; `None` if it is empty.
+    /// Percentage of harvests among the requests of the bin, weighted by the prior; `None` if the
+    /// bin is empty.
     pub observed: Option<f64>,
 }
 
-/// Returns the bins of the scores that `score` returns for a tool and the position of a request.
-/// `prior` is in decibans: the corpus has far more harvests than traffic, and is weighted down.
+/// Returns the bins. `score` returns the score of a request, given its tool and its position in
+/// that tool. `prior` is in decibans: a corpus has a far larger share of harvests than traffic has,
+/// so harvests are weighted down to this prior.
 pub fn bins(
     tools: &[Tool<'_>],
     prior: f64,
@@ -56,10 +60,10 @@ pub fn bins(
 struct BinSums {
     harvest: f64,
     other: f64,
-    /// Mass of all requests, and of harvests, at the prior.
+    /// Sum of the weights of all requests, and of harvest requests, at the prior.
     mass: f64,
     harvest_mass: f64,
-    /// Sum of scores by mass.
+    /// Sum of the scores, each multiplied by the weight of its request.
     score: f64,
 }
 
@@ -95,7 +99,7 @@ mod tests {
             account: String::new(),
             language: "none",
             dialect: "generic",
-            alone: ScoredVerdict {
+            uncorrelated: ScoredVerdict {
                 score,
                 band: Band::Clear,
                 hits: Vec::new(),
@@ -121,9 +125,9 @@ mod tests {
             tool("b", false, benign.iter().collect()),
             tool("c", false, quiet.iter().collect()),
         ];
-        let bins = bins(&tools, 0.0, |tool, position| tool.requests[position].alone.score);
+        let bins = bins(&tools, 0.0, |tool, position| tool.requests[position].uncorrelated.score);
         let bin = bins.iter().find(|bin| bin.from == 50.0).unwrap();
-        // At even odds: 3/4 of the harvests against 1/4 of the others.
+        // At a prior of 0 dB (even odds), 3/4 of the harvests and 1/4 of the others are in the bin.
         assert!((bin.harvest_share - 0.75).abs() < 1e-9 && (bin.other_share - 0.25).abs() < 1e-9);
         assert!((bin.observed.unwrap() - 75.0).abs() < 1e-9, "{bin:?}");
         assert!((bin.expected.unwrap() - 60.0).abs() < 1e-9, "{bin:?}");

@@ -1,4 +1,4 @@
-//! The report of a calibration.
+//! The report of a calibration, as text and JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,13 +7,13 @@ use hedgerow_core::rules::policy::Policy;
 use serde::Serialize;
 
 use super::estimate::{CapEstimate, Estimator, PairEstimate, Settings, SignatureEstimate};
-use super::left_out::{self, Rates, ToolRow};
+use super::leave_one_out::{self, Rates, ToolRow};
 use super::reliability::{self, ReliabilityBin};
 use super::tools::{self, Tool};
 use crate::cmd::evaluate::Corpus;
 use crate::error::{Error, Result};
 
-/// The report of a calibration.
+/// The tables of a calibration. docs/calibration.md describes them.
 #[derive(Serialize)]
 pub struct CalibrationReport {
     pub settings: Settings,
@@ -26,13 +26,14 @@ pub struct CalibrationReport {
     pub caps: Vec<CapEstimate>,
     pub rates: Vec<Rates>,
     pub tools: Vec<ToolRow>,
-    /// Reliability with written weights, and with proposed ones.
+    /// Reliability with the written weights, and with the proposed weights.
     pub reliability: Vec<ReliabilityBin>,
     pub reliability_proposed: Vec<ReliabilityBin>,
 }
 
 impl CalibrationReport {
-    /// Estimates from a scored corpus. A corpus without harvest or benign requests is an error.
+    /// Computes the report of a scored corpus. A corpus with fewer than [`MIN_TOOLS`] harvest tools
+    /// or benign tools is an error.
     pub fn new(corpus: &Corpus, policy: &Policy, settings: Settings) -> Result<Self> {
         let tools = tools::group(corpus);
         let count =
@@ -63,7 +64,7 @@ impl CalibrationReport {
             };
             table.rescore(request.verdict(true), policy, weight).0
         };
-        let (rates, tool_rows) = left_out::compare(&tools, table, policy, &estimator, &fitted);
+        let (rates, tool_rows) = leave_one_out::compare(&tools, table, policy, &estimator, &fitted);
         Ok(Self {
             settings,
             prior: policy.score.prior,
@@ -210,5 +211,5 @@ fn range(low: f64, high: f64) -> String {
     format!("{low:.1} to {high:.1}")
 }
 
-/// Least number of tools with each label: fewer say nothing about other tools.
+/// Minimum number of tools with each label. Estimates from fewer tools do not apply to other tools.
 const MIN_TOOLS: usize = 3;

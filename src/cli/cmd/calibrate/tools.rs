@@ -1,21 +1,22 @@
-//! The tools of a corpus, and the share of requests with an event in each.
+//! The tools of a corpus, and for each tool the share of its requests with an event.
 
 use std::collections::BTreeMap;
 
 use super::likelihood::Evidence;
 use crate::cmd::evaluate::{BENIGN, Corpus, HARVEST, ScoredRequest};
 
-/// The requests of a program, in all its runs with one label.
+/// A program, with its requests from all runs with one label.
 pub struct Tool<'c> {
     pub name: &'c str,
     pub is_harvest: bool,
     pub requests: Vec<&'c ScoredRequest>,
-    /// Share of requests with each signature, by its index; signatures without a hit are missing.
+    /// Share of requests that each signature matches, by the index of the signature. Signatures
+    /// without a hit are missing.
     pub shares: BTreeMap<usize, f64>,
 }
 
-/// Returns the tools of the labels `harvest` and `benign`, sorted. Names that differ only in case
-/// are one tool.
+/// Returns the tools of the runs labelled `harvest` or `benign`: benign tools first, each group
+/// sorted by name. Names that differ only in case are one tool.
 pub fn group(corpus: &Corpus) -> Vec<Tool<'_>> {
     let mut tools: BTreeMap<(bool, String), Tool<'_>> = BTreeMap::new();
     for run in &corpus.runs {
@@ -55,7 +56,8 @@ impl Tool<'_> {
     }
 }
 
-/// Returns the evidence of all tools for an event with these shares, in the order of the tools.
+/// Returns the evidence for an event, from pairs of a tool and its share of requests with the
+/// event.
 pub fn evidence<'t, 'c: 't>(tools: impl IntoIterator<Item = (&'t Tool<'c>, f64)>) -> Evidence {
     let mut evidence = Evidence::default();
     for (tool, share) in tools {
@@ -69,7 +71,7 @@ pub fn evidence<'t, 'c: 't>(tools: impl IntoIterator<Item = (&'t Tool<'c>, f64)>
     evidence
 }
 
-/// Returns the evidence of tools for a signature.
+/// Returns the evidence for the event that a signature matches.
 pub fn signature_evidence<'t, 'c: 't>(
     tools: impl IntoIterator<Item = &'t Tool<'c>>,
     signature: usize,

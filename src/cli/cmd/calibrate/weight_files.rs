@@ -1,4 +1,4 @@
-//! Writes weights into rule files: only the number changes.
+//! Writes weights into rule files, without changes to any other text of the files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +8,8 @@ use super::estimate::SignatureEstimate;
 use crate::error::{Error, Result, io_error};
 use crate::rules::read_rules;
 
-/// Writes the proposed weights into the rule files. Returns a line for each weight that changed,
-/// and for each file that has no weight to replace.
+/// Writes the proposed weights into the rule files of a directory. Returns one line for each weight
+/// that changed, for each estimate without a rule, and for each file without a weight to replace.
 pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<String>> {
     let rules = read_rules(directory)?.map_err(|findings| {
         Error::Io(format!(
@@ -43,7 +43,8 @@ pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<St
     Ok(lines)
 }
 
-/// Replaces the number of a weight; `None` if there is none. Indentation, spaces and comments stay.
+/// Replaces the number of the weight in the text of a rule file. Returns `None` if the text has no
+/// weight. Indentation, spaces and comments stay.
 fn replace_weight(text: &str, weight: f64) -> Option<String> {
     let mut offset = 0;
     for line in text.split_inclusive('\n') {

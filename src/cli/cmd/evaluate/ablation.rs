@@ -1,4 +1,4 @@
-//! The contribution of each signature and each family: verdicts without it.
+//! The contribution of each signature and each family: verdicts with and without it are compared.
 
 use std::collections::HashSet;
 
@@ -7,59 +7,67 @@ use serde::Serialize;
 
 use super::scored::{BENIGN, Corpus, HARVEST, ScoredRequest};
 
-/// The requests that need a signature, or a family, to reach a band.
+/// The numbers of requests that reach a band only with a signature or a family.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Addition {
+pub struct RuleContribution {
     pub name: String,
     /// Weight in decibans; 0 for a family.
     pub weight: f64,
-    /// Harvest requests that match, and those that are suspect only with it.
+    /// Harvest requests with a hit, and harvest requests that are suspect only with the signature
+    /// or family.
     pub harvest_hits: u64,
     pub harvest_suspect_only: u64,
-    /// Runs of these suspect requests.
+    /// Runs with a harvest request that is suspect only with the signature or family.
     pub harvest_runs_only: u64,
-    /// Benign requests that match, and those that reach a band only with it.
+    /// Benign requests with a hit, and benign requests that reach notice or suspect only with the
+    /// signature or family.
     pub benign_hits: u64,
     pub benign_notice_only: u64,
     pub benign_suspect_only: u64,
 }
 
-/// Returns what each signature adds that matched harvest or benign requests, by name.
-pub fn by_signature(corpus: &Corpus, policy: &Policy) -> Vec<Addition> {
+/// Returns the contributions of the signatures that match harvest or benign requests, sorted by
+/// name.
+pub fn by_signature(corpus: &Corpus, policy: &Policy) -> Vec<RuleContribution> {
     let rows = corpus.signatures.rows().iter().enumerate();
-    let additions = rows.map(|(index, row)| {
-        let mut addition = measure(corpus, policy, &|hit| hit == index);
-        addition.name.clone_from(&row.name);
-        addition.weight = row.weight;
-        addition
+    let contributions = rows.map(|(index, row)| {
+        let mut contribution = measure(corpus, policy, &|hit| hit == index);
+        contribution.name.clone_from(&row.name);
+        contribution.weight = row.weight;
+        contribution
     });
-    sorted(additions.collect())
+    sorted(contributions.collect())
 }
 
-/// Returns what each family adds, by name.
-pub fn by_family(corpus: &Corpus, policy: &Policy) -> Vec<Addition> {
+/// Returns the contributions of the families that match harvest or benign requests, sorted by name.
+pub fn by_family(corpus: &Corpus, policy: &Policy) -> Vec<RuleContribution> {
     let rows = corpus.signatures.rows();
     let families: HashSet<&str> = rows.iter().map(|row| row.family.as_str()).collect();
-    let additions = families.into_iter().map(|family| {
+    let contributions = families.into_iter().map(|family| {
         let is_removed = |hit: usize| rows.get(hit).is_some_and(|row| row.family == family);
-        let mut addition = measure(corpus, policy, &is_removed);
-        addition.name = family.to_owned();
-        addition
+        let mut contribution = measure(corpus, policy, &is_removed);
+        contribution.name = family.to_owned();
+        contribution
     });
-    sorted(additions.collect())
+    sorted(contributions.collect())
 }
 
-fn sorted(mut additions: Vec<Addition>) -> Vec<Addition> {
-    additions.retain(|addition| addition.harvest_hits + addition.benign_hits > 0);
-    additions.sort_by(|a, b| a.name.cmp(&b.name));
-    additions
+fn sorted(mut contributions: Vec<RuleContribution>) -> Vec<RuleContribution> {
+    contributions.retain(|contribution| contribution.harvest_hits + contribution.benign_hits > 0);
+    contributions.sort_by(|a, b| a.name.cmp(&b.name));
+    contributions
 }
 
-/// Compares the verdicts with and without the hits that are removed.
-fn measure(corpus: &Corpus, policy: &Policy, is_removed: &dyn Fn(usize) -> bool) -> Addition {
-    let mut addition = Addition::default();
+/// Counts the requests whose verdict changes if the hits for which `is_removed` returns true are
+/// removed.
+fn measure(
+    corpus: &Corpus,
+    policy: &Policy,
+    is_removed: &dyn Fn(usize) -> bool,
+) -> RuleContribution {
+    let mut contribution = RuleContribution::default();
     for run in &corpus.runs {
-        let before = addition.harvest_suspect_only;
+        let before = contribution.harvest_suspect_only;
         for request in &run.requests {
             let Some((with, without)) = bands(corpus, policy, request, is_removed) else {
                 continue;
@@ -67,24 +75,24 @@ fn measure(corpus: &Corpus, policy: &Policy, is_removed: &dyn Fn(usize) -> bool)
             let needs = |band: Band| u64::from(with >= band && without < band);
             match run.label.as_str() {
                 HARVEST => {
-                    addition.harvest_hits += 1;
-                    addition.harvest_suspect_only += needs(Band::Suspect);
+                    contribution.harvest_hits += 1;
+                    contribution.harvest_suspect_only += needs(Band::Suspect);
                 }
                 BENIGN => {
-                    addition.benign_hits += 1;
-                    addition.benign_notice_only += needs(Band::Notice);
-                    addition.benign_suspect_only += needs(Band::Suspect);
+                    contribution.benign_hits += 1;
+                    contribution.benign_notice_only += needs(Band::Notice);
+                    contribution.benign_suspect_only += needs(Band::Suspect);
                 }
                 _ => {}
             }
         }
-        addition.harvest_runs_only += u64::from(addition.harvest_suspect_only > before);
+        contribution.harvest_runs_only += u64::from(contribution.harvest_suspect_only > before);
     }
-    addition
+    contribution
 }
 
-/// Returns the bands of a request with and without the hits that are removed; `None` if it has no
-/// such hit.
+/// Returns the band of a request with all hits, and its band without the removed hits; `None` if no
+/// hit of the request is removed.
 fn bands(
     corpus: &Corpus,
     policy: &Policy,

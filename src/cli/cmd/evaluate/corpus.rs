@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Finds the files that arguments name, sorted and each once: files, directories (all `*.jsonl`
-/// below them) and patterns with `*`. An argument that names no file is an error.
+/// Finds the files that arguments name, sorted and without duplicates. An argument is a file, a
+/// directory (all `*.jsonl` below it) or a pattern with `*`. An argument that does not match any
+/// file is an error.
 pub fn find_files(arguments: &[String]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for argument in arguments {

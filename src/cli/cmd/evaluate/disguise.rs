@@ -1,4 +1,5 @@
-//! Disguises: changes to chat bodies that leave the order as it is, and try to hide it.
+//! Disguises: changes to chat bodies that try to hide the instruction of the user without changing
+//! it.
 
 use hedgerow_sigma::disguise::{CONVERSATION, TEXT_DISGUISES, TextDisguise, chunks, with_footer};
 use serde::Serialize;
@@ -6,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::statistics::Rate;
 
-/// A change to the body of a chat request, which must have a user message as its last.
+/// A change to the body of a chat request whose last message is from the user.
 pub struct Disguise {
     pub name: &'static str,
     apply: Change,
@@ -18,7 +19,8 @@ enum Change {
     Body(fn(Body) -> Body),
 }
 
-/// Requests that were found under a disguise.
+/// The number of requests that were scored under a disguise, and of those that reach notice and
+/// suspect.
 #[derive(Clone, Debug, Serialize)]
 pub struct DisguiseCounts {
     pub name: &'static str,
@@ -29,7 +31,7 @@ pub struct DisguiseCounts {
 
 type Body = Map<String, Value>;
 
-/// Returns all disguises; the first changes nothing.
+/// Returns all disguises. The first one (`none`) leaves the body unchanged, for comparison.
 pub fn disguises() -> impl Iterator<Item = Disguise> {
     let text = |disguise: TextDisguise| Disguise {
         name: disguise.name,
@@ -49,7 +51,7 @@ pub fn disguises() -> impl Iterator<Item = Disguise> {
 }
 
 impl Disguise {
-    /// Returns a body under the disguise.
+    /// Applies the disguise to a body, and returns the result as JSON text.
     pub fn apply(&self, body: &Body) -> Vec<u8> {
         let body = body.clone();
         let changed = match self.apply {
@@ -61,7 +63,7 @@ impl Disguise {
 }
 
 impl DisguiseCounts {
-    /// Returns a row without counts for each disguise.
+    /// Returns one row with counts of 0 for each disguise.
     pub fn all() -> Vec<Self> {
         let row =
             |disguise: Disguise| Self { name: disguise.name, requests: 0, notice: 0, suspect: 0 };
@@ -74,8 +76,8 @@ impl DisguiseCounts {
     }
 }
 
-/// Parses the body of a chat request whose last message is the user's and has text; `None` for
-/// other bodies.
+/// Parses the body of a chat request whose last message is from the user and contains text. Returns
+/// `None` for other bodies.
 pub fn parse_chat(body: &[u8]) -> Option<Body> {
     let Ok(Value::Object(mut body)) = serde_json::from_slice::<Value>(body) else { return None };
     let is_user = body.get("messages")?.as_array()?.last()?.get("role")? == "user";
@@ -83,7 +85,8 @@ pub fn parse_chat(body: &[u8]) -> Option<Body> {
     (is_user && has_text).then_some(body)
 }
 
-/// Returns the text of the last message, or its first part of text.
+/// Returns the text of the last message; if its content is an array of parts, the first part that
+/// is text.
 fn last_text(body: &mut Body) -> Option<&mut String> {
     match last_content(body)? {
         Value::String(text) => Some(text),
@@ -99,7 +102,7 @@ fn last_content(body: &mut Body) -> Option<&mut Value> {
     body.get_mut("messages")?.as_array_mut()?.last_mut()?.get_mut("content")
 }
 
-/// Changes the text of the last message.
+/// Replaces the text of the last message by `change` of it.
 fn on_text(mut body: Body, change: impl Fn(&str) -> String) -> Body {
     if let Some(text) = last_text(&mut body) {
         *text = change(text);
@@ -107,11 +110,12 @@ fn on_text(mut body: Body, change: impl Fn(&str) -> String) -> Body {
     body
 }
 
-/// Adds a tool that the request has no use for.
+/// Adds a tool that is unrelated to the request.
 fn with_tool(mut body: Body) -> Body {
     let parameters = json!({ "type": "object", "properties": { "line": { "type": "string" } } });
     let description = "Departures of a bus line";
-    // Anthropic names the schema otherwise, and has a member that OpenAI does not need.
+    // Anthropic's member for the schema is `input_schema`. A body with `max_tokens` and `system` at
+    // the top level is taken for an Anthropic request.
     let tool = match body.contains_key("max_tokens") && body.contains_key("system") {
         true => json!({
             "name": "departures", "description": description, "input_schema": parameters,
@@ -129,7 +133,8 @@ fn with_stream(mut body: Body) -> Body {
     body
 }
 
-/// Puts four invented turns of an ordinary conversation before the first user message.
+/// Inserts four questions and answers of an invented, ordinary conversation before the first
+/// message that is not a system message.
 fn with_turns(mut body: Body) -> Body {
     let Some(Value::Array(messages)) = body.get_mut("messages") else { return body };
     let first = messages.iter().position(|message| message["role"] != "system").unwrap_or(0);

@@ -3,8 +3,8 @@
 use serde_json::Value;
 use whatlang::{Detector, Lang, Script};
 
-/// Returns the English name of the language of most of the prompt of a JSON body; `none` without
-/// text, `uncertain` if the text is too short or too mixed.
+/// Returns the English name of the main language of the prompt in a JSON body. Returns `none` for a
+/// body without text, and `uncertain` if the text is too short or too mixed.
 pub fn of_body(body: &[u8]) -> &'static str {
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return "none" };
     let mut text = String::new();
@@ -12,15 +12,16 @@ pub fn of_body(body: &[u8]) -> &'static str {
     of_text(&text)
 }
 
-/// Returns the English name of the language of a text; `none` without text, `uncertain` if the
-/// detector is not sure.
+/// Returns the English name of the language of a text. Returns `none` for a blank text, and
+/// `uncertain` if the detector is not sure.
 fn of_text(text: &str) -> &'static str {
     if text.trim().is_empty() {
         return "none";
     }
     let detector = Detector::with_allowlist(LANGUAGES.to_vec());
     match detector.detect(text) {
-        // The detector is not sure of short texts. Other scripts than Latin leave few languages.
+        // The detector is not sure about short texts. In a script other than Latin, its best guess
+        // is used anyway, because few languages share such a script.
         Some(info) if info.is_reliable() || info.script() != Script::Latin => {
             info.lang().eng_name()
         }
@@ -54,7 +55,8 @@ fn is_text(string: &str) -> bool {
     string.contains(char::is_whitespace) || !string.is_ascii()
 }
 
-/// Members to skip: programmers describe tools and answers in English, whatever the prompt is in.
+/// Members that are skipped: programmers describe tools and answer formats in English, whatever the
+/// language of the prompt is.
 const IGNORED_MEMBERS: [&str; 5] =
     ["tools", "functions", "response_format", "generationConfig", "metadata"];
 
@@ -63,11 +65,12 @@ const MAX_DEPTH: usize = 32;
 /// Maximum bytes of text that the detector reads.
 const MAX_BYTES: usize = 8_192;
 
-/// Maximum characters of one string, so that a long document does not hide the rest.
+/// Maximum characters that are read of one string, so that a long document leaves room for the
+/// other strings within [`MAX_BYTES`].
 const MAX_STRING_CHARS: usize = 1_500;
 
 /// The languages that the detector may return. Other languages are left out, because the detector
-/// would find them in short texts that are in one of these.
+/// would report them for short texts in one of these languages.
 const LANGUAGES: [Lang; 27] = [
     Lang::Eng,
     Lang::Cmn,

@@ -1,4 +1,4 @@
-//! The report as Markdown.
+//! Formats the report of an evaluation as Markdown.
 
 use std::fmt::Write;
 
@@ -7,7 +7,8 @@ use super::report::{EvaluationReport, Group, RunRow, Section};
 use super::scored::{BENIGN, HARVEST};
 use super::statistics::{Curve, Rate};
 
-/// Formats a report. The page is the same for the same corpus and rules: it has no time.
+/// Formats a report. The page contains no time, so the same corpus and rules always give the same
+/// page.
 pub fn format(report: &EvaluationReport) -> String {
     let mut page = String::new();
     let mut write = |part: String| page.push_str(&part);
@@ -22,8 +23,8 @@ pub fn format(report: &EvaluationReport) -> String {
     if let Some(disguises) = &report.disguises {
         write(disguise_table(disguises));
     }
-    write(additions(report));
-    write(look_alikes(report.last_section()));
+    write(contributions(report));
+    write(benign_runs_at_notice(report.last_section()));
     write(runs(report));
     page
 }
@@ -42,7 +43,7 @@ fn head(report: &EvaluationReport) -> String {
     )
 }
 
-/// Returns the table of a section by label.
+/// Returns the table of a section with a row for each label.
 fn labels(title: &str, section: &Section) -> String {
     let mut text = format!("\n## {title}\n\n");
     let header = ["label", "requests", "≥ notice", "≥ suspect", "hostile", RUNS, ACCOUNTS];
@@ -78,7 +79,8 @@ fn curves(report: &EvaluationReport) -> String {
     text
 }
 
-/// Returns a table with a column for each level and a row for each threshold.
+/// Returns a table with a column for each level (requests, accounts, runs) and a row for each
+/// threshold.
 fn curve_table(curves: &[Curve]) -> String {
     let titles: Vec<String> = curves.iter().map(|curve| format!("{}s", curve.level)).collect();
     let header: Vec<&str> =
@@ -105,7 +107,7 @@ fn curve_table(curves: &[Curve]) -> String {
     table(&header, 0, rows)
 }
 
-/// Returns the table of harvest and benign requests by a property.
+/// Returns the table of requests by label and by a property: language or dialect.
 fn groups(title: &str, property: &str, groups: &[Group]) -> String {
     let mut text = format!("\n## {title}\n\nSingle requests, without correlation.\n\n");
     let header = ["label", property, "requests", "≥ notice", "≥ suspect", RUNS];
@@ -145,12 +147,13 @@ fn disguise_table(disguises: &[DisguiseCounts]) -> String {
 }
 
 /// Returns the tables of the contributions of families and signatures.
-fn additions(report: &EvaluationReport) -> String {
+fn contributions(report: &EvaluationReport) -> String {
     let mut text =
         "\n## Contribution of each family and signature\n\n*Only with it*: requests that would \
         not reach the band without it.\n"
             .to_owned();
-    for (title, additions) in [("family", &report.families), ("signature", &report.signatures)] {
+    for (title, contributions) in [("family", &report.families), ("signature", &report.signatures)]
+    {
         let header = [
             title,
             "weight",
@@ -161,16 +164,16 @@ fn additions(report: &EvaluationReport) -> String {
             "notice only with it",
             "suspect only with it",
         ];
-        let rows = additions.iter().map(|addition| {
+        let rows = contributions.iter().map(|contribution| {
             [
-                format!("`{}`", addition.name),
-                if title == "family" { "–".to_owned() } else { addition.weight.to_string() },
-                thousands(addition.harvest_hits),
-                thousands(addition.harvest_suspect_only),
-                thousands(addition.harvest_runs_only),
-                thousands(addition.benign_hits),
-                thousands(addition.benign_notice_only),
-                thousands(addition.benign_suspect_only),
+                format!("`{}`", contribution.name),
+                if title == "family" { "–".to_owned() } else { contribution.weight.to_string() },
+                thousands(contribution.harvest_hits),
+                thousands(contribution.harvest_suspect_only),
+                thousands(contribution.harvest_runs_only),
+                thousands(contribution.benign_hits),
+                thousands(contribution.benign_notice_only),
+                thousands(contribution.benign_suspect_only),
             ]
         });
         text += "\n";
@@ -179,8 +182,9 @@ fn additions(report: &EvaluationReport) -> String {
     text
 }
 
-/// Returns the benign runs that reach notice, with the signatures that lift them.
-fn look_alikes(section: &Section) -> String {
+/// Returns the table of benign runs with requests at notice or above, and of their most frequent
+/// signatures.
+fn benign_runs_at_notice(section: &Section) -> String {
     let is_lifted = |run: &&RunRow| run.label == BENIGN && run.notice > 0;
     let lifted: Vec<&RunRow> = section.runs.iter().filter(is_lifted).collect();
     let mut text = "\n## Benign runs at notice or above\n\n".to_owned();
@@ -199,12 +203,12 @@ fn look_alikes(section: &Section) -> String {
             top.join(", "),
         ]
     });
-    // The last column is text.
+    // Although the last column is text, it is aligned to the right like the numbers.
     text += &table(&header, 1, rows);
     text
 }
 
-/// Returns the table of runs: counts without, then with correlation.
+/// Returns two tables of runs: without correlation, and with correlation if it was scored.
 fn runs(report: &EvaluationReport) -> String {
     let mut text =
         "\n## Runs\n\nThe requests of one job of one program. *Flagged*: accounts with a \
@@ -271,7 +275,7 @@ fn rate(rate: &Rate) -> String {
     )
 }
 
-/// Returns a count of a total with the interval of its share.
+/// Returns a count, its total, and the interval of the share: `0 of 10 [0–30.8 %]`.
 fn count_rate(rate: &Rate) -> String {
     format!(
         "{} of {} [{}–{}]",

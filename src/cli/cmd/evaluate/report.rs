@@ -8,7 +8,7 @@ use hedgerow_core::rules::policy::Band;
 use hedgerow_core::ruleset::short_digest;
 use serde::Serialize;
 
-use super::ablation::{self, Addition};
+use super::ablation::{self, RuleContribution};
 use super::disguise::DisguiseCounts;
 use super::scored::{BENIGN, Corpus, HARVEST, Run, ScoredRequest};
 use super::statistics::{Curve, Rate};
@@ -26,9 +26,9 @@ pub struct EvaluationReport {
     /// Figures with correlations over the whole corpus.
     pub correlated: Option<Section>,
     pub disguises: Option<Vec<DisguiseCounts>>,
-    /// Contribution of each signature and each family, with correlations if they were scored.
-    pub families: Vec<Addition>,
-    pub signatures: Vec<Addition>,
+    /// Contribution of each family, and of each signature, with correlations if they were scored.
+    pub families: Vec<RuleContribution>,
+    pub signatures: Vec<RuleContribution>,
 }
 
 /// The figures of all requests, with or without correlations.
@@ -41,7 +41,7 @@ pub struct Section {
     pub curves: Vec<Curve>,
 }
 
-/// The figures of the requests that have a label and a property.
+/// The figures of the requests with one label and one value of a property, such as a language.
 #[derive(Serialize)]
 pub struct Group {
     pub label: String,
@@ -51,7 +51,7 @@ pub struct Group {
     pub notice: Rate,
     pub suspect: Rate,
     pub hostile: Rate,
-    /// Runs and accounts with a suspect request. An account counts once in each run.
+    /// Rate of runs, and of accounts, with a suspect request. An account counts once in each run.
     pub runs_suspect: Rate,
     pub accounts_suspect: Rate,
 }
@@ -66,11 +66,12 @@ pub struct RunRow {
     pub notice: u64,
     pub suspect: u64,
     pub hostile: u64,
-    /// Number, from 1, of the first suspect request.
+    /// Position of the first suspect request in the run, from 1; `None` if no request is suspect.
     pub first_suspect: Option<usize>,
     pub accounts: usize,
     pub accounts_suspect: usize,
-    /// Names of the signatures that hit most of the requests at notice or above.
+    /// Names of the signatures with the most hits among the requests at notice or above, at most
+    /// [`TOP`].
     pub top: Vec<String>,
 }
 
@@ -91,7 +92,7 @@ impl EvaluationReport {
         }
     }
 
-    /// Returns the section with correlations, or else the one without.
+    /// Returns the section with correlations if it exists, or else the section without them.
     pub fn last_section(&self) -> &Section {
         self.correlated.as_ref().unwrap_or(&self.alone)
     }
@@ -119,7 +120,7 @@ impl Section {
     }
 }
 
-/// The counts of a group.
+/// The counts from which a group is made. Runs are indices; accounts are pairs of a run and a name.
 #[derive(Default)]
 struct GroupCounts<'c> {
     requests: u64,
@@ -197,10 +198,11 @@ impl RunRow {
     }
 }
 
-/// Number of signatures that are named for a run.
+/// Maximum number of signatures that are named for a run.
 const TOP: usize = 3;
 
-/// Returns the curves of requests, accounts and runs. An account or run has its highest score.
+/// Returns the curves of requests, accounts and runs. The score of an account or run is the highest
+/// score of its requests.
 fn curves(corpus: &Corpus, correlated: bool) -> Vec<Curve> {
     let scores = |label: &str, unit: &dyn Fn(usize, &ScoredRequest, usize) -> (usize, String)| {
         let mut highest: BTreeMap<(usize, String), f64> = BTreeMap::new();

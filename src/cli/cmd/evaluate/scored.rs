@@ -8,10 +8,10 @@ use hedgerow_core::{Decision, Ruleset};
 
 use super::disguise::DisguiseCounts;
 
-/// Label of requests that the rules should find.
+/// Label of requests that the rules should detect.
 pub const HARVEST: &str = "harvest";
 
-/// Label of requests that the rules should leave alone.
+/// Label of requests that the rules should not detect.
 pub const BENIGN: &str = "benign";
 
 /// A corpus after scoring.
@@ -30,11 +30,11 @@ pub struct Corpus {
     pub unreadable: Vec<String>,
 }
 
-/// The requests of one job of one program: those of a file with the same tool and task.
+/// The requests of a file that have the same tool and task: one job of one program.
 pub struct Run {
-    /// Name of the file, or tool and task if a file has several runs.
+    /// Name of the file without its extension; if the file has several runs, `tool__task`.
     pub name: String,
-    /// Program; the name of the file up to `__` if none is recorded.
+    /// Name of the program; if the recording does not name it, the name of the file up to `__`.
     pub tool: String,
     /// Label of the first labelled request.
     pub label: String,
@@ -47,24 +47,25 @@ pub struct ScoredRequest {
     /// Line in the file, from 1.
     pub line: usize,
     pub account: String,
-    /// English name of the language of most of the prompt, `uncertain` or `none`.
+    /// English name of the main language of the prompt, `uncertain` or `none`.
     pub language: &'static str,
     pub dialect: &'static str,
-    /// ScoredVerdict without correlations.
-    pub alone: ScoredVerdict,
-    /// ScoredVerdict with correlations over the whole corpus.
+    /// Verdict without correlations.
+    pub uncorrelated: ScoredVerdict,
+    /// Verdict with correlations over the whole corpus; `None` if correlations were not scored.
     pub correlated: Option<ScoredVerdict>,
 }
 
-/// The decision about a request, as far as it is measured.
+/// The parts of a decision that an evaluation measures.
 #[derive(Clone)]
 pub struct ScoredVerdict {
     /// Probability of harvesting, from 0 to 100.
     pub score: f64,
     pub band: Band,
-    /// Indices of signatures in the table.
+    /// Indices of the signatures that match, in the [`SignatureTable`].
     pub hits: Vec<usize>,
-    /// Indices of those hits of which a selection speaks for innocence.
+    /// Indices of the hits with evidence of innocence: a selection that the signature lists under
+    /// `hedgerow.innocence` also holds.
     pub innocent: Vec<usize>,
 }
 
@@ -84,9 +85,10 @@ pub struct SignatureRow {
 }
 
 impl ScoredRequest {
-    /// Returns the verdict with correlations if it exists and is wanted, or else without.
+    /// Returns the verdict with correlations if `correlated` is true and it exists, or else the
+    /// verdict without them.
     pub fn verdict(&self, correlated: bool) -> &ScoredVerdict {
-        self.correlated.as_ref().filter(|_| correlated).unwrap_or(&self.alone)
+        self.correlated.as_ref().filter(|_| correlated).unwrap_or(&self.uncorrelated)
     }
 }
 
@@ -113,7 +115,7 @@ impl SignatureTable {
         self.rows.get(index)
     }
 
-    /// Returns the verdict of a decision.
+    /// Converts a decision to a verdict.
     pub fn verdict(&self, decision: &Decision) -> ScoredVerdict {
         let hits = decision.hits.iter();
         let hits =
@@ -127,8 +129,9 @@ impl SignatureTable {
         }
     }
 
-    /// Scores the hits of a verdict again with the weights that `weight` returns for their indices;
-    /// hits without a weight do not count.
+    /// Scores the hits of a verdict again, with the weights that `weight` returns for their
+    /// indices. Hits for which it returns `None` do not count. Returns the score, from 0 to 100,
+    /// and the band.
     pub fn rescore(
         &self,
         verdict: &ScoredVerdict,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use hedgerow_core::Ruleset;
 use hedgerow_core::rules::policy::Band;
+use hedgerow_core::{Decision, Ruleset};
 use hedgerow_sigma::recorded::RecordedRequest;
 use indicatif::ProgressBar;
 
@@ -17,7 +17,7 @@ use super::scored::{Corpus, HARVEST, Run, ScoredRequest, ScoredVerdict, Signatur
 use crate::cmd::replay::{ReplayEngine, ReplayEvent, UNLABELLED, progress_bar, read_merged};
 use crate::error::{Error, Result};
 
-/// The parts of an evaluation that take time.
+/// The optional parts of an evaluation, which take additional time.
 #[derive(Clone, Copy)]
 pub struct ScoringOptions {
     /// Whether all files are also scored together, with correlations.
@@ -26,8 +26,8 @@ pub struct ScoringOptions {
     pub disguises: bool,
 }
 
-/// Scores files. Requests keep the order of their file; correlations see all files in the order of
-/// time, as if one deployment had received them.
+/// Scores files. The result keeps the requests in the order of their file. Correlations process the
+/// requests of all files in the order of time, as if one deployment had received them.
 pub fn score_corpus(
     files: &[PathBuf],
     ruleset: &Ruleset,
@@ -73,13 +73,13 @@ pub fn score_corpus(
 #[derive(Default)]
 struct ScoredFile {
     runs: Vec<Run>,
-    /// Counts by disguise.
+    /// Counts of each disguise, in the order of [`disguises`].
     disguises: Vec<DisguiseCounts>,
     not_llm_calls: u64,
     unreadable: Vec<String>,
 }
 
-/// Verdicts by file and line.
+/// Verdicts by index of the file and number of the line.
 type VerdictsByLine = HashMap<(usize, usize), ScoredVerdict>;
 
 fn join<T>(handle: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
@@ -106,7 +106,8 @@ fn score_together(
     Ok(verdicts)
 }
 
-/// Scores each file alone, on all processors. The result has the order of the files.
+/// Scores each file alone, in as many threads as there are processors. The result has the order of
+/// the files.
 fn score_each(
     files: &[PathBuf],
     ruleset: &Ruleset,
@@ -136,7 +137,7 @@ fn score_each(
     Ok(scored.into_iter().map(|(_, file)| file).collect())
 }
 
-/// Scores the requests of a file, each by itself.
+/// Scores each request of a file alone, without correlations.
 fn score_file(
     path: &Path,
     ruleset: &Ruleset,
@@ -146,7 +147,7 @@ fn score_file(
 ) -> Result<ScoredFile> {
     let mut engine = ReplayEngine::new(ruleset, false);
     let mut file = ScoredFile::default();
-    // Runs by tool and task.
+    // Tool and task of each run in `file.runs`, in the same order.
     let mut keys: Vec<RunKey> = Vec::new();
     let mut chats: Vec<(usize, RecordedRequest)> = Vec::new();
     read_merged(&[path.to_owned()], bar, &mut |event| {
@@ -171,14 +172,7 @@ fn score_file(
         if run.label == UNLABELLED {
             run.label = recorded.label.clone().unwrap_or_else(|| UNLABELLED.to_owned());
         }
-        run.requests.push(ScoredRequest {
-            line,
-            account: evaluated.decision.account.clone().unwrap_or_default(),
-            language: language::of_body(&recorded.body),
-            dialect: evaluated.decision.dialect,
-            alone: table.verdict(&evaluated.decision),
-            correlated: None,
-        });
+        run.requests.push(scored_request(line, recorded, &evaluated.decision, table));
         if disguises && recorded.label.as_deref() == Some(HARVEST) {
             chats.extend(parse_chat(&recorded.body).map(|_| (index, recorded.clone())));
         }
@@ -188,20 +182,46 @@ fn score_file(
         run.name = stem(path);
     }
     if disguises {
-        file.disguises = DisguiseCounts::all();
-        for index in 0..file.runs.len() {
-            let chats = chats.iter().filter(|(run, _)| *run == index).map(|(_, chat)| chat);
-            let chats: Vec<&RecordedRequest> = chats.collect();
-            score_disguises(&chats, &mut engine, &mut file.disguises);
-        }
+        score_disguised_runs(&mut file, &chats, &mut engine);
     }
     Ok(file)
+}
+
+/// Returns the score of a request, without correlations.
+fn scored_request(
+    line: usize,
+    recorded: &RecordedRequest,
+    decision: &Decision,
+    table: &SignatureTable,
+) -> ScoredRequest {
+    ScoredRequest {
+        line,
+        account: decision.account.clone().unwrap_or_default(),
+        language: language::of_body(&recorded.body),
+        dialect: decision.dialect,
+        uncorrelated: table.verdict(decision),
+        correlated: None,
+    }
+}
+
+/// Scores the chats of each run of a file under disguises. Each chat has the index of its run.
+fn score_disguised_runs(
+    file: &mut ScoredFile,
+    chats: &[(usize, RecordedRequest)],
+    engine: &mut ReplayEngine<'_>,
+) {
+    file.disguises = DisguiseCounts::all();
+    for index in 0..file.runs.len() {
+        let chats = chats.iter().filter(|(run, _)| *run == index).map(|(_, chat)| chat);
+        let chats: Vec<&RecordedRequest> = chats.collect();
+        score_disguises(&chats, engine, &mut file.disguises);
+    }
 }
 
 /// Tool and task.
 type RunKey = (Option<String>, Option<String>);
 
-/// Returns the run of a request, without requests.
+/// Returns a new, empty run with the name, tool and label of a request.
 fn new_run(path: &Path, recorded: &RecordedRequest) -> Run {
     let stem = stem(path);
     let tool = match &recorded.tool {
@@ -216,7 +236,7 @@ fn new_run(path: &Path, recorded: &RecordedRequest) -> Run {
     Run { name, tool, label, requests: Vec::new() }
 }
 
-/// Scores evenly spaced chats under each disguise.
+/// Scores a sample of chats under each disguise: at most [`MAX_DISGUISED`], evenly spaced.
 fn score_disguises(
     chats: &[&RecordedRequest],
     engine: &mut ReplayEngine<'_>,

@@ -1,4 +1,4 @@
-//! Rates with intervals, and curves.
+//! Rates with confidence intervals, and ROC curves.
 
 use serde::Serialize;
 use statrs::distribution::{Beta, ContinuousCDF};
@@ -24,13 +24,13 @@ impl Rate {
     }
 }
 
-/// Returns the 95 % interval of a share by Clopper and Pearson (1934), from 0 to 1. It holds for
-/// independent trials; 0 to 1 if there are none.
+/// Returns the 95 % interval of a share by Clopper and Pearson (1934), as its lower and upper
+/// bound. The interval is valid for independent trials. If `total` is 0, the bounds are 0 and 1.
 pub fn clopper_pearson(count: u64, total: u64) -> (f64, f64) {
     let (hits, misses) = (count as f64, total.saturating_sub(count) as f64);
     let quantile = |a: f64, b: f64, p: f64| Beta::new(a, b).ok().map(|beta| beta.inverse_cdf(p));
-    // Without a hit, a parameter is 0 and so is the lower bound; without a miss, the upper bound is
-    // 1.
+    // Without a hit, a parameter of the beta distribution is 0, so the lower bound is 0 by
+    // definition. Without a miss, the upper bound is 1 by definition.
     let low = quantile(hits, misses + 1.0, TAIL).filter(|_| count > 0);
     let high = quantile(hits + 1.0, misses, 1.0 - TAIL).filter(|_| count < total);
     (low.unwrap_or(0.0), high.unwrap_or(1.0))
@@ -39,15 +39,15 @@ pub fn clopper_pearson(count: u64, total: u64) -> (f64, f64) {
 /// Probability beyond each end of an interval.
 const TAIL: f64 = 0.025;
 
-/// Scores that separate two classes.
+/// The ROC curve of scores that separate two classes: positives (harvests) and negatives (benign).
 #[derive(Clone, Debug, Serialize)]
 pub struct Curve {
     /// Unit that is scored: `request`, `account` or `run`.
     pub level: &'static str,
-    /// Number of units to find, and of units to leave alone.
+    /// Number of harvest units, which should be detected, and of benign units, which should not.
     pub positives: usize,
     pub negatives: usize,
-    /// Probability that a positive scores higher than a negative; `None` without one of them.
+    /// Probability that a positive scores higher than a negative; `None` if one class is empty.
     pub auc: Option<f64>,
     pub points: Vec<RocPoint>,
 }
@@ -81,14 +81,14 @@ impl Curve {
     }
 }
 
-/// Returns the share of sorted scores that are at least `threshold`; 0 if there are none.
+/// Returns the share of sorted scores that are at least `threshold`; 0 for an empty list.
 fn share_from(sorted: &[f64], threshold: f64) -> f64 {
     let below = sorted.partition_point(|score| *score < threshold);
     if sorted.is_empty() { 0.0 } else { (sorted.len() - below) as f64 / sorted.len() as f64 }
 }
 
-/// Returns the area under the curve: the Mann–Whitney statistic, in which ties count half. Both
-/// lists are sorted; `None` if one is empty.
+/// Returns the area under the curve: the Mann–Whitney statistic divided by the number of pairs, in
+/// which a tie counts 1/2. Both lists must be sorted. Returns `None` if one is empty.
 fn area_under_curve(positives: &[f64], negatives: &[f64]) -> Option<f64> {
     if positives.is_empty() || negatives.is_empty() {
         return None;
@@ -101,7 +101,7 @@ fn area_under_curve(positives: &[f64], negatives: &[f64]) -> Option<f64> {
     Some(wins.sum::<f64>() / (positives.len() as f64 * negatives.len() as f64))
 }
 
-/// Scores for which the points of a curve are listed.
+/// Thresholds of the points of a curve, as scores from 0 to 100.
 const THRESHOLDS: [f64; 12] = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 35.0, 50.0, 65.0, 80.0, 95.0, 99.0];
 
 #[cfg(test)]
@@ -124,7 +124,8 @@ mod tests {
             let is_near = (interval.0 - low).abs() < 1e-5 && (interval.1 - high).abs() < 1e-5;
             assert!(is_near, "{count} of {total}: {interval:?}");
         }
-        // Rule of three: without a hit in many trials, the upper bound is about 3.7 / n.
+        // As in the rule of three: without a hit in n trials, the upper bound of this two-sided
+        // interval is about 3.7 / n.
         let (low, high) = clopper_pearson(0, 4_132);
         assert!(low == 0.0 && (high - 3.689 / 4_132.0).abs() < 1e-6, "{high}");
         let (low, high) = clopper_pearson(1_000_000, 3_000_000);
@@ -137,7 +138,8 @@ mod tests {
             (&[3.0, 4.0], &[1.0, 2.0], Some(1.0)),
             (&[1.0, 2.0], &[3.0, 4.0], Some(0.0)),
             (&[1.0, 1.0], &[1.0], Some(0.5)),
-            // Nine pairs: 2 beats 1; 3 beats 1 and ties with 3; 5 beats all.
+            // Nine pairs: 2 is higher than 1; 3 is higher than 1 and equal to 3; 5 is higher than
+            // all.
             (&[2.0, 3.0, 5.0], &[1.0, 3.0, 4.0], Some((1.0 + 1.5 + 3.0) / 9.0)),
             (&[], &[1.0], None),
             (&[1.0], &[], None),

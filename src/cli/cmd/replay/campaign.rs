@@ -1,11 +1,12 @@
-//! Measures for one recorded file: how soon the accounts of a campaign are flagged.
+//! Measures how soon the accounts of a campaign are flagged. The requests of one recorded file are
+//! taken for one campaign. An account is flagged by its first suspect request.
 
 use std::collections::{HashMap, HashSet};
 
 use hedgerow_core::correlate::cluster::Clusters;
 use serde::Serialize;
 
-/// The accounts of a file while it is read.
+/// The accounts of a file, updated while the file is read.
 #[derive(Default)]
 pub struct CampaignTracker {
     /// Accounts by hash, and whether they were flagged.
@@ -13,7 +14,8 @@ pub struct CampaignTracker {
     /// Ids of the clusters of flagged accounts.
     clusters: HashSet<u32>,
     requests: usize,
-    /// Requests that came before their account or its cluster was flagged.
+    /// Number of requests that came before their account, or any account of its cluster, was
+    /// flagged.
     leaked: usize,
     first_flagged_request: Option<usize>,
 }
@@ -26,16 +28,18 @@ pub struct CampaignStats {
     /// Number of accounts with a request that was suspect or worse.
     pub flagged: usize,
     /// Number of requests in the file.
-    pub exchanges: usize,
-    /// Number, from 1, of the request that flagged the first account.
+    #[serde(rename = "exchanges")]
+    pub requests: usize,
+    /// Position in the file, from 1, of the first request that flagged an account.
     pub first_flag_at: Option<usize>,
-    /// Share of requests before the first flag of their account or its cluster, from 0 to 1.
+    /// Share, from 0 to 1, of the requests that came before their account, or any account of its
+    /// cluster, was flagged.
     pub leakage: f64,
 }
 
 impl CampaignTracker {
-    /// Counts a request of an account, given by its hash. `is_suspect` says whether the request was
-    /// suspect or worse.
+    /// Counts a request. `account` is the hash of its account; `is_suspect` is true if the request
+    /// was suspect or worse.
     pub fn record(&mut self, account: u64, is_suspect: bool, clusters: &Clusters) {
         self.requests += 1;
         let cluster = clusters.for_account(account).map(|cluster| cluster.id);
@@ -54,7 +58,7 @@ impl CampaignTracker {
         CampaignStats {
             accounts: self.accounts.len(),
             flagged: self.accounts.values().filter(|is_flagged| **is_flagged).count(),
-            exchanges: self.requests,
+            requests: self.requests,
             first_flag_at: self.first_flagged_request,
             leakage: if self.requests == 0 {
                 0.0

@@ -1,4 +1,4 @@
-//! Decides about recorded requests, one after the other.
+//! Scores recorded requests one after the other, and makes the decisions that the edge would make.
 
 use hedgerow_core::correlate::cluster::Clusters;
 use hedgerow_core::engine::{Evaluation, LocalEngine};
@@ -12,7 +12,8 @@ use crate::dates::now;
 pub struct ReplayEngine<'r> {
     ruleset: &'r Ruleset,
     local_engine: LocalEngine<'r>,
-    /// Today's midnight in UTC: added to times that count from the start of a recording.
+    /// Last midnight in UTC, in seconds since the epoch. It is added to times that count from the
+    /// start of a recording.
     midnight: u64,
     last_time: u64,
     account_ids: AccountIds,
@@ -44,8 +45,8 @@ impl<'r> ReplayEngine<'r> {
         self.local_engine.clusters()
     }
 
-    /// Decides about a request, and counts it; `None` if it is not an LLM call. A request without a
-    /// time has the time of the previous request.
+    /// Decides about a request, and counts it for correlations. Returns `None` if it is not an LLM
+    /// call. A request without a time gets the time of the previous request.
     pub fn evaluate(&mut self, recorded: &RecordedRequest) -> Option<ReplayDecision> {
         let now = match recorded.time {
             Some(time) if time < MIN_EPOCH_SECONDS => self.midnight.saturating_add(time as u64),

@@ -18,8 +18,8 @@ pub enum ReplayEvent<'e> {
     Request { file_index: usize, line: usize, recorded: &'e RecordedRequest },
 }
 
-/// Reads files with a progress bar, always from the file whose next request is the earliest. A
-/// request without a time has the time of the previous request in its file.
+/// Reads files with a progress bar. The next request always comes from the file whose next request
+/// is the earliest. A request without a time gets the time of the previous request in its file.
 pub fn read_recordings(
     paths: &[PathBuf],
     on_event: &mut impl FnMut(ReplayEvent<'_>) -> Result<()>,
@@ -30,7 +30,7 @@ pub fn read_recordings(
     Ok(())
 }
 
-/// Reads files like [`read_recordings`], and adds their bytes to a progress bar of the caller.
+/// Reads files as [`read_recordings`] does, but adds the bytes read to the progress bar `bar`.
 pub fn read_merged(
     paths: &[PathBuf],
     bar: &ProgressBar,

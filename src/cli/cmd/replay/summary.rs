@@ -1,5 +1,5 @@
-//! The summary of a replay: counts by label, file, account and signature. Counts are cumulative: a
-//! hostile request counts as suspect and as notice, too.
+//! The summary of a replay: counts by label, file, account and signature. Counts of bands are
+//! cumulative: a hostile request also counts as suspect and as notice.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ pub struct Summary {
     signatures: BTreeMap<String, HitsByLabel>,
 }
 
-/// Requests that a signature hit, by label.
+/// Number of requests that a signature hit, by label.
 type HitsByLabel = BTreeMap<String, u64>;
 
 #[derive(Default)]
@@ -40,7 +40,7 @@ struct LabelSummary {
     accounts_suspect: BTreeSet<String>,
 }
 
-/// Number of requests, and of requests that reach each band.
+/// Number of all requests, and number of requests that reach each band.
 #[derive(Default, Clone, Copy, Serialize)]
 pub struct BandCounts {
     pub requests: u64,
@@ -55,7 +55,7 @@ struct FileSummary {
     /// Label of the first labelled request.
     label: Option<String>,
     counts: BandCounts,
-    /// Number, from 1, of the first suspect request.
+    /// Position of the first suspect request among the LLM calls of the file, from 1.
     first_suspect: Option<u64>,
     accounts: BTreeMap<String, BandCounts>,
     /// Hits by signature.
@@ -63,7 +63,7 @@ struct FileSummary {
     campaign: CampaignTracker,
 }
 
-/// Files with a label, and how many of them have a suspect request.
+/// Number of files with a label, and number of these files with a suspect request.
 struct FileCounts {
     files: usize,
     suspect: usize,
@@ -102,7 +102,8 @@ impl Summary {
         self.labels.get(label).map_or_else(BandCounts::default, |label| label.counts)
     }
 
-    /// Returns the signatures that hit requests with a label, with their hits, most hits first.
+    /// Returns at most `limit` signatures that hit requests with a label, with their numbers of
+    /// hits, most hits first.
     pub fn top_signatures(&self, label: &str, limit: usize) -> Vec<(&str, u64)> {
         let rows = self.signatures.iter();
         let mut rows: Vec<(&str, u64)> =
@@ -148,8 +149,8 @@ impl Summary {
         }
     }
 
-    /// Returns the files with a label that have requests. The label of a file is the label of its
-    /// first labelled request.
+    /// Counts the files with a label that contain LLM calls. The label of a file is the label of
+    /// its first labelled request.
     fn file_counts(&self, label: &str) -> FileCounts {
         let files: Vec<&FileSummary> = self
             .files
@@ -169,7 +170,7 @@ impl Summary {
 }
 
 impl FileSummary {
-    /// Returns the signatures with most hits.
+    /// Returns the signatures with the most hits, at most `limit`.
     fn top_signatures(&self, limit: usize) -> Vec<(&String, u64)> {
         let mut rows: Vec<_> = self.hits.iter().map(|(name, hits)| (name, *hits)).collect();
         rows.sort_by_key(|(name, hits)| (Reverse(*hits), *name));
@@ -311,7 +312,7 @@ impl Summary {
         Ok(())
     }
 
-    /// Prints the accounts with most suspect requests.
+    /// Prints the accounts with the most suspect requests.
     fn print_accounts(&self) -> Result<()> {
         let mut rows: Vec<(&str, &str, BandCounts)> = Vec::new();
         for file in &self.files {
@@ -353,10 +354,11 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// Labels of recorded traffic: the JSON output contains all of them for every signature.
+/// Labels of recorded traffic. The JSON output contains a count for each of them and every
+/// signature.
 const LABELS: [&str; 3] = ["harvest", "benign", "gray"];
 
-/// Label of requests without one.
+/// Name under which requests without a label are counted.
 pub const UNLABELLED: &str = "unlabelled";
 
 /// Maximum number of accounts in the text output.

@@ -5,13 +5,14 @@ use serde_json::Value;
 /// A problem in a file of prompts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line, from 1.
+    /// Number of the line, from 1.
     pub line: u64,
     /// Problem and remedy.
     pub text: String,
 }
 
-/// Returns the prompts of a file, by the extension of its name. Empty lines are skipped.
+/// Returns the prompts of a file. `extension` is the extension of its name, and determines the
+/// format: JSON lines, CSV, or one prompt per line. Empty lines are skipped.
 pub fn parse(text: &str, extension: &str, field: &str) -> Result<Vec<String>, Problem> {
     match extension {
         "jsonl" | "ndjson" => numbered_lines(text)
@@ -28,7 +29,7 @@ fn numbered_lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
     (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty())
 }
 
-/// Returns the member `field` of an object.
+/// Returns the string in the member `field` of a JSON object, or an error message.
 fn parse_json(line: &str, field: &str) -> Result<String, String> {
     let value: Value = serde_json::from_str(line)
         .map_err(|error| format!("this is not JSON: {error}; write one object per line"))?;
@@ -44,7 +45,7 @@ fn parse_json(line: &str, field: &str) -> Result<String, String> {
     }
 }
 
-/// Returns the column `field`, whose name is in the first record.
+/// Returns the values of the column `field`. The first record contains the names of the columns.
 fn parse_csv(text: &str, field: &str) -> Result<Vec<String>, Problem> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let to_problem = |error: csv::Error| {

@@ -1,15 +1,16 @@
-//! Arrival times of requests: people sleep, machines do not, campaigns spread their load evenly.
+//! Arrival times of requests. People send fewer requests at night, programs run at all hours, and
+//! campaigns spread their load evenly.
 
 use super::rng::Rng;
 
-/// The distribution of the arrival times of accounts of one source.
+/// The distribution of the arrival times of one source's accounts.
 #[derive(Clone, Copy, Debug)]
 pub struct ArrivalProcess {
-    /// Mean requests per account and day.
+    /// Mean number of requests per account and day.
     pub requests_per_day: f64,
     /// Spread of `requests_per_day` over accounts: σ of a log-normal distribution.
     pub sigma: f64,
-    /// Mean requests per burst.
+    /// Mean number of requests per burst.
     pub burst_len: f64,
     /// Mean seconds between requests of a burst.
     pub gap_seconds: f64,
@@ -20,31 +21,31 @@ pub struct ArrivalProcess {
 /// The intensity of traffic over the day and the week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DailyProfile {
-    /// While people are awake, less on weekends.
+    /// When people are awake, with less traffic on weekends.
     Awake,
-    /// Working hours.
+    /// Mainly in working hours, from Monday to Friday.
     Office,
     /// Around the clock, with a peak by day.
     DaytimePeak,
     /// Around the clock, at one rate.
     Flat,
-    /// Once a night, at one hour: all requests of a day in one burst.
+    /// Once a night, always at the same hour: all requests of a day in one burst.
     Nightly,
 }
 
 /// The arrival times of one account, in milliseconds from the start of the scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct AccountArrivals {
-    /// Mean requests per day of this account.
+    /// Mean number of requests per day of this account.
     pub requests_per_day: f64,
     pub burst_len: f64,
     pub gap_seconds: f64,
     pub daily_profile: DailyProfile,
     /// Hours ahead of UTC.
     pub utc_offset_hours: i8,
-    /// The local hour of nightly work.
+    /// Local hour at which the burst of [`DailyProfile::Nightly`] begins, from 0.
     pub nightly_hour: u8,
-    /// Requests that are left in the burst.
+    /// Number of requests that are left in the current burst.
     pub left_in_burst: u32,
 }
 
@@ -61,7 +62,7 @@ pub struct Arrival {
 pub struct Weekday(pub u32);
 
 impl ArrivalProcess {
-    /// Draws rate, time zone and nightly hour of an account.
+    /// Draws the rate, the time zone and the nightly hour of an account.
     pub fn for_account(&self, rng: &mut Rng) -> AccountArrivals {
         let rate_factor = rng.log_normal(self.sigma).clamp(0.02, MAX_RATE_FACTOR);
         AccountArrivals {
@@ -101,8 +102,8 @@ impl AccountArrivals {
         Some(Arrival { at_ms, starts_burst: true })
     }
 
-    /// Returns the start of the next burst in milliseconds, or `None` if it is after `end`: a
-    /// Poisson process, thinned by the intensity of the hour.
+    /// Returns the start of the next burst in milliseconds, or `None` if it is after `end`. The
+    /// starts are a Poisson process, thinned by the intensity of the hour.
     fn next_burst(&self, now: u64, end: u64, first_weekday: Weekday, rng: &mut Rng) -> Option<u64> {
         let peak_rate = self.requests_per_day / self.burst_len / mean_intensity(self.daily_profile);
         let mut at = now;
@@ -115,7 +116,7 @@ impl AccountArrivals {
         None
     }
 
-    /// Turns nightly work into work around the clock.
+    /// Spreads nightly requests evenly over day and night.
     pub fn spread_over_the_clock(&mut self) {
         self.daily_profile = DailyProfile::Flat;
         self.burst_len = 1.0;
@@ -125,14 +126,15 @@ impl AccountArrivals {
     fn intensity(&self, at: u64, first_weekday: Weekday) -> f64 {
         let hours = at as f64 / HOUR_MS + f64::from(self.utc_offset_hours) + 24.0;
         let hour = hours as usize;
-        // `hours` has 24 added, so that time zones behind UTC do not go below zero. The weekday
-        // subtracts this day.
+        // `hours` includes 24 additional hours, so that it is not negative in time zones behind
+        // UTC. The `+ 6` subtracts this day again, modulo 7.
         let weekday = (first_weekday.0 as usize + hour / 24 + 6) % 7;
         let intensity = hourly_intensity(self.daily_profile).get(hour % 24).copied().unwrap_or(1.0);
         intensity * if weekday >= 5 { weekend_factor(self.daily_profile) } else { 1.0 }
     }
 
-    /// Returns the nightly hour of the next night, plus up to ten minutes.
+    /// Returns the start of the next nightly burst in milliseconds: the nightly hour, plus up to
+    /// ten minutes.
     fn next_night(&self, now: u64, rng: &mut Rng) -> u64 {
         let hour =
             (i64::from(self.nightly_hour) - i64::from(self.utc_offset_hours)).rem_euclid(24) as f64;
@@ -164,7 +166,7 @@ fn hourly_intensity(daily_profile: DailyProfile) -> &'static [f64; 24] {
     }
 }
 
-/// Returns the factor of the intensity on weekends.
+/// Returns the factor by which the intensity is multiplied on weekends.
 fn weekend_factor(daily_profile: DailyProfile) -> f64 {
     match daily_profile {
         DailyProfile::Awake => 0.7,
@@ -184,11 +186,11 @@ fn millis(seconds: f64) -> u64 {
     (seconds * 1000.0) as u64
 }
 
-/// Time zones in hours ahead of UTC, each as often as its share of users.
+/// Time zones in hours ahead of UTC. Each one is repeated in proportion to its share of users.
 const UTC_OFFSETS: &[i8] =
     &[-8, -7, -6, -5, -5, -5, -3, -3, 0, 0, 1, 1, 1, 1, 2, 2, 3, 5, 5, 7, 8, 8, 8, 9, 10];
 
-/// Maximum factor between the rate of an account and the mean of its source.
+/// Maximum ratio of an account's rate to the mean rate of its source.
 const MAX_RATE_FACTOR: f64 = 60.0;
 
 const DAY_SECONDS: f64 = 86_400.0;
@@ -198,8 +200,8 @@ const HOUR_MS: f64 = 3_600_000.0;
 mod tests {
     use super::*;
 
-    /// Returns the requests of each hour over two weeks that begin on a Monday, for accounts in
-    /// UTC.
+    /// Returns the number of requests in each hour of two weeks that begin on a Monday, sent by 40
+    /// accounts in UTC.
     fn requests_by_hour(daily_profile: DailyProfile, burst_len: f64) -> Vec<u32> {
         let process = ArrivalProcess {
             requests_per_day: 50.0,

@@ -1,27 +1,28 @@
-//! Clients with their headers, and addresses.
+//! The clients that send simulated requests, with their headers and IP addresses.
 
 use super::rng::Rng;
 
 /// A client: an app, an SDK, a library or a gateway.
 pub struct ClientProfile {
-    /// Headers as the edge sees them.
+    /// Headers that the edge receives.
     pub headers: Vec<(String, String)>,
     /// Hash of the TLS client hello.
     pub tls_fingerprint: String,
-    /// Whether it uses the dialect of Anthropic; otherwise it uses the dialect of OpenAI.
+    /// Whether the client uses Anthropic's API; otherwise it uses OpenAI's API.
     pub is_anthropic: bool,
-    /// Whether its answers are streamed, because people read along.
+    /// Whether the client requests streamed answers, as apps do whose users read while the model
+    /// writes.
     pub is_streaming: bool,
 }
 
-/// All clients, by index.
+/// All clients. Their indices are fixed.
 pub struct ClientProfiles(Vec<ClientProfile>);
 
-/// A row of the tables of clients.
+/// A row of the tables of clients below.
 #[derive(Clone, Copy)]
 struct ProfileRow {
     user_agent: &'static str,
-    /// Language of an official SDK, which adds headers.
+    /// Language of an official SDK, which adds `x-stainless-*` headers; `None` for other clients.
     sdk_language: Option<&'static str>,
     is_anthropic: bool,
     is_streaming: bool,
@@ -76,7 +77,7 @@ const APPS: &[ProfileRow] = &[
     ProfileRow::anthropic("tidewater-editor/0.31").streaming(),
 ];
 
-/// Libraries and tools of programmers.
+/// HTTP libraries and LLM frameworks.
 const LIBRARIES: &[ProfileRow] = &[
     ProfileRow::openai("python-requests/2.32.5"),
     ProfileRow::openai("Python/3.12 aiohttp/3.13.2"),
@@ -88,7 +89,8 @@ const LIBRARIES: &[ProfileRow] = &[
     ProfileRow::openai("litellm/1.80.0"),
 ];
 
-/// A gateway that removes the headers of its clients, and a client without headers of its own.
+/// A gateway that replaces the headers of its clients by its own, and a client without a user
+/// agent.
 const ANONYMOUS_CLIENTS: &[ProfileRow] =
     &[ProfileRow::openai("portico-gateway/2"), ProfileRow::openai("").streaming()];
 
@@ -98,7 +100,7 @@ impl ClientProfiles {
         Self(rows.into_iter().enumerate().map(|(index, row)| client_profile(index, row)).collect())
     }
 
-    /// Returns the client with an index, such as the functions below pick.
+    /// Returns the client with an index. The functions below return such indices.
     pub fn get(&self, index: usize) -> Option<&ClientProfile> {
         self.0.get(index)
     }
@@ -138,8 +140,8 @@ impl ClientProfiles {
         SDKS.len() + APPS.len() + LIBRARIES.len()
     }
 
-    /// Returns the index of the client without headers of its own.
-    pub fn stripped() -> usize {
+    /// Returns the index of the client without a user agent.
+    pub fn without_user_agent() -> usize {
         Self::gateway() + 1
     }
 }
@@ -173,17 +175,17 @@ fn client_profile(index: usize, row: ProfileRow) -> ClientProfile {
     ClientProfile { headers, tls_fingerprint, is_anthropic, is_streaming }
 }
 
-/// An address of a client.
+/// The IP address of a client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Address {
-    /// Index of its network, from which autonomous system and country follow.
+    /// Index of its network. The network determines the autonomous system and the country.
     pub network: u16,
     /// Index of the host in the network.
     pub host: u16,
 }
 
 impl Address {
-    /// Draws an address of a home.
+    /// Draws an address of a home connection.
     pub fn home(rng: &mut Rng) -> Self {
         Self { network: rng.below(HOME_NETWORKS) as u16, host: rng.next_u64() as u16 }
     }
@@ -196,7 +198,7 @@ impl Address {
         }
     }
 
-    /// Draws an address in a network of proxies, given by its index.
+    /// Draws an address in the proxy network with an index.
     pub fn proxy(index: usize, rng: &mut Rng) -> Self {
         Self {
             network: (HOME_NETWORKS + CLOUD_NETWORKS + index % PROXY_NETWORKS) as u16,
@@ -204,7 +206,8 @@ impl Address {
         }
     }
 
-    /// Returns the number of the autonomous system, from the range for private use.
+    /// Returns the number of the autonomous system, from the range that is reserved for private
+    /// use.
     pub fn as_number(self) -> u32 {
         4_200_000_000 + u32::from(self.network)
     }
@@ -222,13 +225,13 @@ impl Address {
     }
 }
 
-/// Number of access providers of homes.
+/// Number of networks of home connections.
 const HOME_NETWORKS: usize = 600;
-/// Number of data centres.
+/// Number of networks of data centres.
 const CLOUD_NETWORKS: usize = 40;
-/// Number of networks of proxies.
+/// Number of proxy networks.
 const PROXY_NETWORKS: usize = 4_000;
-/// Number of hosts in each network of proxies.
+/// Number of hosts in each proxy network.
 const HOSTS_PER_PROXY_NETWORK: usize = 2_000;
 
 const COUNTRIES: [&str; 16] = [

@@ -1,4 +1,4 @@
-//! The filter as at the edge: assesses simulated requests, and counts them.
+//! Runs the filter as at the edge: assesses simulated requests, and counts them for correlations.
 
 use hedgerow_core::correlate::Firing;
 use hedgerow_core::correlate::cluster::Clusters;
@@ -18,13 +18,13 @@ pub struct SimulationEngine<'r> {
 /// The assessment of a request.
 pub struct Verdict<'e> {
     pub band: Band,
-    /// Whether the request would be blocked, if the policy were enforced.
+    /// Whether the request would be blocked if the policy were enforced.
     pub is_blocked: bool,
     /// Indices of the signatures that held.
     pub hits: Vec<usize>,
     /// Hash of the account.
     pub account: u64,
-    /// Correlations that the request made hold.
+    /// Correlations that began to hold with this request.
     pub firings: &'e [Firing],
 }
 
@@ -43,7 +43,7 @@ impl<'r> SimulationEngine<'r> {
     }
 
     /// Assesses the request in `writer`, and counts it with the response status of the origin.
-    /// `now` is in seconds since the epoch. `None` if it is not an LLM call.
+    /// `now` is in seconds since the epoch. Returns `None` if the request is not an LLM call.
     pub fn evaluate(
         &mut self,
         writer: &RequestWriter,

@@ -1,4 +1,4 @@
-//! Typical traffic of each kind of benign accounts: rates, texts, clients and networks.
+//! The typical traffic of each kind of benign account: rates, texts, clients and networks.
 //!
 //! docs/simulation.md describes the kinds.
 
@@ -7,12 +7,12 @@ use super::arrivals::{ArrivalProcess, DailyProfile};
 use super::prompt_catalog::{self, KNOWN_PROMPTS, Patterns};
 use super::scenario::BenignKind;
 
-/// Typical traffic of one kind of accounts.
+/// The typical traffic of one kind of benign account.
 #[derive(Clone, Copy)]
 pub struct KindProfile {
     pub arrivals: ArrivalProcess,
     pub group_size: GroupSize,
-    /// Patterns of its templates; `None` for a kind without templates.
+    /// Returns the patterns of the kind's prompt templates; `None` for a kind without templates.
     pub prompts: Option<fn() -> Patterns>,
     pub payload: Payload,
     pub network: Network,
@@ -28,26 +28,31 @@ pub enum GroupSize {
     Accounts(u32),
 }
 
-/// The text after an instruction.
+/// The text that follows the instruction of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Questions of people, turn by turn.
+    /// Questions of a person, one per turn of a conversation.
     Conversation,
-    /// The tail of the pattern, with new words in its slots.
+    /// The tail of the pattern (its text after the sentences), with new words in its slots in each
+    /// request.
     FilledSlots,
-    /// The tail of the pattern, with words from a number of fixed sets per account.
+    /// The tail of the pattern, filled from this number of fixed sets of words. Each account has
+    /// its own sets.
     FixedPerAccount(u32),
-    /// The tail of the pattern, with words from a number of public sets.
+    /// The tail of the pattern, filled from this number of fixed sets of words, which all accounts
+    /// share.
     PublicSet(u32),
-    /// Questions of customers of a relay.
+    /// Questions of a relay's customers. A relay sends requests of many customers with the accounts
+    /// of the campaign.
     Relay,
-    /// Saved reasoning that is sent back.
+    /// Signed reasoning that the campaign saved from other sessions and sends back.
     SavedReasoning,
-    /// The reasoning of a vendor's documentation.
+    /// The placeholder for signed reasoning from a vendor's documentation.
     PublicReasoning,
-    /// A prompt of the public collection: the next one of the campaign, or of the account.
+    /// A prompt of the public collection: the next prompt that the campaign has not sent yet or,
+    /// for a benign account, the next one in the account's own sequence.
     KnownPrompt,
-    /// The request of the target of a campaign, without anything else.
+    /// The request of a campaign's target, without any text of the campaign.
     Imitation,
 }
 
@@ -56,9 +61,9 @@ pub enum Payload {
 pub enum Network {
     Home,
     Cloud,
-    /// Another machine in a data centre for each request.
+    /// A different machine in a data centre for each request.
     RandomCloud,
-    /// Another access provider for each request.
+    /// A different home network for each request.
     Roaming,
     /// One address for all accounts of a group.
     Gateway,
@@ -70,11 +75,11 @@ pub enum Network {
 pub enum ClientKind {
     App,
     Script,
-    /// Another SDK or library for each request.
+    /// A different SDK or library for each request.
     Any,
     Gateway,
     Stripped,
-    /// The client of the template.
+    /// The client that belongs to the template.
     Template,
 }
 
@@ -237,7 +242,7 @@ const SHARDED_JOB: KindProfile = KindProfile {
 
 const ROAMING_APP: KindProfile = KindProfile { network: Network::Roaming, ..SCHEDULED_JOB };
 
-/// Number of tokens of a pod, each of which is used for some hours.
+/// Number of tokens (accounts) of a pod. The pod uses each of them in turn, for six hours.
 pub const POD_TOKENS: u32 = 16;
 
 /// Returns the typical traffic of a kind.

@@ -17,9 +17,10 @@ pub struct Metrics {
     pub requests: u64,
     /// Counts of each source, in the order of the simulation's sources.
     pub sources: Vec<SourceCounts>,
-    /// Counts by signature, in the ruleset's order, correlations last.
+    /// Firings of each signature, in the order of the ruleset, in which correlations are last. Only
+    /// correlations have counts above 0.
     pub firings: Vec<FiringCounts>,
-    /// Whether an account belongs to a campaign, by its hash.
+    /// Whether an account belongs to a campaign, by the hash of the account.
     is_campaign_account: HashMap<u64, bool>,
     /// Ids of clusters with a flagged account.
     flagged_clusters: HashSet<u32>,
@@ -31,21 +32,22 @@ pub struct Metrics {
 #[derive(Clone, Default)]
 pub struct SourceCounts {
     pub requests: u64,
-    /// Requests with an answer of the origin.
+    /// Exchanges: requests that the origin answered with status 200.
     pub exchanges: u32,
-    /// Exchanges before the first flag of their account or its cluster.
+    /// Exchanges that came before their account, or any account of its cluster, was flagged.
     pub leaked: u32,
     /// Requests that were notice or worse.
     pub notice: u64,
     /// Requests that were suspect or worse.
     pub suspect: u64,
-    /// Requests for which each signature held, by its index.
+    /// Number of requests that each signature matched, by index of the signature.
     pub hits: Vec<u64>,
-    /// Accounts that were flagged by a request for which each signature held, by its index.
+    /// Number of accounts whose flagging request each signature matched, by index of the signature.
     pub flagged_accounts: Vec<u64>,
 }
 
-/// The number of firings of a correlation, by the owners of the accounts of its key.
+/// The number of firings of a correlation, by whether the accounts of the key belong to campaigns,
+/// to benign sources, or to both.
 #[derive(Clone, Copy, Default, Serialize)]
 pub struct FiringCounts {
     pub campaign: u64,
@@ -108,7 +110,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a request as leaked if it was answered and neither its account nor its cluster is
+    /// Counts a request as leaked if it was answered, and neither its account nor its cluster is
     /// flagged. Must be called after the correlator has counted the request.
     pub fn record_leak(&mut self, account: &Account, clusters: &Clusters, status: u16) {
         let cluster = clusters.for_account(account.hash);
@@ -128,7 +130,8 @@ impl Metrics {
 }
 
 impl SourceCounts {
-    /// Counts a request. The first suspect request flags its account, and sets the time of its ban.
+    /// Counts a request. The first suspect request of an account flags the account, and sets the
+    /// time of the account's ban.
     fn record(
         &mut self,
         account: &mut Account,
@@ -161,7 +164,8 @@ impl SourceCounts {
             }
         }
         let ban_hours = source.campaign.as_ref().and_then(|campaign| campaign.banned_after);
-        // The delay is multiplied by 0.5 to 1.5, by account: people review accounts one by one.
+        // The delay is multiplied by a factor from 0.5 to 1.5, which differs by account, because
+        // people review accounts one by one.
         let factor = 0.5 + (account.hash % 1_000) as f64 / 1_000.0;
         account.banned_at =
             ban_hours.map(|hours| request.at_ms + (hours * factor * 3_600_000.0) as u64);

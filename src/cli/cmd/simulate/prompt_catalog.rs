@@ -1,13 +1,13 @@
-//! The patterns of all prompts, of campaigns and of benign programs and people.
+//! The patterns of all simulated prompts: those of campaigns, of benign programs and of people.
 
-use super::prompt_template::{Pattern, StyleRng};
+use super::prompt_template::{ChoiceSource, Pattern};
 use super::rng::Rng;
 use super::vocabulary::Vocabulary;
 
-/// Patterns of one kind of prompts. A template is a pattern with one set of choices.
+/// Patterns of one kind of prompt. A template is a pattern with one fixed set of choices.
 pub type Patterns = Vec<Pattern>;
 
-/// Returns prompts that force the reasoning into tags before the answer.
+/// Returns prompts that make the model write its reasoning in tags before the answer.
 pub fn tags() -> Patterns {
     vec![
         Pattern::new(
@@ -67,7 +67,8 @@ pub fn traces() -> Patterns {
     ]
 }
 
-/// Returns prompts that grade answers by a rubric, as a reward.
+/// Returns prompts that ask for grades of answers, by a rubric or by comparison, for use as a
+/// reward.
 pub fn grading() -> Patterns {
     vec![
         Pattern::new(
@@ -94,7 +95,7 @@ pub fn grading() -> Patterns {
     ]
 }
 
-/// Returns prompts that clean harvested transcripts.
+/// Returns prompts that ask the model to clean harvested transcripts.
 pub fn cleaning() -> Patterns {
     vec![
         Pattern::new(
@@ -121,7 +122,7 @@ pub fn cleaning() -> Patterns {
     ]
 }
 
-/// Returns prompts that make questions and answers from personas and topics.
+/// Returns prompts that ask for questions and answers, given a persona or a topic.
 pub fn sweeps() -> Patterns {
     vec![
         Pattern::new(
@@ -146,7 +147,7 @@ pub fn sweeps() -> Patterns {
     ]
 }
 
-/// Returns prompts that expand saved reasoning in another session.
+/// Returns prompts that ask the model to continue and expand reasoning saved from another session.
 pub fn replays() -> Patterns {
     vec![Pattern::new(
         &[
@@ -158,8 +159,8 @@ pub fn replays() -> Patterns {
     )]
 }
 
-/// Returns prompts of tools that many people use, each with an API key of their own: translators,
-/// writing aids, page helpers.
+/// Returns prompts of tools that many people use, each person with their own API key: translators,
+/// writing aids, and helpers for web pages and editors.
 pub fn shared_tools() -> Patterns {
     vec![
         Pattern::new(
@@ -195,7 +196,7 @@ pub fn shared_tools() -> Patterns {
     ]
 }
 
-/// Returns prompts for answers from documents: an instruction, a context, a question.
+/// Returns prompts of retrieval services: an instruction, passages of documents, and a question.
 pub fn retrieval() -> Patterns {
     vec![Pattern::new(
         &[
@@ -208,7 +209,7 @@ pub fn retrieval() -> Patterns {
     )]
 }
 
-/// Returns prompts for answers from documents, as a framework provides them.
+/// Returns prompts of retrieval services that use a framework's default prompt.
 pub fn framework_prompts() -> Patterns {
     vec![Pattern::new(
         &[
@@ -259,7 +260,7 @@ pub fn evaluations() -> Patterns {
     )]
 }
 
-/// Returns prompts that ask for the reasons of decisions, for an audit.
+/// Returns prompts that ask for the reasons behind business decisions, for an audit.
 pub fn audits() -> Patterns {
     vec![Pattern::new(
         &[
@@ -272,7 +273,7 @@ pub fn audits() -> Patterns {
     )]
 }
 
-/// Returns prompts of tests of code that calls a model.
+/// Returns prompts that tests send: tests of code that calls a model.
 pub fn test_fixtures() -> Patterns {
     vec![Pattern::new(
         &[
@@ -302,8 +303,8 @@ pub fn vendor_examples() -> Patterns {
     )]
 }
 
-/// Returns prompts with the length of a campaign's instruction, and none of its words: every word
-/// that says something is drawn at random.
+/// Returns prompts that are about as long as a campaign's instruction but share no content words
+/// with it: every content word is drawn at random.
 pub fn unknown_wording() -> Patterns {
     vec![
         Pattern::new(
@@ -340,23 +341,24 @@ pub fn known_prompts() -> Vec<String> {
     let write = |number: u32| {
         let mut prompt = String::new();
         let mut rng = known_prompt_rng(number);
-        let mut style_rng = StyleRng { choices: rng, is_paraphrased: false };
-        pattern.write_payload(&vocabulary, &mut style_rng, &mut rng, &mut prompt);
-        // The pattern writes the text of a JSON string.
+        let mut choice_source = ChoiceSource { choices: rng, is_paraphrased: false };
+        pattern.write_payload(&vocabulary, &mut choice_source, &mut rng, &mut prompt);
+        // The pattern escapes line breaks for JSON; the leading one is removed here.
         prompt.trim_start_matches("\\n").to_owned()
     };
     (0..KNOWN_PROMPTS).map(write).collect()
 }
 
-/// Returns the random numbers that fill the slots of a prompt of the public collection.
+/// Returns the random number generator that fills the slots of a prompt of the public collection.
 pub fn known_prompt_rng(number: u32) -> Rng {
     Rng::new(KNOWN_PROMPT_SEED, u64::from(number % KNOWN_PROMPTS))
 }
 
-/// Seed of the public collection, in every scenario.
+/// Seed of the public collection. It does not depend on the scenario, so the collection is always
+/// the same.
 const KNOWN_PROMPT_SEED: u64 = 0x5eed;
 
-/// Returns the empty prompt of requests that only imitate others.
+/// Returns an empty prompt, for requests that only imitate the requests of a target.
 pub fn imitations() -> Patterns {
     vec![Pattern::new(&[""], "")]
 }

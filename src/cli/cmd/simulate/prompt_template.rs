@@ -1,16 +1,16 @@
 //! Patterns of prompts: fixed words, choices between phrasings, and slots.
 //!
-//! `Explain (why|how) the [noun] is [adjective].` has one choice and two slots. A template is one
-//! set of choices, kept for all requests; a paraphrase makes its own choices.
+//! `Explain (why|how) the [noun] is [adjective].` has one choice and two slots. A template makes
+//! the choices once and uses them in all requests; a paraphrase makes new choices for each request.
 
 use super::rng::Rng;
 use super::vocabulary::{Vocabulary, WordClass};
 
-/// A parsed pattern: sentences, which a paraphrase may reorder, and a tail.
+/// A parsed pattern: sentences, which a paraphrase may rotate, and a tail.
 #[derive(Clone, Debug, Default)]
 pub struct Pattern {
     sentences: Vec<Vec<Segment>>,
-    /// The text after the sentences, mostly slots.
+    /// The text after the sentences, which consists mostly of slots.
     tail: Vec<Segment>,
 }
 
@@ -27,9 +27,9 @@ enum Slot {
     Word(WordClass),
     Name,
     Number,
-    /// A question or a task.
+    /// A sentence with a question or a task.
     Question,
-    /// Two statements.
+    /// Two sentences with statements.
     Passage,
     /// The description of a person.
     Persona,
@@ -37,12 +37,13 @@ enum Slot {
     Break,
 }
 
-/// The choices for one text.
+/// The source of the choices for one text.
 #[derive(Clone, Copy)]
-pub struct StyleRng {
-    /// Makes the choices. All texts of a template start with one state.
+pub struct ChoiceSource {
+    /// Generates the choices. All texts of a template start with the same state, so their choices
+    /// are the same.
     pub choices: Rng,
-    /// Whether sentences are reordered and words inserted.
+    /// Whether sentences are rotated and adverbs inserted.
     pub is_paraphrased: bool,
 }
 
@@ -55,15 +56,16 @@ impl Pattern {
         }
     }
 
-    /// Writes the sentences. Equal choices make equal text, including the slots.
+    /// Writes the sentences. Their slots are filled from `choice_source`, too, so equal states of
+    /// `choice_source` produce equal text.
     pub fn write_instruction(
         &self,
         vocabulary: &Vocabulary,
-        style_rng: &mut StyleRng,
+        choice_source: &mut ChoiceSource,
         out: &mut String,
     ) {
-        let rotation = if style_rng.is_paraphrased {
-            style_rng.choices.below(self.sentences.len())
+        let rotation = if choice_source.is_paraphrased {
+            choice_source.choices.below(self.sentences.len())
         } else {
             0
         };
@@ -72,7 +74,7 @@ impl Pattern {
             if index > 0 {
                 out.push(' ');
             }
-            write_segments(sentence, vocabulary, style_rng, None, out);
+            write_segments(sentence, vocabulary, choice_source, None, out);
         }
     }
 
@@ -80,45 +82,46 @@ impl Pattern {
     pub fn write_payload(
         &self,
         vocabulary: &Vocabulary,
-        style_rng: &mut StyleRng,
+        choice_source: &mut ChoiceSource,
         slot_rng: &mut Rng,
         out: &mut String,
     ) {
-        write_segments(&self.tail, vocabulary, style_rng, Some(slot_rng), out);
+        write_segments(&self.tail, vocabulary, choice_source, Some(slot_rng), out);
     }
 }
 
-/// Writes segments. Without `slot_rng`, the choices fill the slots, too.
+/// Writes segments. If `slot_rng` is `None`, `choice_source` also fills the slots.
 fn write_segments(
     segments: &[Segment],
     vocabulary: &Vocabulary,
-    style_rng: &mut StyleRng,
+    choice_source: &mut ChoiceSource,
     mut slot_rng: Option<&mut Rng>,
     out: &mut String,
 ) {
     for segment in segments {
         match segment {
-            Segment::Text(text) if style_rng.is_paraphrased => {
-                write_paraphrased(text, vocabulary, &mut style_rng.choices, out)
+            Segment::Text(text) if choice_source.is_paraphrased => {
+                write_paraphrased(text, vocabulary, &mut choice_source.choices, out)
             }
             Segment::Text(text) => out.push_str(text),
             Segment::Choice(choices) => {
-                let choice = style_rng.choices.pick(choices);
-                if style_rng.is_paraphrased {
-                    write_paraphrased(choice, vocabulary, &mut style_rng.choices, out);
+                let choice = choice_source.choices.pick(choices);
+                if choice_source.is_paraphrased {
+                    write_paraphrased(choice, vocabulary, &mut choice_source.choices, out);
                 } else {
                     out.push_str(choice);
                 }
             }
             Segment::Slot(slot) => {
-                let rng = slot_rng.as_deref_mut().unwrap_or(&mut style_rng.choices);
+                let rng = slot_rng.as_deref_mut().unwrap_or(&mut choice_source.choices);
                 write_slot(*slot, vocabulary, rng, out);
             }
         }
     }
 }
 
-/// Writes words with adverbs in between, so that hardly any eight consecutive words stay.
+/// Writes a text with adverbs between its words, so that few runs of eight consecutive words stay.
+/// Template keys are computed from such runs.
 fn write_paraphrased(text: &str, vocabulary: &Vocabulary, rng: &mut Rng, out: &mut String) {
     for word in text.split_inclusive(' ') {
         out.push_str(word);
@@ -159,8 +162,8 @@ pub fn write_passage(vocabulary: &Vocabulary, rng: &mut Rng, out: &mut String) {
     write_sentence(STATEMENTS, vocabulary, rng, out);
 }
 
-/// Writes one of some shapes. `n`, `a`, `v`, `d` and `N` between underscores are replaced by a
-/// noun, adjective, verb, adverb or name.
+/// Writes a sentence of a random shape. In a shape, `_n_`, `_a_`, `_v_`, `_d_` and `_N_` are
+/// replaced by a noun, adjective, verb, adverb and name.
 fn write_sentence(
     shapes: &[&'static str],
     vocabulary: &Vocabulary,
@@ -179,7 +182,8 @@ fn write_sentence(
     }
 }
 
-/// Shapes of questions. Of any eight consecutive words, at least four are filled in.
+/// Shapes of questions. At least four of any eight consecutive words are placeholders, so that two
+/// questions rarely share eight consecutive words.
 const QUESTIONS: &[&str] = &[
     "Why did _N_ _v_ the _a_ _n_ before _N_ could _v_ its _a_ _n_?",
     "How would a _a_ _n_ _v_ _N_ if every _n_ in _N_ must _v_ _a_ _n_ first?",
@@ -265,7 +269,7 @@ mod tests {
         template::keys("hedgerow.template.user", [text].into_iter(), &HashKey::default())
     }
 
-    /// Returns the number of texts that share a key with another one.
+    /// Returns the number of texts that share a template key with another text.
     fn count_sharing_keys(texts: &[String]) -> usize {
         let keys: Vec<Vec<u64>> = texts.iter().map(|text| keys(&text.to_lowercase())).collect();
         let mut texts_by_key: HashMap<u64, usize> = HashMap::new();
@@ -298,10 +302,10 @@ mod tests {
             let mut generate = |is_paraphrased: bool| {
                 let choices =
                     if is_paraphrased { Rng::new(rng.next_u64(), 0) } else { Rng::new(5, 5) };
-                let (mut style_rng, mut text) =
-                    (StyleRng { choices, is_paraphrased }, String::new());
-                pattern.write_instruction(&vocabulary, &mut style_rng, &mut text);
-                pattern.write_payload(&vocabulary, &mut style_rng, &mut rng, &mut text);
+                let (mut choice_source, mut text) =
+                    (ChoiceSource { choices, is_paraphrased }, String::new());
+                pattern.write_instruction(&vocabulary, &mut choice_source, &mut text);
+                pattern.write_payload(&vocabulary, &mut choice_source, &mut rng, &mut text);
                 text
             };
             let templated: Vec<String> = (0..50).map(|_| generate(false)).collect();
@@ -334,10 +338,10 @@ mod tests {
             prompt_catalog::app_instructions(),
         ];
         for pattern in patterns.concat() {
-            let (mut style_rng, mut text) =
-                (StyleRng { choices: rng, is_paraphrased: false }, String::from("\""));
-            pattern.write_instruction(&vocabulary, &mut style_rng, &mut text);
-            pattern.write_payload(&vocabulary, &mut style_rng, &mut rng, &mut text);
+            let (mut choice_source, mut text) =
+                (ChoiceSource { choices: rng, is_paraphrased: false }, String::from("\""));
+            pattern.write_instruction(&vocabulary, &mut choice_source, &mut text);
+            pattern.write_payload(&vocabulary, &mut choice_source, &mut rng, &mut text);
             text.push('"');
             let parsed: String = serde_json::from_str(&text).unwrap();
             assert!(!parsed.contains(['[', '|', '_']), "a slot is not known: {parsed}");

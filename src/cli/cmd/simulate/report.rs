@@ -26,9 +26,9 @@ pub struct Report {
     pub scale: f64,
     pub days: u32,
     pub seed: u64,
-    /// Percent of paraphrased requests; null if the setting of each campaign applied.
+    /// Percentage of paraphrased campaign requests; null if each campaign used its own setting.
     pub noise: Option<f64>,
-    /// Run time. Not part of the JSON, which is identical for every run.
+    /// Run time. It is not part of the JSON, which is identical for every run.
     #[serde(skip)]
     pub elapsed: Duration,
     /// Signatures that flagged accounts, by source.
@@ -44,16 +44,19 @@ pub struct CampaignReport {
     pub accounts: usize,
     pub flagged: usize,
     pub exchanges: u32,
-    /// Number, from 1, of the exchange that flagged the first account.
+    /// Position, from 1, of the exchange that flagged the first account.
     pub first_flag_at: Option<u32>,
-    /// Share of exchanges before the first flag of their account or its cluster, from 0 to 1.
+    /// Share, from 0 to 1, of the exchanges that came before their account, or any account of its
+    /// cluster, was flagged.
     pub leakage: f64,
-    /// Share of accounts, from 0 to 1, that were flagged within `detect_within` percent of the
-    /// campaign's exchanges, or of the account's share of these exchanges (at least one request).
+    /// Share, from 0 to 1, of accounts that were flagged in time. An account is in time if it was
+    /// flagged within the first `detect_within` percent of the campaign's exchanges, or by one of
+    /// its own first n requests. Here n is that number of exchanges divided by the number of
+    /// accounts, rounded up.
     pub flagged_in_time: f64,
     /// Number of requests after which 50 % and 95 % of the flagged accounts were flagged.
     pub requests_to_flag: [u32; 2],
-    /// Percent of the exchanges within which accounts should be flagged.
+    /// Percentage of the exchanges within which accounts should be flagged.
     pub detect_within: f64,
 }
 
@@ -92,16 +95,16 @@ pub struct CorrelationReport {
     pub name: String,
     /// Number of keys for which the correlation fired, by the owners of their accounts.
     pub fired: FiringCounts,
-    /// Requests that it hit, by source.
+    /// Number of requests that the correlation hit, by source.
     pub hits: BTreeMap<String, u64>,
 }
 
-/// The signatures that flagged accounts of a source.
+/// The signatures that matched the flagging requests of a source's accounts.
 struct FlagCauses {
     source: String,
     /// Number of flagged accounts.
     accounts: u64,
-    /// Signatures that held for the first suspect request of an account, with the number of
+    /// Signatures that matched the first suspect request of an account, each with its number of
     /// accounts.
     signatures: Vec<(String, u64)>,
 }
@@ -191,7 +194,8 @@ impl Report {
         self.print_causes()
     }
 
-    /// Prints the keys that correlations fired for, and the signatures that flagged accounts.
+    /// Prints the number of keys for which each correlation fired, and the signatures that flagged
+    /// accounts.
     fn print_causes(&self) -> Result<()> {
         if !self.correlations.is_empty() {
             print_line(format_args!(
@@ -408,7 +412,7 @@ fn flag_causes(ruleset: &Ruleset, simulation: &Simulation, metrics: &Metrics) ->
     causes
 }
 
-/// Maximum number of signatures per source.
+/// Maximum number of signatures that are shown per source.
 const MAX_SIGNATURES_SHOWN: usize = 8;
 
 /// Returns several reports as one object.

@@ -4,25 +4,26 @@ use super::account::Actor;
 use super::client_profile::{Address, ClientProfile, ClientProfiles};
 use super::kind_profile::{ClientKind, Network, Payload};
 use super::prompt_catalog;
-use super::prompt_template::{Pattern, StyleRng, write_passage, write_question};
+use super::prompt_template::{ChoiceSource, Pattern, write_passage, write_question};
 use super::rng::Rng;
 use super::scenario::CampaignSpec;
 use super::traffic_source::{CampaignTarget, Template, TrafficSource};
 use super::vocabulary::Vocabulary;
 
-/// Writes one request at a time into buffers that it reuses.
+/// Writes one request at a time into buffers that are reused.
 pub struct RequestWriter {
     vocabulary: Vocabulary,
     profiles: ClientProfiles,
-    /// System prompts of apps whose users come through a relay.
+    /// System prompts of apps whose users send requests through a relay.
     app_instructions: Vec<Pattern>,
     system_prompt: String,
     messages: [String; MAX_MESSAGES],
-    /// Number of `messages` in use: messages of the user, with a message of the model between them.
+    /// Number of `messages` in use: 1 for a message of the user, or 3 with a message of the model
+    /// between two messages of the user.
     message_count: usize,
     /// Number of prompts of the public collection that campaigns have sent.
     known_prompts_sent: u32,
-    /// Signed reasoning of the model's message, given by its seed.
+    /// Seed of the signed reasoning in the model's message; `None` without reasoning.
     reasoning_token: Option<u64>,
     /// Body of the request.
     pub body: String,
@@ -34,7 +35,7 @@ pub struct RequestWriter {
     pub profile_index: usize,
 }
 
-/// Maximum messages of a conversation that a request contains.
+/// Maximum number of messages that a request contains, without the system message.
 const MAX_MESSAGES: usize = 3;
 
 impl RequestWriter {
@@ -105,20 +106,20 @@ impl RequestWriter {
         }
     }
 
-    /// Puts the prompt of a campaign's target before the prompt of the campaign.
+    /// Puts the prompt of the campaign's target before the campaign's own prompt.
     fn prepend_target(&mut self, target: &Template, rng: &mut Rng) {
         self.profile_index = target.profile_index;
         let own_system = std::mem::take(&mut self.system_prompt);
         let own_prompt = std::mem::take(first_message(&mut self.messages));
-        let mut style_rng = target.style_rng;
+        let mut choice_source = target.choice_source;
         let instruction = if target.is_system {
             &mut self.system_prompt
         } else {
             first_message(&mut self.messages)
         };
-        target.pattern.write_instruction(&self.vocabulary, &mut style_rng, instruction);
+        target.pattern.write_instruction(&self.vocabulary, &mut choice_source, instruction);
         let message = first_message(&mut self.messages);
-        target.pattern.write_payload(&self.vocabulary, &mut style_rng, rng, message);
+        target.pattern.write_payload(&self.vocabulary, &mut choice_source, rng, message);
         for own in [own_system, own_prompt] {
             if !own.is_empty() {
                 message.push(' ');
@@ -138,7 +139,7 @@ impl RequestWriter {
         }
     }
 
-    /// Writes instruction and payload of a template.
+    /// Writes the instruction and the payload of a template.
     fn write_instructed(
         &mut self,
         template: &Template,
@@ -147,10 +148,10 @@ impl RequestWriter {
         actor: &Actor,
         rng: &mut Rng,
     ) {
-        let mut style_rng = if is_paraphrased {
-            StyleRng { choices: Rng::new(rng.next_u64(), 1), is_paraphrased }
+        let mut choice_source = if is_paraphrased {
+            ChoiceSource { choices: Rng::new(rng.next_u64(), 1), is_paraphrased }
         } else {
-            template.style_rng
+            template.choice_source
         };
         match template.payload {
             Payload::Relay => return self.write_relayed(rng),
@@ -159,19 +160,7 @@ impl RequestWriter {
                 return;
             }
             Payload::SavedReasoning | Payload::PublicReasoning => {
-                self.write_conversation(rng.next_u64(), 1);
-                // Any account of the campaign sends any saved piece.
-                let token_index = rng.below(SAVED_REASONING_TOKENS) as u64;
-                self.reasoning_token = Some(match template.payload {
-                    Payload::PublicReasoning => PUBLIC_REASONING_TOKEN,
-                    _ => Rng::new(source.seed, token_index).next_u64(),
-                });
-                self.profile_index = ClientProfiles::pick_anthropic_sdk(rng);
-                let message = last_message(&mut self.messages, self.message_count);
-                message.clear();
-                template.pattern.write_instruction(&self.vocabulary, &mut style_rng, message);
-                template.pattern.write_payload(&self.vocabulary, &mut style_rng, rng, message);
-                return;
+                return self.write_saved_reasoning(template, source, &mut choice_source, rng);
             }
             _ => {}
         }
@@ -180,8 +169,57 @@ impl RequestWriter {
         } else {
             first_message(&mut self.messages)
         };
-        template.pattern.write_instruction(&self.vocabulary, &mut style_rng, target);
-        let mut slot_rng = match template.payload {
+        template.pattern.write_instruction(&self.vocabulary, &mut choice_source, target);
+        let mut slot_rng = self.slot_rng(template, source, actor, rng);
+        if template.payload == Payload::Conversation {
+            let system_prompt = std::mem::take(&mut self.system_prompt);
+            let instruction = std::mem::take(first_message(&mut self.messages));
+            self.write_conversation(actor.conversation_seed, actor.turn);
+            // The instruction of a conversation is always a system message.
+            self.system_prompt = if template.is_system { system_prompt } else { instruction };
+            return;
+        }
+        let message = first_message(&mut self.messages);
+        template.pattern.write_payload(
+            &self.vocabulary,
+            &mut choice_source,
+            &mut slot_rng,
+            message,
+        );
+    }
+
+    /// Writes a request that sends saved reasoning of a model: a conversation whose last message is
+    /// the instruction and the payload of a template.
+    fn write_saved_reasoning(
+        &mut self,
+        template: &Template,
+        source: &TrafficSource,
+        choice_source: &mut ChoiceSource,
+        rng: &mut Rng,
+    ) {
+        self.write_conversation(rng.next_u64(), 1);
+        // The saved pieces belong to the whole campaign: each account sends any of them.
+        let token_index = rng.below(SAVED_REASONING_TOKENS) as u64;
+        self.reasoning_token = Some(match template.payload {
+            Payload::PublicReasoning => PUBLIC_REASONING_TOKEN,
+            _ => Rng::new(source.seed, token_index).next_u64(),
+        });
+        self.profile_index = ClientProfiles::pick_anthropic_sdk(rng);
+        let message = last_message(&mut self.messages, self.message_count);
+        message.clear();
+        template.pattern.write_instruction(&self.vocabulary, choice_source, message);
+        template.pattern.write_payload(&self.vocabulary, choice_source, rng, message);
+    }
+
+    /// Returns the generator that fills the slots of a template's payload.
+    fn slot_rng(
+        &mut self,
+        template: &Template,
+        source: &TrafficSource,
+        actor: &Actor,
+        rng: &mut Rng,
+    ) -> Rng {
+        match template.payload {
             Payload::FixedPerAccount(count) => {
                 Rng::new(actor.first_account as u64 ^ source.seed, u64::from(actor.turn % count))
             }
@@ -195,20 +233,11 @@ impl RequestWriter {
                 prompt_catalog::known_prompt_rng(number)
             }
             _ => *rng,
-        };
-        if template.payload == Payload::Conversation {
-            let system_prompt = std::mem::take(&mut self.system_prompt);
-            let instruction = std::mem::take(first_message(&mut self.messages));
-            self.write_conversation(actor.conversation_seed, actor.turn);
-            // The instruction of a conversation is always a system message.
-            self.system_prompt = if template.is_system { system_prompt } else { instruction };
-            return;
         }
-        let message = first_message(&mut self.messages);
-        template.pattern.write_payload(&self.vocabulary, &mut style_rng, &mut slot_rng, message);
     }
 
-    /// Writes a turn of a conversation, with the previous turn if there is one.
+    /// Writes a turn of a conversation: a question, after the previous question and its answer if
+    /// the turn is not the first.
     fn write_conversation(&mut self, conversation_seed: u64, turn: u32) {
         let write_question = |turn: u32, out: &mut String| {
             let mut rng = Rng::new(conversation_seed, u64::from(turn));
@@ -234,7 +263,7 @@ impl RequestWriter {
         }
     }
 
-    /// Writes a request of a customer of a relay: in any language, with any client.
+    /// Writes a request of a relay's customer: in any language, from any client.
     fn write_relayed(&mut self, rng: &mut Rng) {
         self.profile_index = ClientProfiles::pick_any(rng);
         if rng.chance(0.35) {
@@ -243,9 +272,13 @@ impl RequestWriter {
         if rng.chance(0.3)
             && let Some(pattern) = self.app_instructions.first()
         {
-            let mut style_rng =
-                StyleRng { choices: Rng::new(rng.next_u64(), 0), is_paraphrased: false };
-            pattern.write_instruction(&self.vocabulary, &mut style_rng, &mut self.system_prompt);
+            let mut choice_source =
+                ChoiceSource { choices: Rng::new(rng.next_u64(), 0), is_paraphrased: false };
+            pattern.write_instruction(
+                &self.vocabulary,
+                &mut choice_source,
+                &mut self.system_prompt,
+            );
         }
         let language = rng.below(self.vocabulary.language_count());
         let word_count = 18 + rng.below(30);
@@ -312,7 +345,7 @@ fn push_message(role: &str, text: &str, separator: &mut &'static str, body: &mut
     *separator = ",";
 }
 
-/// Appends a message of the model with signed reasoning.
+/// Appends a message of the model with signed reasoning, in Anthropic's format.
 fn push_reasoning_message(text: &str, token: u64, body: &mut String) {
     body.push_str(
         ",{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"\",\
@@ -363,7 +396,7 @@ fn profile_index(source: &TrafficSource, actor: &mut Actor) -> usize {
         ClientKind::App | ClientKind::Script => actor.profile_index,
         ClientKind::Any => ClientProfiles::pick_script(&mut actor.rng),
         ClientKind::Gateway => ClientProfiles::gateway(),
-        ClientKind::Stripped => ClientProfiles::stripped(),
+        ClientKind::Stripped => ClientProfiles::without_user_agent(),
         ClientKind::Template => {
             let template = source.templates.get(actor.group as usize);
             template.map_or(actor.profile_index, |template| template.profile_index)
@@ -371,11 +404,12 @@ fn profile_index(source: &TrafficSource, actor: &mut Actor) -> usize {
     }
 }
 
-/// Number of pieces of reasoning that a campaign has saved.
+/// Number of different pieces of signed reasoning that a campaign has saved.
 const SAVED_REASONING_TOKENS: usize = 2_000;
 
-/// Stands for the placeholder that a vendor documents, which clients send in place of reasoning.
+/// Represents the documented placeholder of a vendor, which clients send instead of signed
+/// reasoning.
 const PUBLIC_REASONING_TOKEN: u64 = 0x9b1d;
 
-/// Seed of public questions, in every scenario.
+/// Seed of public questions. It does not depend on the scenario.
 const PUBLIC_QUESTION_SEED: u64 = 0x9b1c;

@@ -1,14 +1,17 @@
 //! Repeatable random numbers: one seed always makes the same traffic.
 //!
-//! SplitMix64, and not a crate: the figures in docs/simulation.md depend on this stream, and on the
-//! distributions below.
+//! The generator is SplitMix64. It is implemented here, because the figures in docs/simulation.md
+//! depend on its exact numbers and on the distributions below: an update of a crate could change
+//! them.
 
-/// A stream of numbers. Its state has eight bytes, so that every account can have one.
+/// A stream of random numbers. Its state has only eight bytes, so that every account can have its
+/// own stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Returns the stream with a number. Streams of one seed are independent.
+    /// Returns the stream with the number `stream`. The streams of one seed are independent of each
+    /// other.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
         rng.next_u64();
@@ -30,12 +33,12 @@ impl Rng {
         (product >> 64) as usize
     }
 
-    /// Returns a number from 0 to 1, excluding 1.
+    /// Returns a uniformly distributed number from 0 to 1, excluding 1.
     pub fn uniform(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Returns true with a probability from 0 to 1.
+    /// Returns true with the given probability, from 0 to 1.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.uniform() < probability
     }
@@ -59,7 +62,7 @@ impl Rng {
     }
 
     /// Returns a geometrically distributed number with this mean, at least 1: the length of a run
-    /// in which each element is followed by another one with the same probability.
+    /// that continues after each element with a fixed probability.
     pub fn geometric(&mut self, mean: f64) -> u32 {
         if mean <= 1.0 {
             return 1;

@@ -1,4 +1,4 @@
-//! Scenario files: sources of traffic, their size and their time.
+//! Scenario files, which define sources of traffic, their size and their times.
 //!
 //! Like `policy.toml`, a file is checked as a whole: all errors are reported at once.
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dates::start_of_day_utc;
 
-/// The traffic to simulate: benign sources and campaigns, in a file in TOML.
+/// The traffic to simulate: benign sources and campaigns. The file is TOML.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -27,18 +27,20 @@ pub struct Scenario {
     pub start: String,
     /// Length in days.
     pub days: u32,
-    /// Factor for all numbers of accounts.
+    /// Factor by which all numbers of accounts are multiplied.
     #[serde(default = "default_scale")]
     pub scale: f64,
-    /// Hour at which keys are migrated and a new model is released; default: half-time.
+    /// Hour at which keys are migrated and a new model is released; default: half of the scenario's
+    /// length.
     pub turnover: Option<f64>,
-    /// Whether the deployment has a set of the public prompts that some sources send.
+    /// Whether the simulated deployment has a set of known prompts that contains the public
+    /// collection, from which some sources take their prompts.
     #[serde(default)]
     pub known_prompts: bool,
     /// Sources of benign requests, which no rule should flag.
     #[serde(default)]
     pub benign: Vec<BenignSpec>,
-    /// Sources that harvest.
+    /// Campaigns: sources of harvesting requests.
     #[serde(default)]
     pub campaign: Vec<CampaignSpec>,
 }
@@ -50,9 +52,10 @@ pub struct BenignSpec {
     pub kind: BenignKind,
     /// Number of accounts.
     pub accounts: u32,
-    /// Mean requests per account and day; default: the rate of the kind.
+    /// Mean number of requests per account and day; default: the rate of the kind.
     pub daily: Option<f64>,
-    /// Number of tools, companies or gateways; default: the number that is typical of the kind.
+    /// Number of tools, companies or gateways; default: the number of accounts divided by the group
+    /// size of the kind.
     pub groups: Option<u32>,
     /// Hour from the start of the scenario at which the accounts begin.
     #[serde(default)]
@@ -65,13 +68,13 @@ pub struct BenignSpec {
     pub one_tenant: bool,
 }
 
-/// A kind of benign accounts.
+/// A kind of benign account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BenignKind {
     /// People who chat.
     People,
-    /// Users of a popular app or extension, each with an API key of their own.
+    /// Users of a popular app or extension, each with their own API key.
     SharedTool,
     /// A service that answers from documents, around the clock.
     RagService,
@@ -79,51 +82,53 @@ pub enum BenignKind {
     FrameworkPrompt,
     /// A program that translates, classifies or extracts in batches.
     SdkProgram,
-    /// Evaluations of the owner's assistant, at night or around the clock.
+    /// Evaluations of an account owner's assistant, at night or around the clock.
     NightlyEval,
     /// Accounts of a company that are replaced all at once.
     KeyMigration,
-    /// Tests with one key from many machines.
+    /// Tests in continuous integration: one key, many machines.
     CiTeamKey,
     /// A small team with a large batch.
     LargeBatch,
-    /// People behind a gateway that hides them.
+    /// People behind a gateway that hides their addresses and clients.
     HiddenClients,
     /// People whose client sends no user agent.
     PrivacyStripping,
-    /// Reasons of decisions, filed at night.
+    /// A nightly job that asks for the reasons of business decisions, for an audit file.
     AuditTrail,
-    /// A router that uses the next key of its customer when a request is refused.
+    /// A router that sends a refused request again with the next key of its customer.
     FailoverRouter,
     /// Comparisons of a new model on the day of its release.
     ReleaseDay,
     /// A fixed set of prompts every night.
     RegressionSuite,
-    /// The example of a vendor's documentation, with its saved reasoning.
+    /// Programmers who send the example of a vendor's documentation, with its placeholder for
+    /// signed reasoning.
     VendorExample,
-    /// Pods of one company, each with a key of its own, behind one load balancer.
+    /// Pods of one company behind one load balancer, each with its own keys.
     Pods,
     /// An evaluation that asks all prompts of a public collection, one after the other.
     PublicEvaluation,
-    /// Users of an app that works for each of them by itself, every hour.
+    /// Users of an app that sends a request for each of them every hour, without their involvement.
     ScheduledJob,
-    /// A customer who spreads a batch job over keys of their own, without repeating a prompt.
+    /// A customer who spreads a batch job over several of their own keys, without repeating a
+    /// prompt.
     ShardedJob,
-    /// Users of such an app on phones, whose networks change all the time.
+    /// Users of an app as in `ScheduledJob`, but on phones, whose networks change all the time.
     RoamingApp,
 }
 
-/// Accounts that harvest together.
+/// A campaign: accounts that harvest together.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignSpec {
     /// Name in reports.
     pub name: String,
-    /// Tasks of its templates, in turn.
-    pub tasks: Vec<Task>,
+    /// Tasks of its templates. The templates take the tasks in turn.
+    pub tasks: Vec<PromptKind>,
     /// Number of accounts in use at the same time.
     pub accounts: u32,
-    /// Number of accounts that replace banned ones.
+    /// Number of accounts that replace banned accounts.
     #[serde(default)]
     pub reserve: u32,
     /// Mean requests per account and day.
@@ -136,10 +141,10 @@ pub struct CampaignSpec {
     pub gradual: f64,
     /// Hour from the start of the scenario at which the campaign ends; default: never.
     pub ends: Option<f64>,
-    /// Kind of benign accounts with which the campaign shares a key: its requests begin with the
-    /// prompt of a popular template of that kind.
+    /// Kind of benign account with which the campaign shares a correlation key, so that its
+    /// requests look like theirs.
     pub target: Option<BenignKind>,
-    /// Key that the campaign shares with its target.
+    /// The correlation key that the campaign shares with its target.
     #[serde(default)]
     pub shares: SharedKey,
     /// Status of all answers; default: nearly all requests succeed.
@@ -149,38 +154,39 @@ pub struct CampaignSpec {
     /// Number of prompt templates, which its accounts share.
     #[serde(default = "default_templates")]
     pub templates: u32,
-    /// Percent of its requests that are ordinary questions.
+    /// Percentage of its requests that are ordinary questions.
     #[serde(default = "default_ordinary")]
     pub ordinary: f64,
-    /// Percent of its requests whose template is paraphrased.
+    /// Percentage of its requests whose template is paraphrased.
     #[serde(default = "default_noise")]
     pub noise: f64,
     /// Number of networks of its addresses.
     #[serde(default = "default_networks")]
     pub networks: u32,
-    /// Whether its templates have none of the words that signatures know: only its conduct shows.
+    /// Whether its templates consist of random words, so that no signature matches their text. Then
+    /// only the campaign's behaviour can be detected.
     #[serde(default)]
     pub unknown_wording: bool,
-    /// Percent of its exchanges within which its accounts should be flagged.
+    /// Percentage of its exchanges within which its accounts should be flagged.
     #[serde(default = "default_detect_within")]
     pub detect_within: f64,
 }
 
-/// A key that a campaign shares with benign accounts.
+/// The kind of correlation key that a campaign shares with benign accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SharedKey {
-    /// The prompt of their most popular template.
+    /// The prompt of the benign accounts' most popular template.
     #[default]
     Prompt,
-    /// The address of their largest gateway.
+    /// The address of the benign accounts' largest gateway.
     Address,
 }
 
-/// A task of a campaign.
+/// A task of a campaign: the kind of output that its prompts ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Task {
+pub enum PromptKind {
     /// Reasoning in tags before the answer.
     Tags,
     /// The reasoning behind a finished answer.
@@ -193,13 +199,14 @@ pub enum Task {
     Sweeps,
     /// Questions of customers of a relay, in many languages and from many clients.
     Relay,
-    /// Saved reasoning, to be expanded.
+    /// Expansions of saved reasoning.
     Replays,
-    /// Reasoning of a vendor's documentation, to be expanded.
+    /// Expansions of the placeholder for reasoning in a vendor's documentation.
     PublicReplays,
     /// Requests like those of the target, and nothing else.
     Imitation,
-    /// Answers to the prompts of a public collection, which the accounts share out.
+    /// Answers to the prompts of a public collection. The accounts divide the prompts among
+    /// themselves.
     KnownPrompts,
 }
 
@@ -247,7 +254,7 @@ impl Scenario {
         scenario.filter(|_| findings.is_empty()).ok_or(findings)
     }
 
-    /// Returns the start in seconds since the epoch.
+    /// Returns the start of the scenario in seconds since the epoch.
     pub fn start_time(&self) -> u32 {
         start_of_day_utc(&self.start).map_or(0, |start| u32::try_from(start).unwrap_or(u32::MAX))
     }
@@ -313,7 +320,7 @@ fn check_range(
     }
 }
 
-/// Reports a campaign that would begin after the end of the scenario.
+/// Reports an entry that would begin after the end of the scenario.
 fn check_start_hour(
     document: &DeTable<'_>,
     entry: &DeTable<'_>,
@@ -331,11 +338,11 @@ fn check_start_hour(
     }
 }
 
-/// Ranges of the numbers of a scenario.
+/// Allowed ranges of the numbers at the top level of a scenario.
 const SCENARIO_RANGES: &[(&str, RangeInclusive<f64>)] =
     &[("days", 1.0..=40.0), ("scale", 0.0001..=100.0), ("turnover", 0.0..=960.0)];
 
-/// Ranges of the numbers of its entries.
+/// Allowed ranges of the numbers in `benign` and `campaign` entries.
 const ENTRY_RANGES: &[(&str, RangeInclusive<f64>)] = &[
     ("accounts", 1.0..=1e6),
     ("reserve", 0.0..=1e6),

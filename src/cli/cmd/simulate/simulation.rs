@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::account::{Account, Actor, account_name};
+use super::account::{Account, Actor, account_id};
 use super::arrivals::{Arrival, Weekday};
 use super::client_profile::ClientProfiles;
 use super::kind_profile::{ClientKind, POD_TOKENS};
@@ -19,7 +19,8 @@ pub struct Simulation {
     /// The request that was sent last.
     pub writer: RequestWriter,
     actors: Vec<Actor>,
-    /// Next request of each actor: milliseconds from the start, and index of the actor.
+    /// Time of the next request of each actor, in milliseconds from the start, and index of the
+    /// actor.
     queue: BinaryHeap<Reverse<(u64, u32)>>,
     /// Reserve of each source, in the order of `sources`.
     reserves: Vec<Reserve>,
@@ -30,7 +31,7 @@ pub struct Simulation {
     first_weekday: Weekday,
 }
 
-/// The accounts of a source that replace banned ones.
+/// The accounts of a source that replace banned accounts.
 struct Reserve {
     /// Index of the next account.
     next_account: usize,
@@ -49,8 +50,8 @@ pub struct SentRequest {
 }
 
 impl Simulation {
-    /// Returns the simulation of a scenario at its start. `noise`, in percent, replaces the noise
-    /// of its campaigns.
+    /// Returns the simulation of a scenario at its start. `noise` overrides the percentage of
+    /// paraphrased requests of all campaigns.
     pub fn new(scenario: &Scenario, noise: Option<f64>) -> Self {
         let seed = scenario.seed;
         let benign = scenario.benign.iter().enumerate();
@@ -74,7 +75,7 @@ impl Simulation {
         let turnover_ms = scenario.turnover.map_or(end_ms / 2, |hour| (hour * HOUR_MS) as u64);
         let has_model_release =
             scenario.benign.iter().any(|entry| entry.kind == BenignKind::ReleaseDay);
-        // 1 January 1970 was a Thursday.
+        // The epoch, 1 January 1970, was a Thursday, which is weekday 3.
         let first_weekday = Weekday((scenario.start_time() / 86_400 + 3) % 7);
         let mut simulation = Self {
             sources: Vec::new(),
@@ -104,8 +105,8 @@ impl Simulation {
     fn add_source(&mut self, source_index: usize, source: &TrafficSource) {
         let source_first_account = self.accounts.len();
         for account in 0..source.account_count() {
-            let name = account_name(source.seed, account);
-            self.accounts.push(Account { name, source: source_index, ..Account::default() });
+            let id = account_id(source.seed, account);
+            self.accounts.push(Account { id, source: source_index, ..Account::default() });
         }
         let initial_accounts = source.actors as usize * source.keys_per_actor as usize;
         self.reserves.push(Reserve {
@@ -150,7 +151,8 @@ impl Simulation {
         }
     }
 
-    /// Writes the next request, and schedules the next request of its actor; `None` at the end.
+    /// Writes the next request, and schedules the following request of its actor. Returns `None` at
+    /// the end of the scenario.
     pub fn next_request(&mut self) -> Option<SentRequest> {
         let Reverse((at_ms, actor_index)) =
             self.queue.pop().filter(|Reverse((at, _))| *at < self.end_ms)?;
@@ -189,7 +191,7 @@ impl Simulation {
         Some(SentRequest { at_ms, account, status })
     }
 
-    /// Gives an actor an account of the reserve instead of its banned account. Returns false if the
+    /// Replaces an actor's banned account by an account of the reserve. Returns false if the
     /// reserve is empty.
     fn replace_banned(&mut self, actor_index: usize) -> bool {
         let Some(actor) = self.actors.get_mut(actor_index) else { return false };
@@ -204,7 +206,8 @@ impl Simulation {
         }
     }
 
-    /// Schedules a failed request again. A router uses its next key.
+    /// Schedules a failed request again, after 0.5 to 3 seconds. An actor with more than two keys,
+    /// such as a router, uses its next key.
     fn retry(&mut self, actor_index: usize, at: u64) {
         let Some(actor) = self.actors.get_mut(actor_index) else { return };
         let keys =
@@ -246,7 +249,7 @@ fn adopts_new_model(source: &TrafficSource, actor: &Actor) -> bool {
         || actor.first_account.is_multiple_of(4)
 }
 
-/// Draws the status of a response: some requests are throttled, and some fail.
+/// Draws the status of a response: some requests are throttled (429), and some fail (503).
 fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
     let failure_rate = if source.kind == Some(BenignKind::FailoverRouter) { 0.06 } else { 0.004 };
     match rng.uniform() {
@@ -256,10 +259,11 @@ fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
     }
 }
 
-/// Stream of random numbers of the first campaign; the streams of benign entries start at 0.
+/// Number of the first campaign's stream of random numbers. The streams of benign entries start at
+/// 0.
 const FIRST_CAMPAIGN_STREAM: usize = 1_000;
 
-/// Milliseconds for which a pod uses a token.
+/// Milliseconds for which a pod uses one token.
 const POD_TOKEN_MS: u64 = 6 * 3_600_000;
 
 const HOUR_MS: f64 = 3_600_000.0;

@@ -4,11 +4,11 @@ use super::arrivals::{ArrivalProcess, DailyProfile};
 use super::client_profile::{Address, ClientProfiles};
 use super::kind_profile::{ClientKind, GroupSize, Network, Payload, kind_profile};
 use super::prompt_catalog::{self, Patterns};
-use super::prompt_template::{Pattern, StyleRng};
+use super::prompt_template::{ChoiceSource, Pattern};
 use super::rng::Rng;
-use super::scenario::{BenignKind, BenignSpec, CampaignSpec, SharedKey, Task};
+use super::scenario::{BenignKind, BenignSpec, CampaignSpec, PromptKind, SharedKey};
 
-/// A source of traffic: an entry of a scenario.
+/// A source of traffic: an entry of a scenario, with the settings that follow from it.
 pub struct TrafficSource {
     /// Name in reports.
     pub name: String,
@@ -21,12 +21,12 @@ pub struct TrafficSource {
     pub actors: u32,
     /// Number of accounts per actor.
     pub keys_per_actor: u32,
-    /// Number of accounts that replace banned ones.
+    /// Number of accounts that replace banned accounts.
     pub reserve: u32,
     /// Number of tools, companies or gateways that the actors are spread over.
     pub groups: u32,
-    /// Templates by group. A campaign has templates without groups: each request picks one at
-    /// random.
+    /// Templates, by index of the group. The templates of a campaign do not belong to groups: each
+    /// request picks one at random.
     pub templates: Vec<Template>,
     /// Seed of the random numbers of the source.
     pub seed: u64,
@@ -44,9 +44,9 @@ pub struct TrafficSource {
 
 /// The key that a campaign shares with benign accounts.
 pub enum CampaignTarget {
-    /// Their most popular template.
+    /// The most popular template of the benign accounts.
     Template(Template),
-    /// The address of their largest gateway.
+    /// The address of the benign accounts' largest gateway.
     Address(Address),
 }
 
@@ -56,7 +56,7 @@ pub struct Template {
     pub pattern: Pattern,
     /// The text after the instruction.
     pub payload: Payload,
-    pub style_rng: StyleRng,
+    pub choice_source: ChoiceSource,
     /// Whether the instruction is a system message.
     pub is_system: bool,
     /// Index of the client, for sources whose clients belong to templates.
@@ -158,8 +158,8 @@ impl TrafficSource {
         }
     }
 
-    /// Returns the source with the key that it shares with benign accounts: the key of the first of
-    /// `benign` that has the campaign's target.
+    /// Sets the key that the campaign shares with benign accounts, and returns the source. The key
+    /// is taken from the first source in `benign` whose kind is the campaign's target.
     pub fn with_target(mut self, benign: &[Self]) -> Self {
         let Some(campaign) = &self.campaign else { return self };
         let target = benign.iter().find(|source| source.kind == campaign.target);
@@ -176,8 +176,8 @@ impl TrafficSource {
         self
     }
 
-    /// Picks the group of an actor: some tools are much more popular than others. With as many
-    /// groups as actors, each actor has its own.
+    /// Picks the group of an actor. Low indices are more likely, because some tools are much more
+    /// popular than others. If there are as many groups as actors, each actor has its own group.
     pub fn pick_group(&self, actor_index: u32, rng: &mut Rng) -> u32 {
         if self.groups >= self.actors {
             return actor_index;
@@ -186,7 +186,8 @@ impl TrafficSource {
         (share * share * f64::from(self.groups)) as u32
     }
 
-    /// Draws the fixed address of an actor in a group.
+    /// Draws the fixed address of an actor in a group. Actors of proxy networks get a default
+    /// address, because they draw a new address for each request.
     pub fn home_address(&self, group: u32, rng: &mut Rng) -> Address {
         match self.network {
             Network::Home | Network::Roaming => Address::home(rng),
@@ -202,7 +203,8 @@ fn scaled_count(accounts: u32, scale: f64) -> u32 {
     (f64::from(accounts) * scale).round() as u32
 }
 
-/// Returns one template per group: patterns in turn, each with its own choices.
+/// Returns one template per group. The groups take the patterns in turn, and each template makes
+/// its own choices.
 fn build_templates(
     patterns: &Patterns,
     payload: Payload,
@@ -215,23 +217,29 @@ fn build_templates(
         let mut rng = Rng::new(seed, u64::from(group));
         let is_system = rng.chance(0.5);
         let profile_index = pick_profile(&mut rng);
-        let style_rng = StyleRng { choices: rng, is_paraphrased: false };
-        Some(Template { pattern: pattern.clone(), payload, style_rng, is_system, profile_index })
+        let choice_source = ChoiceSource { choices: rng, is_paraphrased: false };
+        Some(Template {
+            pattern: pattern.clone(),
+            payload,
+            choice_source,
+            is_system,
+            profile_index,
+        })
     });
     templates.collect()
 }
 
-fn task_prompts(task: Task) -> (Patterns, Payload) {
+fn task_prompts(task: PromptKind) -> (Patterns, Payload) {
     match task {
-        Task::Tags => (prompt_catalog::tags(), Payload::FilledSlots),
-        Task::Traces => (prompt_catalog::traces(), Payload::FilledSlots),
-        Task::Grading => (prompt_catalog::grading(), Payload::FilledSlots),
-        Task::Cleaning => (prompt_catalog::cleaning(), Payload::FilledSlots),
-        Task::Sweeps => (prompt_catalog::sweeps(), Payload::FilledSlots),
-        Task::Relay => (prompt_catalog::app_instructions(), Payload::Relay),
-        Task::Replays => (prompt_catalog::replays(), Payload::SavedReasoning),
-        Task::PublicReplays => (prompt_catalog::replays(), Payload::PublicReasoning),
-        Task::KnownPrompts => (prompt_catalog::public_exercises(), Payload::KnownPrompt),
-        Task::Imitation => (prompt_catalog::imitations(), Payload::Imitation),
+        PromptKind::Tags => (prompt_catalog::tags(), Payload::FilledSlots),
+        PromptKind::Traces => (prompt_catalog::traces(), Payload::FilledSlots),
+        PromptKind::Grading => (prompt_catalog::grading(), Payload::FilledSlots),
+        PromptKind::Cleaning => (prompt_catalog::cleaning(), Payload::FilledSlots),
+        PromptKind::Sweeps => (prompt_catalog::sweeps(), Payload::FilledSlots),
+        PromptKind::Relay => (prompt_catalog::app_instructions(), Payload::Relay),
+        PromptKind::Replays => (prompt_catalog::replays(), Payload::SavedReasoning),
+        PromptKind::PublicReplays => (prompt_catalog::replays(), Payload::PublicReasoning),
+        PromptKind::KnownPrompts => (prompt_catalog::public_exercises(), Payload::KnownPrompt),
+        PromptKind::Imitation => (prompt_catalog::imitations(), Payload::Imitation),
     }
 }

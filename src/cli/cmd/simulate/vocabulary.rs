@@ -1,5 +1,5 @@
-//! Words of simulated texts: so many that two texts hardly ever share eight consecutive words by
-//! chance.
+//! Words of simulated texts. The lists are long enough that two texts hardly ever share eight
+//! consecutive words by chance.
 
 use super::rng::Rng;
 
@@ -50,7 +50,8 @@ impl Vocabulary {
         out.push_str(rng.pick(list));
     }
 
-    /// Writes the name of a place, a product or a person. There are some hundred thousand names.
+    /// Appends the made-up name of a place, a product or a person to `out`. The lists allow several
+    /// hundred thousand names.
     pub fn write_name(&self, rng: &mut Rng, out: &mut String) {
         out.push_str(rng.pick(&self.name_starts));
         out.push_str(rng.pick(&self.name_middles));
@@ -62,7 +63,8 @@ impl Vocabulary {
         self.languages.len()
     }
 
-    /// Writes words of a language other than English, given by its index.
+    /// Appends `count` words of a language other than English to `out`. `language` is the index of
+    /// the language.
     pub fn write_foreign_words(
         &self,
         language: usize,
@@ -76,7 +78,7 @@ impl Vocabulary {
             if index > 0 {
                 out.push_str(separator);
             }
-            // A name now and then, as in real questions.
+            // Every sixth word is a name, because real questions contain names, too.
             match index % 6 {
                 5 => self.write_name(rng, out),
                 _ => out.push_str(rng.pick(list)),
@@ -163,7 +165,8 @@ const NAME_ENDS: &str = "aba acre ada aldo amar ander ane anta arda aria aska av
     osa oth para pool port quay rada rica rin rock rona sala sen shire sina sola stead stone tara tia ton tova una ura vale vara \
     ver via ville vina wald well wick wood yama zar";
 
-/// Words of the languages that customers of relays use. Their sequence makes no sense.
+/// Words of the languages that customers of relays use. Texts are random sequences of these words,
+/// without meaning.
 const LANGUAGES: [&str; 12] = [
     "请 帮我 写 一份 关于 的 报告 合同 如何 优化 数据库 查询 为什么 城市 天气 学生 老师 公司 会议 翻译 这段 文字 成 英文 需要 \
      检查 代码 错误 计划 旅行 预算 健康 饮食 孩子 历史 经济 分析 比较 优点 缺点 方案 客户 邮件 回复 标题 总结 市场 设计",

@@ -18,7 +18,7 @@ pub struct IndicatorEntry {
     /// Id of the cluster of its accounts; 0 if they are not in a cluster.
     pub cluster: u32,
     /// Index of the next entry with the same key, in a list in memory; [`NO_ENTRY`] if there is
-    /// none. It is not encoded, and takes bytes that would be padding.
+    /// none. It is not encoded. In memory, it takes the place of padding.
     pub next_index: u32,
 }
 

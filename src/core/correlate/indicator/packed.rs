@@ -1,7 +1,7 @@
 //! Encoded indicators, which are searched without decoding them all.
 //!
-//! Entries are sorted by key, and keys are hashes: the first bits of a key give its bucket of about
-//! four entries.
+//! Entries are sorted by key. Keys are hashes and so evenly distributed: the first bits of a key
+//! are the index of a bucket of about four entries.
 
 use super::entry::{ENTRY_BYTES, IndicatorEntry};
 
@@ -9,15 +9,15 @@ use super::entry::{ENTRY_BYTES, IndicatorEntry};
 #[derive(Clone, Debug, Default)]
 pub struct PackedIndicators {
     encoded: Vec<u8>,
-    /// Number of first bits of a key that are the index of its bucket.
+    /// Number of leading bits of a key that are the index of its bucket.
     bucket_bits: u32,
-    /// Index of the first entry of each bucket, and the number of entries.
+    /// Index of the first entry of each bucket, followed by the number of entries.
     bucket_starts: Vec<u32>,
 }
 
 impl PackedIndicators {
-    /// Indexes encoded entries. `None` if they are truncated, not sorted, repeated, or refer to a
-    /// name at or above `name_count`.
+    /// Indexes encoded entries. Returns `None` if they are truncated, not sorted, repeated, or have
+    /// a name index of `name_count` or more.
     pub fn decode(bytes: &[u8], name_count: usize) -> Option<Self> {
         if !bytes.len().is_multiple_of(ENTRY_BYTES) {
             return None;
@@ -25,7 +25,7 @@ impl PackedIndicators {
         let count = bytes.len() / ENTRY_BYTES;
         let bucket_bits = (count / 4).checked_ilog2().unwrap_or(0);
         let bucket_count = 1_usize.checked_shl(bucket_bits)?;
-        // First the end of each bucket that has entries.
+        // At first, `bucket_starts` has the end of each bucket that has entries.
         let mut bucket_starts = vec![0; bucket_count];
         let mut previous = None;
         for (entry_end, entry) in (1_u32..).zip(bytes.chunks_exact(ENTRY_BYTES)) {

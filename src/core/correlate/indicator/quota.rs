@@ -6,14 +6,14 @@ use super::strength::Strength;
 use crate::correlate::firing::Cause;
 use crate::rules::policy::CorrelationSettings;
 
-/// Maximum number of accounts, tenants and networks that are counted in a minute. Further ones are
-/// refused if the indicator is of a single account.
+/// Maximum number of accounts, tenants and networks that are counted in a minute. Indicators of
+/// further senders are refused if they are of a single account.
 const MAX_COUNTED: usize = 30_000;
 
-/// Seconds of the window of all quotas.
+/// Length of the window of all quotas, in seconds.
 const WINDOW_SECONDS: u64 = 60;
 
-/// A quota that was exhausted.
+/// The quotas, by the indicators that they limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quota {
     /// New indicators that one account caused.
@@ -22,31 +22,34 @@ pub enum Quota {
     Tenant,
     /// New indicators that one network caused.
     Network,
-    /// New indicators of single accounts, of all senders.
+    /// New indicators of single accounts, over all senders.
     All,
 }
 
-/// Counts the new indicators of the current minute by who caused them.
+/// Counts the new indicators of the current minute by the account, tenant and network that caused
+/// them.
 #[derive(Clone, Debug, Default)]
 pub struct QuotaCounter {
     /// Number of the minute since the epoch.
     minute: u64,
-    /// Number of new indicators by kind and hash of who caused them. Those of single accounts are
-    /// counted apart: they cost a client nothing, and must leave room for a campaign's.
+    /// Number of new indicators. The key is the quota, whether the indicators are of single
+    /// accounts, and the hash of the account, tenant or network. Indicators of single accounts are
+    /// counted separately: a client can cause any number of them, and they must not use up the
+    /// quota for the indicators of a campaign.
     counts: HashMap<(Quota, bool, u64), u32>,
     /// Number of new indicators of single accounts.
-    single: u32,
+    single_account_count: u32,
 }
 
 impl QuotaCounter {
     /// Counts a new indicator. `now` is the time in seconds since the epoch.
     ///
-    /// The quota of all does not apply to indicators that several accounts share: a flood of
-    /// made-up accounts must not keep a campaign from being found.
+    /// [`Quota::All`] does not apply to indicators that several accounts share: a flood of invented
+    /// accounts must not prevent the detection of a campaign.
     ///
     /// # Errors
     ///
-    /// Returns the quota that is exhausted. The indicator is not counted then.
+    /// Returns the quota that is exhausted. In this case, the indicator is not counted.
     pub fn admit(
         &mut self,
         cause: &Cause,
@@ -59,7 +62,7 @@ impl QuotaCounter {
             *self = Self { minute, ..Self::default() };
         }
         let is_single = !strength.is_shared();
-        if is_single && self.single >= settings.quota_all {
+        if is_single && self.single_account_count >= settings.quota_all {
             return Err(Quota::All);
         }
         let quotas = [
@@ -82,7 +85,7 @@ impl QuotaCounter {
                 *count = count.saturating_add(1);
             }
         }
-        self.single = self.single.saturating_add(u32::from(is_single));
+        self.single_account_count = self.single_account_count.saturating_add(u32::from(is_single));
         Ok(())
     }
 }
@@ -99,7 +102,8 @@ mod tests {
         ..CorrelationSettings::DEFAULT
     };
 
-    /// A client fires correlations of single accounts at will, with made-up keys.
+    /// With invented keys, a client can make correlations of single accounts fire as often as it
+    /// wants.
     #[test]
     fn a_flood_from_a_network_leaves_room_for_a_campaign_of_that_network() {
         let single = Strength { accounts: 1, times: 1, last: 0 };
@@ -161,7 +165,7 @@ mod tests {
             assert_eq!(counter.admit(&next, &strength, &SETTINGS, 659), then, "{name}");
             assert_eq!(counter.admit(&next, &strength, &SETTINGS, 660), Ok(()), "{name}");
         }
-        // A refused indicator takes nothing from others.
+        // An indicator that is refused does not count towards the quotas of its tenant and network.
         let mut counter = QuotaCounter::default();
         for _ in 0..100 {
             let _ = counter.admit(&cause(1, 2, 3), &shared, &SETTINGS, 0);

@@ -1,4 +1,4 @@
-//! The strength of an indicator, by which a full table chooses what to drop.
+//! The strength of an indicator: a full table drops the weakest indicators.
 
 /// The facts that decide how long an indicator stays in a full table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,17 +14,19 @@ pub struct Strength {
 
 /// The rank of an indicator among others. A higher rank is stronger.
 ///
-/// It does not depend on the current time: all scores halve at the same pace.
+/// Scores decay, but the rank does not depend on the current time: all scores halve at the same
+/// pace, so their order stays the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// Whether several accounts took part. An indicator of a single account never replaces one of
-    /// several, whatever their scores: anybody can make up accounts, but not proven ones.
+    /// Whether several accounts took part. An indicator of a single account never replaces an
+    /// indicator of several accounts, whatever their scores. Anybody can invent an account, but the
+    /// accounts of a shared indicator are proven: the origin has answered them with success.
     is_shared: bool,
     /// Binary logarithm of the score, as a multiple of 1/[`SCALE`].
     score: i64,
 }
 
-/// Steps of a rank per doubling of the score.
+/// Number of steps of [`Rank::score`] per doubling of the score.
 const SCALE: f64 = 1_048_576.0;
 
 /// Seconds after which a score has halved.
@@ -57,7 +59,7 @@ mod tests {
     fn more_accounts_more_firings_and_later_ones_are_stronger() {
         let strength = |accounts, times, age| Strength { accounts, times, last: NOW - age };
         let rows = [
-            // The stronger one first.
+            // In each row, the stronger indicator is first.
             (strength(6, 1, 0), strength(5, 1, 0)),
             (strength(5, 2, 0), strength(5, 1, 0)),
             (strength(5, 1, 0), strength(5, 1, 60)),

@@ -1,7 +1,9 @@
-//! A table of indicators with a fixed number of places: a stronger indicator replaces the weakest.
+//! A table of indicators with a fixed number of places: in a full table, a new indicator replaces
+//! the weakest indicator if it is stronger.
 //!
-//! One correlation has at most a quarter of the places. A correlation that clients can make hold
-//! for any number of keys then replaces its own indicators, and leaves those of others alone.
+//! One correlation has at most a quarter of the places. Clients can make some correlations hold for
+//! any number of keys. Beyond the quarter, the new indicators of such a correlation replace its own
+//! indicators, and not the indicators of other correlations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,11 +16,11 @@ const CORRELATION_SHARE_DIVISOR: usize = 4;
 /// An indicator in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableEntry {
-    /// The facts that decide how long it stays.
+    /// The facts that decide how long the indicator stays in a full table.
     pub strength: Strength,
-    /// Time from which on it is inactive, in seconds since the epoch.
+    /// Time from which on the indicator is inactive, in seconds since the epoch.
     pub expires: u32,
-    /// Sender of the request at which it first fired.
+    /// Sender of the request at which the correlation first fired for the key.
     pub cause: Cause,
 }
 
@@ -33,18 +35,19 @@ pub struct IndicatorName {
 
 /// The result of an insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum InsertOutcome {
     /// The table has the indicator.
     Admitted,
     /// The table has the indicator in place of a weaker one.
     Replaced(IndicatorName),
-    /// The table is full, and all others are at least as strong.
+    /// There is no free place, and all indicators that could be replaced are at least as strong.
     Refused,
 }
 
-/// Number of indicators by who caused them. Hashes; 0, which stands for unknown, is left out.
+/// Number of indicators by the hash of the account, tenant or network that caused them. The hash 0,
+/// which means unknown, is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holders {
+pub struct CountsByCause {
     /// By account.
     pub accounts: HashMap<u64, u32>,
     /// By tenant.
@@ -59,7 +62,7 @@ pub struct IndicatorTable {
     max: usize,
     len: usize,
     correlations: BTreeMap<String, RankedEntries>,
-    holders: Holders,
+    counts_by_cause: CountsByCause,
 }
 
 /// The indicators of one correlation.
@@ -86,7 +89,8 @@ impl IndicatorTable {
         (self.max / CORRELATION_SHARE_DIVISOR).max(1)
     }
 
-    /// Sets the number of places, and returns the indicators that have none any more: the weakest.
+    /// Sets the number of places. Removes the weakest indicators if there are too many, and returns
+    /// them.
     pub fn set_max(&mut self, max: usize) -> Vec<IndicatorName> {
         self.max = max;
         let share = self.max_per_correlation();
@@ -130,9 +134,9 @@ impl IndicatorTable {
         counts.map(|(name, ranked)| (name.as_str(), ranked.entries.len()))
     }
 
-    /// Returns the numbers of indicators by who caused them.
-    pub fn holders(&self) -> &Holders {
-        &self.holders
+    /// Returns the numbers of indicators by the accounts, tenants and networks that caused them.
+    pub fn counts_by_cause(&self) -> &CountsByCause {
+        &self.counts_by_cause
     }
 
     /// Returns an indicator.
@@ -147,10 +151,10 @@ impl IndicatorTable {
         })
     }
 
-    /// Adds an indicator, or updates the indicator with the same name. A new one needs a free
-    /// place, or replaces the weakest that it is stronger than: of its correlation if that has its
-    /// share of the places, or else of all.
-    pub fn insert(&mut self, correlation: &str, key: u64, entry: TableEntry) -> Admission {
+    /// Adds an indicator, or updates the indicator with the same name. If there is no free place, a
+    /// new indicator replaces a weaker one: the weakest of its correlation if the correlation has
+    /// used up its share of the places, or else the weakest of all.
+    pub fn insert(&mut self, correlation: &str, key: u64, entry: TableEntry) -> InsertOutcome {
         let rank = entry.strength.rank();
         let is_update = self.get(correlation, key).is_some();
         if is_update {
@@ -161,7 +165,7 @@ impl IndicatorTable {
             self.weakest_of(correlation).map(|(rank, key)| (rank, name(key)))
         } else if self.len >= self.max {
             match self.weakest() {
-                None => return Admission::Refused,
+                None => return InsertOutcome::Refused,
                 weakest => weakest,
             }
         } else {
@@ -169,7 +173,7 @@ impl IndicatorTable {
         };
         let replaced = match weakest {
             Some((weakest_rank, _)) if rank <= weakest_rank && !is_update => {
-                return Admission::Refused;
+                return InsertOutcome::Refused;
             }
             Some((_, weakest)) => {
                 self.remove(&weakest.correlation, weakest.key);
@@ -178,7 +182,7 @@ impl IndicatorTable {
             None => None,
         };
         self.add(correlation, key, entry);
-        replaced.map_or(Admission::Admitted, Admission::Replaced)
+        replaced.map_or(InsertOutcome::Admitted, InsertOutcome::Replaced)
     }
 
     /// Removes an indicator, and returns it.
@@ -190,7 +194,7 @@ impl IndicatorTable {
             self.correlations.remove(correlation);
         }
         self.len = self.len.saturating_sub(1);
-        self.holders.subtract(&entry.cause);
+        self.counts_by_cause.subtract(&entry.cause);
         Some(entry)
     }
 
@@ -214,7 +218,7 @@ impl IndicatorTable {
         ranked.by_rank.insert((entry.strength.rank(), key));
         ranked.entries.insert(key, entry);
         self.len = self.len.saturating_add(1);
-        self.holders.add(&entry.cause);
+        self.counts_by_cause.add(&entry.cause);
     }
 
     /// Returns rank and key of the weakest indicator of a correlation.
@@ -233,7 +237,7 @@ impl IndicatorTable {
     }
 }
 
-impl Holders {
+impl CountsByCause {
     fn add(&mut self, cause: &Cause) {
         self.update(cause, |count| count.saturating_add(1));
     }
@@ -279,7 +283,10 @@ mod tests {
     fn a_flood_of_single_accounts_never_pushes_out_a_campaign() {
         let mut table = IndicatorTable::new(400);
         for key in 0..50 {
-            assert_eq!(table.insert("cluster", key, entry(5, NOW - 86_400)), Admission::Admitted);
+            assert_eq!(
+                table.insert("cluster", key, entry(5, NOW - 86_400)),
+                InsertOutcome::Admitted
+            );
         }
         for key in 1_000..21_000_u64 {
             let name = ["cluster", "replay", "pace", "status", "other"][key as usize % 5];
@@ -291,30 +298,30 @@ mod tests {
         // A campaign that comes later finds a place, even in a correlation that is full.
         for key in 50..100 {
             let admission = table.insert("cluster", key, entry(5, NOW));
-            assert!(matches!(admission, Admission::Replaced(name) if name.key >= 1_000));
+            assert!(matches!(admission, InsertOutcome::Replaced(name) if name.key >= 1_000));
         }
-        assert_eq!(table.insert("cluster", 100, entry(5, NOW - 172_800)), Admission::Refused);
-        assert_eq!(table.holders().networks.get(&7), Some(&400));
+        assert_eq!(table.insert("cluster", 100, entry(5, NOW - 172_800)), InsertOutcome::Refused);
+        assert_eq!(table.counts_by_cause().networks.get(&7), Some(&400));
         table.remove_expired(u64::MAX);
-        assert!(table.is_empty() && *table.holders() == Holders::default());
+        assert!(table.is_empty() && *table.counts_by_cause() == CountsByCause::default());
     }
 
     #[test]
     fn a_firing_extends_an_indicator_in_a_full_table() {
         let mut table = IndicatorTable::new(8);
-        assert_eq!(table.insert("a", 1, entry(1, NOW)), Admission::Admitted);
-        assert_eq!(table.insert("a", 2, entry(1, NOW)), Admission::Admitted);
-        assert_eq!(table.insert("a", 3, entry(1, NOW)), Admission::Refused, "no stronger");
-        assert_eq!(table.insert("a", 1, entry(3, NOW)), Admission::Admitted);
+        assert_eq!(table.insert("a", 1, entry(1, NOW)), InsertOutcome::Admitted);
+        assert_eq!(table.insert("a", 2, entry(1, NOW)), InsertOutcome::Admitted);
+        assert_eq!(table.insert("a", 3, entry(1, NOW)), InsertOutcome::Refused, "no stronger");
+        assert_eq!(table.insert("a", 1, entry(3, NOW)), InsertOutcome::Admitted);
         let weakest = IndicatorName { correlation: "a".to_owned(), key: 2 };
-        assert_eq!(table.insert("a", 3, entry(2, NOW)), Admission::Replaced(weakest));
+        assert_eq!(table.insert("a", 3, entry(2, NOW)), InsertOutcome::Replaced(weakest));
         assert_eq!(table.counts().collect::<Vec<_>>(), [("a", 2)]);
         assert_eq!(table.set_max(4), [IndicatorName { correlation: "a".to_owned(), key: 3 }]);
         assert_eq!((table.len(), table.get("a", 1).is_some()), (1, true));
     }
 
     proptest! {
-        /// The table against a list of all that was offered.
+        /// Compares the table after each insertion with its contents before the insertion.
         #[test]
         fn nothing_stronger_is_evicted_for_something_weaker(
             offers in prop::collection::vec(
@@ -337,8 +344,8 @@ mod tests {
                 let is_update = rank_of(name, key).is_some();
                 let rank = offer.strength.rank();
                 match table.insert(name, key, offer) {
-                    Admission::Admitted => prop_assert!(is_update || before.len() < max),
-                    Admission::Refused => {
+                    InsertOutcome::Admitted => prop_assert!(is_update || before.len() < max),
+                    InsertOutcome::Refused => {
                         prop_assert!(!is_update);
                         let rivals = before.iter().filter(|(other, ..)| {
                             before.len() >= max && table.count(name) < table.max_per_correlation()
@@ -349,7 +356,7 @@ mod tests {
                             prop_assert!(*rival >= rank);
                         }
                     }
-                    Admission::Replaced(evicted) => {
+                    InsertOutcome::Replaced(evicted) => {
                         prop_assert!(!is_update);
                         let evicted = rank_of(&evicted.correlation, evicted.key).unwrap();
                         prop_assert!(evicted < rank);
@@ -358,7 +365,7 @@ mod tests {
                 prop_assert!(table.len() <= max);
                 prop_assert!(table.count(name) <= table.max_per_correlation());
                 prop_assert_eq!(table.len(), table.iter().count());
-                let held: u32 = table.holders().networks.values().sum();
+                let held: u32 = table.counts_by_cause().networks.values().sum();
                 prop_assert_eq!(held as usize, table.len());
             }
         }

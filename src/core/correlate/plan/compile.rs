@@ -10,7 +10,7 @@ use super::validate::{invalid_share, unknown_rule, validate, validate_nesting};
 use crate::error::Error;
 use crate::field::{Field, FieldId};
 use crate::keyed_hash::{HashKey, fmix64};
-use crate::rules::correlation::{Correlation, Measure, ShareOf, Threshold};
+use crate::rules::correlation::{Correlation, Measure, RelativeMinimum, Threshold};
 
 impl Plan {
     /// Compiles correlations, whose rules must be names of `signatures`, or of correlations whose
@@ -62,15 +62,16 @@ impl Plan {
         plan.aggregations.append(&mut nested);
         plan.aggregations.iter_mut().for_each(Aggregation::finalize);
         plan.resolve_shares(&correlations)?;
-        plan.feeds_others = (0..correlations.len()).map(|index| plan.is_event(index)).collect();
+        plan.is_nested_event = (0..correlations.len()).map(|index| plan.is_event(index)).collect();
         plan.correlations = correlations;
         plan.build_group_bys();
         plan.indicator_fields = plan.find_indicator_fields();
         Ok(plan)
     }
 
-    /// Returns the combinations of fields whose values are the keys of indicators. Correlations
-    /// about accounts have the account as key, whatever they group by.
+    /// Returns the combinations of fields whose values are the keys of indicators. If the
+    /// indicators of a correlation are for accounts, their key is the account, whatever the
+    /// correlation groups by.
     fn find_indicator_fields(&self) -> Vec<Vec<u16>> {
         let mut found = Vec::new();
         for aggregation in &self.aggregations {
@@ -92,11 +93,11 @@ impl Plan {
 
     /// Returns whether a correlation is an event of any aggregation.
     fn is_event(&self, correlation: usize) -> bool {
-        let mut events = self.aggregations.iter().flat_map(|aggregation| &aggregation.events);
+        let mut events = self.aggregations.iter().flat_map(|aggregation| &aggregation.sources);
         events.any(|source| *source == EventSource::Correlation(correlation))
     }
 
-    /// Returns the index of a field, which is added if it is new.
+    /// Returns the index of a field. Adds the field if it is new.
     fn intern_field(&mut self, field: &Field) -> u16 {
         let existing = self.fields.iter().position(|interned| interned == field);
         let index = existing.unwrap_or_else(|| {
@@ -106,7 +107,7 @@ impl Plan {
         u16::try_from(index).unwrap_or(u16::MAX)
     }
 
-    /// Returns the index of a signature, which is added if it is new.
+    /// Returns the index of a signature. Adds the signature if it is new.
     fn intern_signature(&mut self, signature: &str) -> usize {
         self.signatures.iter().position(|interned| interned == signature).unwrap_or_else(|| {
             self.signatures.push(signature.to_owned());
@@ -114,8 +115,8 @@ impl Plan {
         })
     }
 
-    /// Adds the rule of a correlation to the aggregation that counts for it. A new aggregation is
-    /// added.
+    /// Adds the rule of a correlation to the aggregation that has the counts for it. Adds this
+    /// aggregation to `aggregations` if it is new.
     fn add_rule(
         &mut self,
         correlation_index: usize,
@@ -139,7 +140,7 @@ impl Plan {
         let index = existing.unwrap_or_else(|| {
             aggregations.push(Aggregation {
                 id,
-                events,
+                sources: events,
                 signature_bits: Vec::new(),
                 only,
                 group_fields,
@@ -154,14 +155,11 @@ impl Plan {
         });
         let Some(aggregation) = aggregations.get_mut(index) else { return };
         let window = aggregation.intern_window(correlation.timespan);
-        let min_own_events = correlation.attribution.to_accounts.then(|| {
-            correlation.coordination.events_per_value.map_or(1.0, |events| (events / 2.0).max(1.0))
-        });
         aggregation.rules.push(Rule {
             correlation: correlation_index,
             window,
             predicate,
-            min_own_events,
+            min_own_events: min_own_events(correlation),
             share: None,
             variety: None,
         });
@@ -175,10 +173,11 @@ impl Plan {
         for (index, aggregation) in self.aggregations.iter().enumerate() {
             for (rule_index, rule) in aggregation.rules.iter().enumerate() {
                 let Some(correlation) = correlations.get(rule.correlation) else { continue };
-                let find = |share: &Option<ShareOf>, same_field| {
+                let find = |share: &Option<RelativeMinimum>, same_field| {
                     let find =
                         |share| self.find_share(aggregation, share, same_field, correlations);
-                    let invalid = |share: &ShareOf| invalid_share(correlation, &share.correlation);
+                    let invalid =
+                        |share: &RelativeMinimum| invalid_share(correlation, &share.correlation);
                     share
                         .as_ref()
                         .map(|share| find(share).ok_or_else(|| invalid(share)))
@@ -198,12 +197,13 @@ impl Plan {
         Ok(())
     }
 
-    /// Returns the aggregation of the correlation that `share` names, which counts values of the
-    /// same field, or else of another, for the groups of `aggregation`.
+    /// Returns the aggregation of the correlation that `share` names. `None` if it cannot be
+    /// compared with `aggregation`: both must count distinct values for the same groups, of the
+    /// same field if `same_field` is true, or else of different fields.
     fn find_share(
         &self,
         aggregation: &Aggregation,
-        share: &ShareOf,
+        share: &RelativeMinimum,
         same_field: bool,
         correlations: &[Correlation],
     ) -> Option<SharePlan> {
@@ -248,7 +248,7 @@ impl Plan {
 }
 
 impl Aggregation {
-    /// Returns the index of a window, which is added if it is new.
+    /// Returns the index of a window. Adds the window if it is new.
     fn intern_window(&mut self, timespan: u32) -> usize {
         self.windows.iter().position(|window| *window == timespan).unwrap_or_else(|| {
             self.windows.push(timespan);
@@ -256,10 +256,11 @@ impl Aggregation {
         })
     }
 
-    /// Completes an aggregation that has all its rules: sets the bitmap of its signatures, and
-    /// moves the window over which events per value are counted to the front and into the identity.
+    /// Completes an aggregation after its last rule was added. Sets the bitmap of its signatures.
+    /// Moves the window over which events per value are counted to the front, and adds it to the
+    /// id.
     fn finalize(&mut self) {
-        for source in &self.events {
+        for source in &self.sources {
             let EventSource::Signature(index) = source else { continue };
             let word_index = index / 64;
             let word_count = self.signature_bits.len().max(word_index.saturating_add(1));
@@ -293,6 +294,14 @@ fn own_signatures(events: &[EventSource]) -> Vec<u16> {
         EventSource::Correlation(_) => None,
     };
     events.iter().filter_map(signature).collect()
+}
+
+/// Returns the minimum number of own events with which an account takes part in a firing; `None` if
+/// the indicators of the correlation are not for accounts.
+fn min_own_events(correlation: &Correlation) -> Option<f64> {
+    correlation.attribution.to_accounts.then(|| {
+        correlation.coordination.events_per_value.map_or(1.0, |events| (events / 2.0).max(1.0))
+    })
 }
 
 /// Returns the state that a correlation needs per group, and its condition on that state.
@@ -330,7 +339,7 @@ fn aggregation_id(correlation: &Correlation, kind: StateKind) -> u64 {
     let field = correlation.field().map(Field::name);
     let mut rule_names: Vec<&str> = correlation.rules.iter().map(String::as_str).collect();
     let timespan = match kind {
-        // One state serves all windows: it knows when each value was last seen.
+        // One state serves all windows, because it has the time at which each value was last seen.
         StateKind::Distinct => None,
         StateKind::Sum | StateKind::LastSeen | StateKind::Ordered => Some(correlation.timespan),
     };

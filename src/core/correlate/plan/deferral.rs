@@ -10,8 +10,8 @@ use crate::keyed_hash::HashKey;
 use crate::rules::correlation::{Correlation, Measure, Threshold};
 use crate::rules::signature::Condition;
 
-/// Minimum number of deferred aggregations: for fewer, the singleton would cost as much memory as
-/// the groups that it defers.
+/// Minimum number of deferred aggregations. With fewer, the singleton would take as much memory as
+/// the groups that it replaces.
 const MIN_DEFERRED_AGGREGATIONS: usize = 2;
 
 /// Returns the deferral of a combination of fields, and sets the bits of the deferred aggregations.
@@ -25,7 +25,7 @@ pub fn plan_deferral(
     let mut next_bit = 0_u8;
     let mut identity = String::new();
     for index in group_by.aggregations.iter().copied() {
-        let Some(fed) = fed_aggregations(index, aggregations, correlations) else { continue };
+        let Some(fed) = dependent_aggregations(index, aggregations, correlations) else { continue };
         let Some(aggregation) = aggregations.get_mut(index) else { continue };
         let mean_field = aggregation.field.filter(|_| aggregation.kind == StateKind::Sum);
         // A singleton stores the mean of one field only.
@@ -46,7 +46,7 @@ pub fn plan_deferral(
         deferral.retention = deferral.retention.max(aggregation.max_window());
         identity.push_str(&format!("{:x} ", aggregation.id));
         deferral.deferred_aggregations.push(index);
-        deferral.fed_aggregations.extend(fed);
+        deferral.dependent_aggregations.extend(fed);
     }
     if deferral.deferred_aggregations.len() < MIN_DEFERRED_AGGREGATIONS {
         for index in &deferral.deferred_aggregations {
@@ -56,18 +56,19 @@ pub fn plan_deferral(
         }
         return None;
     }
-    deferral.fed_aggregations.sort_unstable();
-    deferral.fed_aggregations.dedup();
+    deferral.dependent_aggregations.sort_unstable();
+    deferral.dependent_aggregations.dedup();
     deferral.id = HashKey::default().keyed_hash("deferral", identity.as_bytes());
     Some(deferral)
 }
 
-/// Returns the aggregations that have correlations of `index` as events; `None` if `index` cannot
-/// be deferred.
+/// Returns the indexes of the aggregations that have correlations of the aggregation `index` as
+/// events; `None` if this aggregation cannot be deferred.
 ///
-/// A single account may make a correlation hold only if it is an intermediate, and if every
-/// correlation over it needs two accounts.
-fn fed_aggregations(
+/// A correlation of a deferred aggregation must need two accounts to hold, with one exception: it
+/// may need only one account if it only feeds other correlations, and each of these needs two
+/// accounts.
+fn dependent_aggregations(
     index: usize,
     aggregations: &[Aggregation],
     correlations: &[Correlation],
@@ -87,7 +88,7 @@ fn fed_aggregations(
         }
         let source = EventSource::Correlation(rule.correlation);
         for (consumer_index, consumer) in aggregations.iter().enumerate() {
-            if !consumer.events.contains(&source) {
+            if !consumer.sources.contains(&source) {
                 continue;
             }
             if !can_consume_deferred(consumer, aggregation, correlations) {
@@ -99,8 +100,8 @@ fn fed_aggregations(
     Some(all_fed)
 }
 
-/// Returns whether a singleton keeps enough to create the state of a group later: the account, and
-/// the mean of one number.
+/// Returns whether the data of a singleton is enough to create the state of a group later. A
+/// singleton has the account and the mean of one number.
 fn has_deferrable_state(aggregation: &Aggregation) -> bool {
     let is_mean = |rule: &Rule| {
         matches!(rule.predicate, Predicate::Thresholds { aggregate: Aggregate::Mean, .. })
@@ -113,8 +114,8 @@ fn has_deferrable_state(aggregation: &Aggregation) -> bool {
     }
 }
 
-/// Returns whether `consumer` can have correlations of the deferred `aggregation` as events: it has
-/// the same groups, no other events, and needs two accounts.
+/// Returns whether `consumer` can have correlations of the deferred `aggregation` as events. It
+/// must have the same groups, have only correlations as events, and need two accounts.
 fn can_consume_deferred(
     consumer: &Aggregation,
     aggregation: &Aggregation,
@@ -125,15 +126,15 @@ fn can_consume_deferred(
         correlation.is_some_and(|correlation| needs_two_accounts(correlation, correlations))
     };
     let is_correlation = |source: &EventSource| matches!(source, EventSource::Correlation(_));
-    // It is not known which of the deferred events matched the signature.
+    // A singleton does not store which of its events matched the signature in `only`.
     consumer.only.is_none()
         && consumer.kind == StateKind::LastSeen
         && consumer.group_fields == aggregation.group_fields
-        && consumer.events.iter().all(is_correlation)
+        && consumer.sources.iter().all(is_correlation)
         && consumer.rules.iter().all(needs_two)
 }
 
-/// Returns whether the events of a single account cannot make a correlation hold.
+/// Returns whether a correlation can hold only with events of two or more accounts.
 fn needs_two_accounts(correlation: &Correlation, correlations: &[Correlation]) -> bool {
     let is_account = |field: &Field| *field == Field::Known(FieldId::Account);
     match &correlation.measure {
@@ -153,7 +154,8 @@ fn needs_two_accounts(correlation: &Correlation, correlations: &[Correlation]) -
     }
 }
 
-/// Returns whether a condition may hold, given which of its names may.
+/// Returns whether a condition may hold. `name_may_hold` returns whether a name in the condition
+/// may hold.
 fn may_hold(condition: &Condition, name_may_hold: &dyn Fn(&str) -> bool) -> bool {
     match condition {
         Condition::All(inner) => inner.iter().all(|inner| may_hold(inner, name_may_hold)),

@@ -17,7 +17,7 @@ pub struct Plan {
     pub(crate) correlations: Vec<Correlation>,
     /// Names of the signatures that are events.
     pub(crate) signatures: Vec<String>,
-    /// Fields that are grouped by or measured; the account is the first.
+    /// Fields by which correlations group, or which they measure; the account is the first.
     pub(crate) fields: Vec<Field>,
     /// Aggregations. Aggregations with correlations among their events are last.
     pub(crate) aggregations: Vec<Aggregation>,
@@ -25,9 +25,10 @@ pub struct Plan {
     pub(crate) group_bys: Vec<GroupBy>,
     /// Combinations of fields whose values are the keys of indicators, each once.
     pub(crate) indicator_fields: Vec<Vec<u16>>,
-    /// Whether the correlation is an event of another correlation, by correlation.
-    pub(crate) feeds_others: Vec<bool>,
-    /// Signatures that are events of the correlation itself, by correlation.
+    /// For each correlation, whether it is an event of another correlation.
+    pub(crate) is_nested_event: Vec<bool>,
+    /// For each correlation, the indexes of the signatures that are its own events, without the
+    /// events of correlations among its `rules`.
     pub(crate) own_signatures: Vec<Vec<u16>>,
 }
 
@@ -42,34 +43,37 @@ pub struct GroupBy {
     pub deferral: Option<DeferralPlan>,
 }
 
-/// The aggregations of a [`GroupBy`] that create a group only for its second account.
+/// The aggregations of a [`GroupBy`] that are deferred: they create a group only for its second
+/// account.
 #[derive(Debug, Default)]
 pub struct DeferralPlan {
-    /// Identity across plans: a hash over the identities of the deferred aggregations.
+    /// Id that is the same in every plan with these aggregations: a hash over the ids of the
+    /// deferred aggregations.
     pub id: u64,
     /// Seconds for which a key is remembered after its latest event.
     pub retention: u32,
     /// Indexes of the deferred aggregations.
     pub deferred_aggregations: Vec<usize>,
     /// Indexes of the aggregations that have correlations of deferred aggregations as events.
-    pub fed_aggregations: Vec<usize>,
-    /// Seconds without events after which an account is new again: the longest of the deferred
-    /// aggregations.
+    pub dependent_aggregations: Vec<usize>,
+    /// Seconds without events after which an account counts as new again: the longest such time of
+    /// the deferred aggregations.
     pub reset_gap: u32,
     /// Index of the field whose mean the deferred aggregations measure; at most one.
     pub mean_field: Option<u16>,
 }
 
-/// Counts that are kept per group, and the correlations that need them.
+/// A kind of count that is kept per group, and the conditions of the correlations that use it.
 #[derive(Debug)]
 pub struct Aggregation {
-    /// Identity across plans: a hash over kind, sources, fields and, for most kinds, window.
+    /// Id that is the same in every plan with this aggregation: a hash over kind, sources, fields
+    /// and, for most kinds, window.
     pub id: u64,
-    /// Sources of its events, in the order of the correlation's `rules`.
-    pub events: Vec<EventSource>,
-    /// Bitmap of the signatures among `events`, by their index in the plan.
+    /// Sources of the aggregation's events, in the order of the correlation's `rules`.
+    pub sources: Vec<EventSource>,
+    /// Bitmap of the signatures among `sources`, by their index in the plan.
     pub signature_bits: Vec<u64>,
-    /// Signature that each event must match, too, by its index in the plan.
+    /// Index in the plan of a signature that each event must match, too; `None` if there is none.
     pub only: Option<usize>,
     /// Fields to group by, as indexes in [`Plan::fields`].
     pub group_fields: Vec<u16>,
@@ -83,7 +87,8 @@ pub struct Aggregation {
     pub coordination_window: Option<u32>,
     /// Conditions on the counts, one for each correlation.
     pub rules: Vec<Rule>,
-    /// First of its bits in `Singleton::hit_bits`; `None` if the aggregation is not deferred.
+    /// Index of the first bit that the aggregation has in `SoleAccountEvents::hit_bits`; `None` if
+    /// the aggregation is not deferred.
     pub deferral_bit: Option<u8>,
 }
 
@@ -96,11 +101,12 @@ pub enum StateKind {
     Sum,
     /// The time of the latest event of each source.
     LastSeen,
-    /// The latest sequence of events, one of each source in their order.
+    /// The latest sequence of events that has one event of each source, in the order of the
+    /// sources.
     Ordered,
 }
 
-/// The source of an event.
+/// The source of an event: a rule whose hit is the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventSource {
     /// A signature that matches, as an index in [`Plan::signatures`].
@@ -118,21 +124,23 @@ pub struct Rule {
     pub window: usize,
     /// Condition under which the correlation holds for a group.
     pub predicate: Predicate,
-    /// Number of events from which an account takes part, if the indicators are about accounts;
-    /// `None` if they are about the key.
+    /// Minimum number of events of an account that takes part, if the indicators of the correlation
+    /// are for accounts; `None` if the indicators are for the key of the group.
     pub min_own_events: Option<f64>,
-    /// Minimum share of the accounts of the key.
+    /// Minimum number of values, as a share of the values that another aggregation counts for the
+    /// key (`hedgerow.share_of`).
     pub share: Option<SharePlan>,
-    /// Minimum number of other values, as a share of the events.
+    /// Minimum number of values that another aggregation counts for the key, as a share of the
+    /// events (`hedgerow.variety`).
     pub variety: Option<SharePlan>,
 }
 
-/// A minimum share that refers to what another aggregation counts for the same key.
+/// A minimum percentage that refers to the count of another aggregation for the same key.
 #[derive(Clone, Copy, Debug)]
 pub struct SharePlan {
     /// Index of the other aggregation.
     pub aggregation: usize,
-    /// Index of the window in [`Aggregation::windows`].
+    /// Index of the window in [`Aggregation::windows`] of the other aggregation.
     pub window: usize,
     /// Minimum share in percent.
     pub min_percent: f64,
@@ -141,7 +149,8 @@ pub struct SharePlan {
 /// The condition under which a correlation holds for a group.
 #[derive(Debug)]
 pub enum Predicate {
-    /// A number meets all thresholds, and the values show the coordination.
+    /// The number `aggregate` meets all thresholds, and the values meet the limits of
+    /// `coordination`.
     Thresholds { aggregate: Aggregate, thresholds: Vec<Threshold>, coordination: Coordination },
     /// A condition over the names of the sources that had an event.
     Temporal(Condition, Vec<String>),
@@ -173,7 +182,8 @@ impl Plan {
         &self.signatures
     }
 
-    /// Returns the fields that are grouped by or measured; the account is the first.
+    /// Returns the fields by which correlations group, or which they measure; the account is the
+    /// first.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
@@ -190,10 +200,10 @@ impl Plan {
     }
 
     /// Returns the indexes of the shards, among `shard_count`, that must receive an observation:
-    /// the shards with a group that it counts for.
+    /// the shards with a group in which the observation is counted.
     ///
-    /// Events that are correlations need no shard of their own: their group has the same first
-    /// field, and so the same shard.
+    /// Events that are correlations add no shards: the group of such an event has the same first
+    /// field as the group in which it is counted, and so the same shard.
     pub fn owners(&self, observation: &Observation, shard_count: u32) -> Vec<u32> {
         let is_hit = |source: &EventSource| match source {
             EventSource::Signature(index) => {
@@ -202,7 +212,7 @@ impl Plan {
             EventSource::Correlation(_) => false,
         };
         let hit_aggregations = self.aggregations.iter().filter(|aggregation| {
-            aggregation.counts(observation) && aggregation.events.iter().any(is_hit)
+            aggregation.counts(observation) && aggregation.sources.iter().any(is_hit)
         });
         let first_fields: BTreeSet<u16> = hit_aggregations
             .filter_map(|aggregation| aggregation.group_fields.first().copied())
@@ -213,8 +223,8 @@ impl Plan {
         owners.into_iter().collect()
     }
 
-    /// Returns the number of accounts, or other values, at which the first correlation of an
-    /// aggregation holds; [`u32::MAX`] if none counts distinct values.
+    /// Returns the smallest number of accounts, or other values, at which a correlation of an
+    /// aggregation can hold; [`u32::MAX`] if no correlation counts distinct values.
     pub(crate) fn values_needed(&self, aggregation: u16) -> u32 {
         let rules = self.aggregations.get(usize::from(aggregation)).map(|found| &found.rules);
         let counts = rules.into_iter().flatten().filter_map(|rule| match &rule.predicate {
@@ -246,8 +256,8 @@ impl DeferralPlan {
 }
 
 impl GroupBy {
-    /// Returns whether an observation is counted: an account counts for others only if it is
-    /// proven.
+    /// Returns whether an observation is counted. In groups that several accounts may share, only
+    /// proven accounts are counted (see [`Observation::proven`]).
     pub fn counts(&self, observation: &Observation) -> bool {
         observation.proven || groups_by_account(&self.fields)
     }
@@ -259,14 +269,14 @@ fn groups_by_account(group_fields: &[u16]) -> bool {
 }
 
 impl Aggregation {
-    /// Returns whether an observation is counted: an account counts for others only if it is
-    /// proven.
+    /// Returns whether an observation is counted. In groups that several accounts may share, only
+    /// proven accounts are counted (see [`Observation::proven`]).
     pub fn counts(&self, observation: &Observation) -> bool {
         observation.proven || groups_by_account(&self.group_fields)
     }
 
-    /// Returns whether it counts accounts that share a key, of which the accounts of a tenant count
-    /// as one.
+    /// Returns whether the aggregation counts accounts that share a key. In such a count, all
+    /// accounts of a tenant are one value.
     pub fn counts_tenants(&self) -> bool {
         self.field == Some(0) && !groups_by_account(&self.group_fields)
     }
@@ -281,39 +291,40 @@ impl Aggregation {
         self.windows.iter().copied().max().unwrap_or_default()
     }
 
-    /// Returns the seconds of the window over which events per value are counted. A value is new
-    /// again after as long without events.
+    /// Returns the seconds of the window over which events per value are counted. After so many
+    /// seconds without events, a value counts as new again.
     pub fn count_window(&self) -> u32 {
         self.windows.first().copied().unwrap_or_default()
     }
 
-    /// Returns whether correlations are among its events.
+    /// Returns whether the events of the aggregation include correlations.
     pub fn has_correlation_events(&self) -> bool {
-        self.events.iter().any(|source| matches!(source, EventSource::Correlation(_)))
+        self.sources.iter().any(|source| matches!(source, EventSource::Correlation(_)))
     }
 
-    /// Returns the number of bits that its hits take in a singleton: one bit for all events, or one
-    /// bit for each event if their order counts.
+    /// Returns the number of bits that the hits of the aggregation take in a singleton: one bit for
+    /// all events, or one bit for each source if the order of events counts.
     pub fn hit_bit_count(&self) -> u8 {
         match self.kind {
-            StateKind::Ordered => u8::try_from(self.events.len()).unwrap_or(u8::MAX),
+            StateKind::Ordered => u8::try_from(self.sources.len()).unwrap_or(u8::MAX),
             StateKind::Distinct | StateKind::Sum | StateKind::LastSeen => 1,
         }
     }
 
-    /// Returns the bit of an event in a singleton; 0 if the aggregation is not deferred.
-    pub fn hit_mask(&self, event: usize) -> u32 {
+    /// Returns the bit of a source in a singleton; 0 if the aggregation is not deferred.
+    pub fn hit_mask(&self, source: usize) -> u32 {
         let Some(first_bit) = self.deferral_bit else { return 0 };
-        let event = if self.hit_bit_count() == 1 { 0 } else { event };
-        u32::try_from(event)
+        let source = if self.hit_bit_count() == 1 { 0 } else { source };
+        u32::try_from(source)
             .ok()
-            .and_then(|event| 1_u32.checked_shl(u32::from(first_bit).saturating_add(event)))
+            .and_then(|source| 1_u32.checked_shl(u32::from(first_bit).saturating_add(source)))
             .unwrap_or(0)
     }
 }
 
 impl StateKind {
-    /// Returns the name that is hashed into [`Aggregation::id`]. Another name loses stored counts.
+    /// Returns the name that is hashed into [`Aggregation::id`]. If a name changes, stored counts
+    /// are lost.
     pub fn name(self) -> &'static str {
         match self {
             Self::Distinct => "salted",
@@ -325,8 +336,9 @@ impl StateKind {
 }
 
 impl Predicate {
-    /// Returns the seconds within which most values must begin, if the rule demands that.
-    pub fn common_start(&self) -> Option<u32> {
+    /// Returns the seconds within which most values must be first seen, if the rule demands a
+    /// synchronized start.
+    pub fn synchronized_within(&self) -> Option<u32> {
         match self {
             Self::Thresholds { coordination, .. } => {
                 coordination.synchronized_start.map(|share| share.within)
@@ -335,8 +347,8 @@ impl Predicate {
         }
     }
 
-    /// Returns whether the values must have a number of events each.
-    pub fn demands_load(&self) -> bool {
+    /// Returns whether the rule demands a minimum mean number of events per value.
+    pub fn requires_events_per_value(&self) -> bool {
         match self {
             Self::Thresholds { coordination, .. } => coordination.events_per_value.is_some(),
             _ => false,

@@ -33,8 +33,9 @@ pub fn validate(correlation: &Correlation) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks a correlation that has another correlation as an event. Their groups must be in the same
-/// shard, and the events of the inner correlation must be signatures.
+/// Checks a correlation that has another correlation, `inner`, as an event. The groups of both must
+/// be in the same shard, so both must group by the same field first. The events of `inner` must be
+/// signatures.
 pub fn validate_nesting(
     outer: &Correlation,
     inner: Option<&Correlation>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The mode: whether actions are carried out. In ascending order of severity.
+/// The mode: whether actions are carried out. The variants are in ascending order of severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
@@ -14,25 +14,25 @@ pub enum Mode {
     Enforce,
 }
 
-/// An action on a request, in ascending order of severity.
+/// An action on a request. The variants are in ascending order of severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Forward it.
+    /// Forward the request.
     #[default]
     Allow,
-    /// Forward it with the score in headers for the origin.
+    /// Forward the request, with the score in headers for the origin.
     Tag,
-    /// Forward it without the parameters that make responses worth harvesting.
+    /// Forward the request without the parameters that make responses worth harvesting.
     Degrade,
-    /// Refuse it with 429.
+    /// Refuse the request with status 429.
     Throttle,
-    /// Refuse it with 403.
+    /// Refuse the request with status 403.
     Block,
 }
 
-/// The severity of a score.
+/// The severity of a score. The variants are in ascending order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
@@ -40,11 +40,11 @@ pub enum Band {
     /// No sign of harvesting.
     #[default]
     Clear,
-    /// Worth a look if there are many.
+    /// Weak signs, which are worth a review only if many requests have them.
     Notice,
     /// More likely harvesting than not.
     Suspect,
-    /// Harvesting, as far as one request can show.
+    /// Harvesting, with the highest certainty that one request can give.
     Hostile,
 }
 
@@ -109,7 +109,7 @@ impl Actions {
 }
 
 impl Band {
-    /// Returns the band with a name.
+    /// Returns the band with a name; `None` for an unknown name.
     pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::Clear, Self::Notice, Self::Suspect, Self::Hostile];
         all.into_iter().find(|band| band.name() == name)
@@ -138,7 +138,7 @@ impl Action {
         }
     }
 
-    /// Returns the action with a name.
+    /// Returns the action with a name; `None` for an unknown name.
     pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::Allow, Self::Tag, Self::Degrade, Self::Throttle, Self::Block];
         all.into_iter().find(|action| action.name() == name)
@@ -154,7 +154,7 @@ impl Mode {
         }
     }
 
-    /// Returns the mode with a name.
+    /// Returns the mode with a name; `None` for an unknown name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Shadow, Self::Enforce].into_iter().find(|mode| mode.name() == name)
     }

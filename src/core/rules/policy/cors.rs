@@ -2,15 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The setting `cors`: which web origins may read Hedgerow's own responses. Responses of the origin
-/// keep their own headers.
+/// The setting `cors`: the web origins that may read Hedgerow's own responses. Responses of the
+/// origin server keep their own headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "CorsSetting", into = "CorsSetting")]
 pub enum Cors {
-    /// Any web origin, without cookies. Own responses hold only an error and ids.
+    /// Any web origin, without cookies. This reveals little, because Hedgerow's own responses hold
+    /// only an error and ids.
     #[default]
     Reflect,
-    /// None.
+    /// No web origin.
     Off,
     /// The listed web origins: scheme, host and port, as browsers write them.
     Origins(Vec<String>),
@@ -26,7 +27,7 @@ enum CorsSetting {
 
 impl Cors {
     /// Returns whether scripts of the web origin `origin`, the value of the header `Origin`, may
-    /// read own responses.
+    /// read Hedgerow's own responses.
     pub fn allows(&self, origin: &str) -> bool {
         match self {
             Self::Reflect => true,

@@ -1,4 +1,5 @@
-//! The part of the policy that says who is asking: account, tenant, and which headers are believed.
+//! The part of the policy that identifies the sender of a request: the sources of account and
+//! tenant, and the proof that identity headers come from a gateway.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,17 +8,18 @@ use crate::identity::access::{is_audience, is_team};
 use crate::identity::credential_place::{CredentialPlace, is_header_name};
 use crate::identity::source::IdentitySource;
 
-/// Accounts and tenants of requests.
+/// The settings that find the account and the tenant of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityPolicy {
-    /// Sources of the account; the first that a request has counts.
+    /// Sources of the account, in order. The first source that a request has counts.
     pub account: Vec<IdentitySource>,
-    /// Sources of the tenant, the customer that owns accounts; the first that a request has counts.
+    /// Sources of the tenant, the customer that owns accounts. The first source that a request has
+    /// counts.
     pub tenant: Vec<IdentitySource>,
     /// Places in which the origin looks for credentials, before the built-in places.
     pub credential: Vec<CredentialPlace>,
-    /// Proof that a request comes from a gateway whose headers are believed.
+    /// Proof that a request comes from a gateway whose headers are trusted.
     pub trusted: Trust,
     /// Treatment of identity headers of requests without that proof.
     pub untrusted: UntrustedHeaders,
@@ -27,7 +29,7 @@ pub struct IdentityPolicy {
     pub origin: bool,
     /// Whether the names of accounts and tenants are stored and shown as labels.
     pub labels: bool,
-    /// Statuses with which the origin accepts a credential.
+    /// Statuses of the response that show that the origin has accepted the credential.
     pub proven: Vec<StatusPattern>,
 }
 
@@ -35,16 +37,17 @@ pub struct IdentityPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Trust {
-    /// No request is from a gateway.
+    /// No request counts as sent by a gateway.
     #[default]
     None,
-    /// A header has the value of the Worker's secret IDENTITY_SECRET.
+    /// The header with this name has the value of the Worker's secret IDENTITY_SECRET.
     Header(String),
-    /// A service binding called the Worker, and its props contain `hedgerow = "identity"`.
+    /// A service binding called the Worker, and the props of the binding contain
+    /// `hedgerow = "identity"`.
     Binding,
-    /// The client certificate has this SHA-256, as 64 hex digits in lower case.
+    /// The client certificate has this SHA-256 fingerprint, as 64 hex digits in lower case.
     Mtls(String),
-    /// Cloudflare Access vouches for the request: its assertion for this application is valid.
+    /// Cloudflare Access has checked the request: its assertion for this application is valid.
     Access {
         /// Name of the team: the first label of `<team>.cloudflareaccess.com`.
         team: String,
@@ -59,10 +62,10 @@ pub enum Trust {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UntrustedHeaders {
-    /// Forward them to the origin.
+    /// Forward the headers to the origin.
     #[default]
     Pass,
-    /// Remove them.
+    /// Remove the headers.
     Strip,
 }
 
@@ -83,7 +86,7 @@ pub enum StatusPattern {
 
 impl IdentityPolicy {
     /// Returns whether the origin accepted the credential, by the status of its response.
-    pub fn proves(&self, status: u16) -> bool {
+    pub fn accepts_credential(&self, status: u16) -> bool {
         self.proven.iter().any(|pattern| match pattern {
             StatusPattern::Status(expected) => *expected == status,
             StatusPattern::Class(digit) => status / 100 == *digit,
@@ -108,9 +111,9 @@ impl IdentityPolicy {
         }
     }
 
-    /// Returns whether requests of the gateway have its own address, so that all its clients would
-    /// be one network. A service binding passes on the client's address.
-    pub fn hides_clients(&self) -> bool {
+    /// Returns whether requests from the gateway arrive with the gateway's address, so that all its
+    /// clients would count as one network. A service binding keeps the client's address.
+    pub fn replaces_client_address(&self) -> bool {
         match self.trusted {
             Trust::None | Trust::Binding => self.client_address.is_some(),
             Trust::Header(_) | Trust::Mtls(_) | Trust::Access { .. } | Trust::All => true,
@@ -119,10 +122,10 @@ impl IdentityPolicy {
 
     /// Returns whether the addresses of the gateway's clients are unknown.
     pub fn lacks_client_addresses(&self) -> bool {
-        self.hides_clients() && self.client_address.is_none()
+        self.replaces_client_address() && self.client_address.is_none()
     }
 
-    /// Checks that accounts have a source, and that headers are believed only with a proof.
+    /// Checks that accounts have a source, and that headers are trusted only with a proof.
     pub(super) fn validate(&self) -> Result<(), Error> {
         if self.account.is_empty() {
             return Err(Error::new("the policy's 'identity.account' is empty", ACCOUNT_REMEDY));
@@ -154,7 +157,7 @@ pub const ACCOUNT_REMEDY: &str = "use [\"credential\"], or remove the setting";
 pub const TRUST_REMEDY: &str =
     "set 'trusted' in [identity] to the proof of your gateway, such as \"header:x-gateway-secret\"";
 
-/// Maximum number of entries of a list.
+/// Maximum number of entries of each list in `identity`.
 const MAX_SOURCES: usize = 16;
 
 impl Default for IdentityPolicy {
@@ -293,7 +296,7 @@ mod tests {
         let headers: Vec<&str> = policy.gateway_headers().collect();
         assert_eq!(headers, ["x-customer-id", "x-org-id", "x-real-ip"]);
         assert_eq!(
-            [200, 204, 301, 429, 401].map(|status| policy.proves(status)),
+            [200, 204, 301, 429, 401].map(|status| policy.accepts_credential(status)),
             [true, true, false, true, false]
         );
     }
@@ -301,7 +304,8 @@ mod tests {
     #[test]
     fn clients_of_a_gateway_have_its_address_unless_a_header_names_theirs() {
         let hash = "0f".repeat(32);
-        // trusted, with a header: whether the address is the gateway's, and the client's unknown
+        // Each row: `trusted`, whether `client_address` is set, whether the gateway hides the
+        // clients, and whether their addresses are unknown.
         let rows = [
             ("none".to_owned(), false, false, false),
             ("binding".to_owned(), false, false, false),
@@ -317,7 +321,7 @@ mod tests {
             let header = has_header.then_some("header:x-real-ip");
             let setting = json!({"trusted": trusted, "client_address": header});
             let policy: IdentityPolicy = serde_json::from_value(setting).unwrap();
-            let found = (policy.hides_clients(), policy.lacks_client_addresses());
+            let found = (policy.replaces_client_address(), policy.lacks_client_addresses());
             assert_eq!(found, (hides, lacks), "{name}");
         }
     }

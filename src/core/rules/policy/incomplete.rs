@@ -1,11 +1,11 @@
-//! The part of the policy that decides about requests that were not scored whole.
+//! The part of the policy that decides about requests that were not completely scored.
 
 use serde::{Deserialize, Serialize};
 
 use super::band::Action;
 use crate::completeness::UnscoredReasons;
 
-/// The effect of a reason why a request was not scored whole.
+/// The effect of a reason why a request was not completely scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum IncompleteAction {
@@ -15,12 +15,12 @@ pub enum IncompleteAction {
     Degrade,
     /// The request is refused.
     Refuse,
-    /// The upload is waited for; the request is refused if it stops or is too slow. For `late`
-    /// only.
+    /// The upload is awaited. The request is refused if the upload stops or is too slow. Only for
+    /// the reason `late`.
     Wait,
 }
 
-/// The effect of each reason. It is carried out in mode Enforce.
+/// The effect of each reason. Effects apply only in mode Enforce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Incomplete {
@@ -42,12 +42,12 @@ pub struct Incomplete {
 
 impl Incomplete {
     /// Returns the action for a request with these reasons, and the name of the reason that causes
-    /// it: the strictest counts. `None` if the request is allowed.
+    /// it. The strictest effect counts. Returns `None` if the request is allowed.
     pub fn action(&self, reasons: UnscoredReasons) -> Option<(Action, &'static str)> {
         let effects = self.effects().into_iter().filter(|(flag, _)| reasons.contains(*flag));
         let (flag, effect) =
-            effects.reduce(|a, b| if b.1.severity() > a.1.severity() { b } else { a })?;
-        let action = effect.severity();
+            effects.reduce(|a, b| if b.1.as_action() > a.1.as_action() { b } else { a })?;
+        let action = effect.as_action();
         let name = flag.names().next().unwrap_or_default();
         (action > Action::Allow).then_some((action, name))
     }
@@ -67,8 +67,8 @@ impl Incomplete {
 }
 
 impl IncompleteAction {
-    /// Returns the action that the effect amounts to.
-    fn severity(self) -> Action {
+    /// Returns the action with the severity of the effect.
+    fn as_action(self) -> Action {
         match self {
             Self::Allow => Action::Allow,
             Self::Degrade => Action::Degrade,
@@ -80,8 +80,9 @@ impl IncompleteAction {
 impl Default for Incomplete {
     fn default() -> Self {
         use IncompleteAction::*;
-        // Honest clients send pictures and large contexts. They do not stall, they label their
-        // encodings, and their text does not cost many times its size.
+        // Honest clients send large contexts and pictures, so `window` and `attachment` are
+        // allowed. Honest clients do not stall, they label their encodings, and their text does not
+        // cost many times its size.
         Self {
             late: Wait,
             crowded: Refuse,
@@ -98,7 +99,7 @@ impl Default for Incomplete {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UnknownPaths {
-    /// Treatment of such requests.
+    /// Treatment of requests with a body whose path is not a known endpoint.
     pub treat: UnknownTreatment,
 }
 
@@ -106,13 +107,13 @@ pub struct UnknownPaths {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownTreatment {
-    /// JSON bodies are read. A request with a prompt is scored, and tagged at most: it may not be
-    /// an LLM call.
+    /// JSON bodies are read. A request with a prompt is scored, and at most tagged, because it may
+    /// not be an LLM call.
     #[default]
     Generic,
-    /// They are forwarded unread, and counted.
+    /// Such requests are forwarded unread, and counted.
     Pass,
-    /// They are refused in mode Enforce.
+    /// Such requests are refused in mode Enforce.
     Refuse,
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes of normalised text of a request that are scored. Of a longer text the beginning and
-    /// the end are scored, half of the window each.
+    /// Maximum bytes of normalised text of a request that are scored. Of a longer text, the
+    /// beginning and the end are scored, half of the window each.
     #[serde(rename = "window")]
     pub scan_window: usize,
     /// Bytes at the start of a body that are read; the rest is forwarded unread.
@@ -17,7 +17,7 @@ pub struct Limits {
     pub max_decompressed: usize,
     /// Maximum number of batch entries that are scored.
     pub max_entries: usize,
-    /// Maximum seconds of an upload that is waited for.
+    /// Maximum seconds for which Hedgerow waits for an upload.
     pub max_upload_time: u32,
 }
 
@@ -30,7 +30,7 @@ impl Default for Limits {
             max_body: 5 << 20,
             max_decompressed: 6 << 20,
             max_entries: 10_000,
-            // 5 MB at 64 kB/s take 80 seconds.
+            // An upload of 5 MB at 64 kB/s takes 80 seconds.
             max_upload_time: 300,
         }
     }

@@ -37,7 +37,8 @@ pub struct ClusterPolicy {
 pub struct RequestCluster {
     /// Current id.
     pub id: u32,
-    /// Aliases: all that the policy names, and some others.
+    /// Aliases, which are ids of clusters that were merged into this one: at least those that the
+    /// policy names.
     pub aliases: Vec<u32>,
 }
 

@@ -9,7 +9,7 @@ pub enum WebSocketPolicy {
     /// Score each message of the client that carries a prompt, like a request.
     #[default]
     Score,
-    /// Answer the handshake with 426, on which clients use HTTP instead.
+    /// Answer the handshake with 426. Clients then use HTTP instead.
     Refuse,
     /// Forward all messages unread, and count the connection as not scored.
     Pass,

@@ -1,8 +1,7 @@
 //! The rules that the Worker was built with.
 //!
-//! They are compiled by the first request. At start-up compiling would count against the
-//! platform's limit for module start, which another project exceeded now and then
-//! (cloudflare/workers-sdk#11140).
+//! The first request compiles them. Compiling at start-up would count against the platform's limit
+//! for module start, which another project sometimes exceeded (cloudflare/workers-sdk#11140).
 
 use std::rc::Rc;
 
@@ -15,7 +14,8 @@ use crate::platform::panic::catch_panic;
 static BUNDLE: &[u8] = include_bytes!(env!("EMBEDDED_BUNDLE"));
 
 thread_local! {
-    // Not a `RefCell`: it would stay borrowed if the platform ended the invocation that compiles.
+    // Not a `RefCell`: if the platform ended the invocation that compiles, a `RefCell` would stay
+    // borrowed.
     static RULESET: OnceCell<Rc<Ruleset>> = const { OnceCell::new() };
 }
 
@@ -24,8 +24,8 @@ pub fn bundle() -> &'static [u8] {
     BUNDLE
 }
 
-/// Returns the embedded ruleset, compiled once per isolate. An error says why it does not load; it
-/// is not cached.
+/// Returns the embedded ruleset, compiled once per isolate. The error says why it does not load,
+/// and is not cached.
 pub fn ruleset() -> Result<Rc<Ruleset>, String> {
     RULESET.with(|cell| cell.get_or_try_init(compile).cloned())
 }
@@ -39,8 +39,8 @@ fn compile() -> Result<Rc<Ruleset>, String> {
 mod tests {
     use super::*;
 
-    /// Other filters compiled their matchers for every request, at milliseconds each
-    /// (arcjet-js#6063).
+    /// Guards against a mistake of another filter, which compiled its matchers for every request
+    /// and needed milliseconds each time (arcjet-js#6063).
     #[test]
     fn the_ruleset_is_compiled_once() {
         let (first, second) = (ruleset().unwrap(), ruleset().unwrap());

@@ -1,8 +1,8 @@
 //! Reads a release and its bundles from KV, verifies them and compiles the rulesets.
 //!
 //! Bytes are verified before they are parsed: the manifest by its signature, a bundle by its digest
-//! in the manifest and by its signature. Errors become log lines and counters, and so name bundles
-//! by the first 12 digits of their digest.
+//! in the manifest and by its signature. Errors become log lines and counters, so they are kept
+//! short: they name bundles by the first 12 digits of their digest.
 
 use std::rc::Rc;
 
@@ -22,9 +22,9 @@ use crate::platform::settings::Settings;
 
 /// The reason why a release cannot be loaded.
 enum ReleaseError {
-    /// The release or a bundle does not verify or compile.
+    /// The release or a bundle cannot be verified or compiled.
     Invalid(String),
-    /// A bundle cannot be read yet.
+    /// A bundle cannot be read from KV yet.
     BundleMissing(String),
 }
 
@@ -53,8 +53,8 @@ pub async fn read_release(settings: &Settings) -> Result<KvState, LoadError> {
     if state::with(|state| state.is_backing_off(&manifest)) {
         return Ok(KvState::NoRelease);
     }
-    // The first release of an isolate is put in force before its regexes are compiled, unless it
-    // was rejected before.
+    // The first release of an isolate takes effect before its regexes are compiled, unless it was
+    // rejected before.
     let compiles_regexes = state::with(|state| state.must_check_first(&manifest));
     match load_release(&kv, &manifest, settings, compiles_regexes).await {
         Ok(rules) => Ok(KvState::New { rules, manifest, is_checked: compiles_regexes }),
@@ -120,7 +120,7 @@ struct Loader<'a> {
     keys: &'a TrustedKeys,
     /// Bytes of the bundles that were loaded so far.
     total_bytes: usize,
-    /// Whether all regexes are compiled at once, instead of each on its first use.
+    /// Whether `load` compiles all regexes. Otherwise each regex is compiled on its first use.
     compiles_regexes: bool,
 }
 
@@ -156,8 +156,8 @@ impl Loader<'_> {
     ///
     /// # Errors
     /// [`ReleaseError::BundleMissing`] if KV does not have the bundle or does not answer;
-    /// [`ReleaseError::Invalid`] if digest or signature do not match, if the bundles of the release
-    /// are too large together, or if the bundle does not compile.
+    /// [`ReleaseError::Invalid`] if the digest or the signature does not match, if all bundles of
+    /// the release together are too large, or if the bundle does not compile.
     async fn fetch(&mut self, expected_digest: &str) -> Result<Rc<Ruleset>, ReleaseError> {
         let name = short_digest(expected_digest);
         let to_message = |error: &str| format!("bundle {name}: {error}");

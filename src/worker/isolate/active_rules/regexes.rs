@@ -7,13 +7,13 @@ use worker::Delay;
 
 use crate::platform::panic::catch_panic;
 
-/// Regexes per step: about two milliseconds of work.
+/// Regexes per step, which take about two milliseconds.
 const REGEXES_PER_STEP: usize = 4;
 
 /// Compiles all regexes. Between two steps the isolate serves other requests.
 ///
 /// # Errors
-/// If a regex does not compile, or if compiling panics. The first error ends the work.
+/// If a regex does not compile, or if compiling panics. The function returns at the first error.
 pub async fn compile_stepwise(ruleset: &Ruleset) -> Result<(), Error> {
     let mut results = ruleset.compile_regexes_stepwise().fuse();
     loop {

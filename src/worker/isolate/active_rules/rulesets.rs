@@ -1,4 +1,5 @@
-//! The rulesets in force: active, canary and shadow, and the choice between them by account.
+//! The rulesets in force (active, canary and shadow), and the choice between active and canary by
+//! account.
 
 use std::rc::Rc;
 
@@ -11,16 +12,16 @@ use hedgerow_core::ruleset::Release;
 pub struct ActiveRules {
     /// `None` before the first release, while the embedded ruleset is in force.
     pub(super) release: Option<Rc<Release>>,
-    /// Decides for all accounts outside the canary.
+    /// The active ruleset, which decides for all accounts outside the canary.
     pub(super) active: Rc<Ruleset>,
-    /// Decides for the release's share of accounts.
+    /// The canary ruleset, which decides for the share of accounts that the release names.
     pub(super) canary: Option<Rc<Ruleset>>,
-    /// Scores every call, and decides no call.
+    /// The shadow ruleset, which scores every call for comparison; its decisions have no effect.
     pub(super) shadow: Option<Rc<Ruleset>>,
 }
 
 impl ActiveRules {
-    /// Puts the embedded ruleset in force for all accounts.
+    /// Returns rules in which the embedded ruleset decides for all accounts.
     pub(super) fn embedded(active: Rc<Ruleset>) -> Self {
         Self { release: None, active, canary: None, shadow: None }
     }
@@ -30,7 +31,7 @@ impl ActiveRules {
         &self.active
     }
 
-    /// Returns the ruleset that decides for an account, and the reason. Requests without an account
+    /// Returns the ruleset that decides for an account, and its role. Requests without an account
     /// are never in the canary.
     pub fn ruleset_for_account(&self, account: Option<&str>) -> (&Rc<Ruleset>, RulesetRole) {
         match (&self.release, &self.canary) {
@@ -42,13 +43,12 @@ impl ActiveRules {
         }
     }
 
-    /// Returns the ruleset that scores every call and decides no call; `None` if the release has no
-    /// shadow.
+    /// Returns the shadow ruleset; `None` if the release has no shadow.
     pub fn shadow(&self) -> Option<&Rc<Ruleset>> {
         self.shadow.as_ref()
     }
 
-    /// Returns all rulesets: active, canary, shadow.
+    /// Returns all rulesets that exist, in this order: active, canary, shadow.
     pub fn rulesets(&self) -> impl Iterator<Item = &Rc<Ruleset>> {
         [Some(&self.active), self.canary.as_ref(), self.shadow.as_ref()].into_iter().flatten()
     }

@@ -1,4 +1,5 @@
-//! The rules in force, as a state machine: adoption, rejection and backoff.
+//! The state of the isolate's rules: which release is in force, which one was rejected, and when KV
+//! is read again.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,16 +20,16 @@ use crate::platform::settings::Settings;
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 /// The longest pause before a manifest whose bundle is missing is tried again. KV propagates keys
-/// in any order, so that the bundle may arrive soon.
+/// in any order, so the bundle may arrive soon.
 const MAX_MISSING_BUNDLE_BACKOFF: Duration = Duration::from_secs(15);
 
 /// The result of a poll.
 pub enum KvState {
-    /// No release, or a release that was rejected a short time ago.
+    /// KV has no release, or only a release that was rejected and is not due for another attempt.
     NoRelease,
-    /// The release in force.
+    /// KV has the release that is in force.
     Unchanged,
-    /// A newer release.
+    /// KV has another release, and it is valid.
     New {
         rules: ActiveRules,
         manifest: SignedValue,
@@ -62,7 +63,7 @@ struct RejectedManifest {
 /// The state of the isolate's rules.
 #[derive(Default)]
 pub struct RulesState {
-    /// Schedule of reading KV.
+    /// The schedule by which the release is read from KV.
     pub poll: KvPoll,
     /// Rulesets of the last adopted release; `None` if none was adopted.
     released: Option<ActiveRules>,
@@ -70,9 +71,9 @@ pub struct RulesState {
     manifest: Vec<u8>,
     /// The highest serial that was adopted.
     max_serial: u64,
-    /// Error of the last poll, kept so that it is logged once.
+    /// Error of the last poll. It is kept so that the same error is logged only once.
     problem: Option<String>,
-    /// The manifest that was rejected last, until a poll succeeds.
+    /// The manifest that was rejected last; `None` once a poll has found a valid release.
     rejected: Option<RejectedManifest>,
     /// Whether it was logged that the release in force has expired.
     is_expiry_logged: bool,
@@ -82,8 +83,9 @@ thread_local! {
     static STATE: RefCell<RulesState> = RefCell::default();
 }
 
-/// Runs `work` on the isolate's state. `work` must not call back into this module. It must be
-/// short, too: if the platform ends the invocation within it, the state stays borrowed for good.
+/// Runs `work` on the isolate's state. `work` must not call back into this module, and must be
+/// short: if the platform ended the invocation inside `work`, the state would stay borrowed for the
+/// rest of the isolate's life.
 pub fn with<T>(work: impl FnOnce(&mut RulesState) -> T) -> T {
     STATE.with_borrow_mut(work)
 }
@@ -105,12 +107,14 @@ impl RulesState {
         self.max_serial
     }
 
-    /// Returns true once per release: the caller logs that it has expired.
+    /// Returns true only at the first call per release: then the caller logs that the release has
+    /// expired.
     pub fn is_first_expiry(&mut self) -> bool {
         !std::mem::replace(&mut self.is_expiry_logged, true)
     }
 
-    /// Starts a poll, if it is time to, no other request polls, and some key can sign a release.
+    /// Starts a poll, unless none is due, another request polls, or the deployment trusts no key
+    /// that could sign a release.
     pub fn start_poll(&mut self, settings: &Settings) -> Option<PollTicket> {
         let now = now_ms();
         if !self.poll.is_due(now) {
@@ -128,7 +132,8 @@ impl RulesState {
         self.manifest == manifest.bytes
     }
 
-    /// Returns whether the manifest was rejected and is not to be tried again yet.
+    /// Returns whether the manifest was rejected, and the pause before the next attempt is not
+    /// over.
     pub fn is_backing_off(&self, manifest: &SignedValue) -> bool {
         self.rejection(manifest).is_some_and(|rejected| !rejected.backoff.is_due(now_ms()))
     }
@@ -143,8 +148,8 @@ impl RulesState {
         self.rejected.as_ref().filter(|rejected| rejected.manifest == *manifest)
     }
 
-    /// Returns the ruleset with a digest if the last adopted release has it, so that it is not
-    /// compiled again.
+    /// Returns the ruleset with a digest if the last adopted release has it. Then the caller need
+    /// not compile it again.
     pub fn find_ruleset(&self, digest: &str) -> Option<Rc<Ruleset>> {
         let mut rulesets = self.released.iter().flat_map(ActiveRules::rulesets);
         rulesets.find(|ruleset| ruleset.digest() == digest).cloned()
@@ -185,9 +190,9 @@ impl RulesState {
         None
     }
 
-    /// Takes a release out of force and rejects its manifest, because a regex does not compile. The
-    /// embedded rules are in force again: only an isolate's first release is put in force
-    /// unchecked.
+    /// Takes a release out of force and rejects its manifest, because a regex does not compile.
+    /// Then the embedded rules are in force again, because only the first release of an isolate is
+    /// adopted before its regexes are compiled.
     pub fn withdraw(&mut self, manifest: SignedValue, problem: String, interval: Duration) {
         if self.is_in_force(&manifest) {
             self.released = None;
@@ -204,8 +209,8 @@ impl RulesState {
         self.rejected = None;
     }
 
-    /// Remembers a rejected manifest. It is tried again after `interval`, and after pauses that
-    /// double up to `max` while it stays unchanged.
+    /// Remembers a rejected manifest. It is tried again after `interval`. While KV has the same
+    /// manifest, the pause doubles with each rejection, up to `max`.
     fn reject(&mut self, manifest: SignedValue, interval: Duration, max: Duration) {
         let previous = self.rejected.take().filter(|rejected| rejected.manifest == manifest);
         let mut backoff = previous.map(|rejected| rejected.backoff).unwrap_or_default();
@@ -218,14 +223,14 @@ impl RulesState {
         if self.problem.as_ref() != Some(&problem) {
             let serial = self.released.as_ref().and_then(ActiveRules::serial);
             let error = Some(problem.as_str());
-            RulesEvent { event: "refused", serial, ruleset: None, error }.write();
+            RulesEvent { event: "rejected", serial, ruleset: None, error }.write();
             telemetry::count_error(&format!("rules: {problem}"));
         }
         self.problem = Some(problem);
     }
 
-    /// Puts a release in force, unless a newer release is in force: a slow read can finish after a
-    /// newer release was adopted.
+    /// Puts a release in force, unless the isolate has already adopted a newer one, which happens
+    /// if a slow read finishes late.
     fn adopt(&mut self, rules: ActiveRules, manifest: &SignedValue) {
         let serial = rules.serial();
         if serial <= Some(self.max_serial) {

@@ -1,4 +1,4 @@
-//! The setting CONSOLE_HOST: the host that has the console, and nothing else.
+//! The setting CONSOLE_HOST: the host that serves the console and none of the origin's pages.
 
 use std::net::IpAddr;
 
@@ -7,11 +7,11 @@ use hedgerow_core::api::{ConfigProblem, ConsoleHost};
 /// The value of CONSOLE_HOST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsoleHostSetting {
-    /// Not set: every host has the console, next to the pages of the origin.
+    /// The variable is not set: every host serves the console, next to the pages of the origin.
     Unset,
-    /// The host, in lower case, perhaps with a port.
+    /// The host, in lower case, with an optional port.
     Host(String),
-    /// The value is not a host: no host has the console.
+    /// The value is not a host: no host serves the console.
     Malformed,
 }
 
@@ -24,8 +24,8 @@ impl ConsoleHostSetting {
         if host.bytes().all(is_allowed) { Self::Host(host) } else { Self::Malformed }
     }
 
-    /// Returns the use of a host for the console: the host of `url`, the URL of a request.
-    /// `is_development` allows more on the local machine.
+    /// Returns the role of a request's host for the console. `url` is the URL of the request.
+    /// `is_development` makes a local host [`ConsoleHost::Local`] if the variable is not set.
     pub fn role_of(&self, url: &str, is_development: bool) -> ConsoleHost {
         let host = host_of(url);
         match self {
@@ -55,7 +55,7 @@ fn host_of(url: &str) -> &str {
     after_scheme.split(['/', '?', '#', '\\']).next().unwrap_or_default()
 }
 
-/// Returns a host without its port. The colons within an IPv6 address stay.
+/// Returns a host without its port. Keeps the colons within an IPv6 address.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -1,4 +1,4 @@
-//! The setting ORIGIN: the server that requests are forwarded to.
+//! The setting ORIGIN: the server to which requests are forwarded.
 
 use hedgerow_core::api::ConfigProblem;
 use js_sys::{Function, Promise, Reflect};
@@ -6,15 +6,15 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Url, WorkerGlobalScope};
 use worker::worker_sys::Fetcher;
 
-/// The server that requests are forwarded to.
+/// The server to which requests are forwarded.
 #[derive(Debug)]
 pub enum Origin {
-    /// A base URL without a final slash; path and query are appended.
+    /// A base URL without a final slash. Path and query of the request are appended to it.
     Url(String),
-    /// The Worker runs on a route: the request's own URL is fetched, and the platform sends it to
-    /// the server of the zone.
+    /// The word `zone`: the Worker runs on a route of a zone. It fetches the request's own URL,
+    /// which the platform sends to the server of the zone.
     Zone,
-    /// Another Worker, by a service binding.
+    /// A service binding to another Worker.
     Service(Fetcher),
 }
 
@@ -55,7 +55,8 @@ impl Origin {
     }
 }
 
-/// Returns whether paths can be appended to `url`. `fetch` rejects URLs with a password.
+/// Returns whether `url` is an HTTP(S) URL to which paths can be appended. A URL with a user name
+/// or password is rejected, because `fetch` rejects it.
 fn is_base_url(url: &str) -> bool {
     Url::new(url).is_ok_and(|parsed| {
         matches!(parsed.protocol().as_str(), "http:" | "https:")

@@ -1,4 +1,5 @@
-//! Large bodies: they stream to the origin, and their end is held back until it is scored.
+//! Large bodies, which were read only in part: they are streamed to the origin, but their end is
+//! held back until it is scored.
 
 use hedgerow_core::completeness::UnscoredReasons;
 use hedgerow_core::http::body::is_identity;
@@ -13,11 +14,11 @@ use crate::request::body_memory::MemoryLease;
 use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
 use crate::request::tag;
-use crate::request::upload_gate::{BodyEnd, Gate, GateKeeper};
+use crate::request::upload_gate::{BodyEnd, Gate, GateHandle};
 
 impl LlmCall<'_> {
-    /// Enforces a decision about a body whose end cannot be scored, because too many ends are held
-    /// back.
+    /// Enforces the decision about the beginning of a body whose end cannot be scored, because too
+    /// many ends are held back.
     pub(super) async fn enforce_without_end(
         &self,
         beginning: &Decision,
@@ -30,16 +31,17 @@ impl LlmCall<'_> {
         self.enforce_now(&decision, observed, body, enforcement).await
     }
 
-    /// Returns whether the end of a body is read: if the body may be JSON, is not compressed, and
-    /// only its beginning was read.
-    pub(super) fn reads_end(&self, body: &RequestBody) -> bool {
+    /// Returns whether the end of a body is to be read and scored: only its beginning was read, it
+    /// may be JSON, and it is not compressed.
+    pub(super) fn must_score_end(&self, body: &RequestBody) -> bool {
         let encoding = self.upstream.request.header("content-encoding");
         body.is_large_json() && is_identity(encoding)
     }
 
-    /// Sends a large body while it arrives, and holds its end back until it is scored. The higher
-    /// of the two scores, of the beginning and of the end, decides; it is logged when the end has
-    /// arrived. Such a body is not degraded: it is refused, or forwarded unchanged.
+    /// Sends a large body to the origin while it arrives, and holds its end back until the end is
+    /// scored. The beginning and the end are scored separately; the higher score decides. The
+    /// decision is logged when the end has arrived. Such a body is not degraded: the request is
+    /// refused, or forwarded unchanged.
     pub(super) async fn enforce_large(
         &self,
         beginning: &Decision,
@@ -50,12 +52,12 @@ impl LlmCall<'_> {
         let headers = self.tagged_headers(Some(beginning))?;
         let shadow_decision = self.score_by_shadow(&body, beginning, None);
         let size = body.scanned().len() as u64;
-        let (gate, keeper) = Gate::new(body.read_bytes(), memory);
+        let (gate, handle) = Gate::new(body.read_bytes(), memory);
         let upstream_body =
             body.into_upstream_body(Some(gate)).map_err(|_| RequestError::InvalidRequest)?;
         let in_flight = self.upstream.start(&headers, upstream_body)?;
         drop(headers);
-        let GateKeeper { end, verdict } = keeper;
+        let GateHandle { end, may_forward } = handle;
         let mut decision = beginning.clone();
         if let Ok(end) = end.await {
             decision = self.decision_with_end(decision, &mut observed, size, &end);
@@ -66,12 +68,12 @@ impl LlmCall<'_> {
         let Enforcement { action, refusal, .. } = enforcement;
         let (response, names) = match refusal {
             Some(refusal) => {
-                drop(verdict);
+                drop(may_forward);
                 (self.refuse(refusal), OriginNames::default())
             }
             None => {
-                let _ = verdict.send(true);
-                self.named(self.upstream.finish(in_flight).await?)
+                let _ = may_forward.send(true);
+                self.split_answer(self.upstream.finish(in_flight).await?)
             }
         };
         self.queue_observation(observed.observation, response.status(), action, &names);
@@ -81,9 +83,9 @@ impl LlmCall<'_> {
         Ok(response)
     }
 
-    /// Scores the end of a large body of which `beginning_bytes` were scored already. Returns the
-    /// decision with the higher score; both are of the same request. If the end is the whole body,
-    /// its decision counts, and `observed` becomes what was observed in it.
+    /// Scores the end of a large body, of which `beginning_bytes` were scored already. Returns the
+    /// decision with the higher score. If the end is the whole body, returns its decision, and sets
+    /// `observed` to its data.
     fn decision_with_end(
         &self,
         beginning: Decision,
@@ -96,7 +98,7 @@ impl LlmCall<'_> {
         let end_start = end.body_bytes.saturating_sub(end_bytes);
         let left_out_bytes = end_start.saturating_sub(beginning_bytes);
         let after_bytes = u64::from(end.read_stop.is_some());
-        // If the upload stopped, fewer bytes than the declared length have arrived.
+        // If the upload stopped, fewer bytes than declared have arrived.
         let body_bytes = beginning.body_bytes.max(end.body_bytes);
         let envelope = Envelope {
             body: &end.json,
@@ -124,7 +126,8 @@ impl LlmCall<'_> {
         };
         let scan_window = self.ruleset.policy().scan.scan_window as u64;
         if left_out_bytes == 0 && beginning_bytes.max(end_bytes) <= scan_window {
-            // Beginning and end meet, and neither is too long: nothing was left out.
+            // Beginning and end together cover the body, and neither is longer than the scan
+            // window.
             decision.unscored.retain(|reason| *reason != "window");
         }
         let reason = end.read_stop.map_or(UnscoredReasons::empty(), UnscoredReasons::from);

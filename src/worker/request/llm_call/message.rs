@@ -1,4 +1,4 @@
-//! Messages of a WebSocket: each is scored and logged like a request.
+//! Messages of a WebSocket. Each message is scored and logged like a request.
 
 use hedgerow_core::Envelope;
 use hedgerow_core::enforce::degrade::Degradation;
@@ -12,21 +12,22 @@ use crate::isolate::principals::OriginNames;
 use crate::request::request_body::RequestBody;
 use crate::request::upstream::SWITCHING_PROTOCOLS;
 
-/// The fate of a message of a WebSocket.
+/// The way in which a message of a WebSocket is handled.
 pub enum MessageOutcome {
-    /// It is forwarded unchanged.
+    /// The message is forwarded unchanged.
     Forward,
-    /// These bytes are forwarded instead.
+    /// The message is replaced by these bytes, which are forwarded.
     ForwardEdited(Vec<u8>),
-    /// It is not forwarded, and the WebSocket is closed.
+    /// The message is not forwarded, and the WebSocket is closed.
     Refuse(Refusal),
 }
 
 impl LlmCall<'_> {
-    /// Scores a message of a WebSocket, alone or with earlier ones, logs and counts the decision,
-    /// and returns how it is enforced. Adds the message to the conversation.
+    /// Scores a message of a WebSocket, either alone or together with earlier messages. Logs and
+    /// counts the decision, and returns how the message is handled. Adds the message to the
+    /// conversation.
     ///
-    /// A message has no headers, so that tags do not reach the origin.
+    /// A message has no headers, so the origin gets no tags for it.
     pub fn filter_message(
         &self,
         body: &RequestBody,
@@ -43,7 +44,7 @@ impl LlmCall<'_> {
         });
         let (decision, observed) = match outcome {
             ScoreOutcome::NotLlmCall => {
-                conversation.add(message.kept, effect, message.recorded);
+                conversation.add(message.kept, effect, message.findings);
                 return MessageOutcome::Forward;
             }
             ScoreOutcome::Decided(decision, observed) => (decision, observed),
@@ -51,13 +52,13 @@ impl LlmCall<'_> {
         };
         let mut observed = observed;
         if let Some(observation) = &mut observed.observation {
-            // The origin accepted the handshake, with its credential.
+            // The origin accepted the handshake, and so its credential.
             observation.proven = true;
         }
         let enforcement = self.enforcement(&decision, body);
         let earlier = Some(conversation.earlier()).filter(|_| message.is_joined);
         let shadow_decision = self.score_by_shadow(body, &decision, earlier);
-        conversation.add(message.kept, effect, message.recorded);
+        conversation.add(message.kept, effect, message.findings);
         let model = observed.model.as_deref();
         self.record(&decision, model, shadow_decision.as_ref(), &enforcement, Some(WEBSOCKET));
         let Enforcement { action, degradation, refusal } = enforcement;
@@ -71,8 +72,8 @@ impl LlmCall<'_> {
         }
     }
 
-    /// Logs and counts that a message could not be scored. A policy that enforces with
-    /// `fail_closed` refuses it.
+    /// Logs and counts that a message could not be scored. The message is refused if the policy
+    /// enforces and sets `fail_closed`; otherwise it is forwarded.
     fn message_unscored(&self, error: &str, body: &RequestBody) -> MessageOutcome {
         if self.record_failure(error, body, Some(WEBSOCKET)) {
             MessageOutcome::Refuse(Refusal::Unavailable)

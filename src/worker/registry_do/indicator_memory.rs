@@ -1,38 +1,39 @@
-//! The room of the registry: the indicators in memory, and counts of what was not stored.
+//! The indicators that the registry has in memory, and counts of firings that it did not store.
 
 use std::collections::BTreeMap;
 
 use hedgerow_core::correlate::indicator::Indicators;
 use hedgerow_core::correlate::indicator::table::IndicatorTable;
 
-/// Seconds of a day.
+/// Seconds in a day.
 const DAY_SECONDS: u64 = 86_400;
 
-/// The indicators that have not expired, as they are in the table.
+/// The indicators of the table that have not expired.
 #[derive(Default)]
 pub struct StoredIndicators {
-    /// Indicators that count.
+    /// Indicators that are not revoked, and raise scores.
     pub active: IndicatorTable,
     /// Revoked indicators, with the expiry 0.
     pub revoked: Indicators,
 }
 
-/// Counts of what was not stored on one UTC day. Only memory has them.
+/// Counts of firings and indicators that were not stored, or were replaced, on one UTC day. They
+/// are only in memory.
 #[derive(Default)]
-pub struct Usage {
-    /// Number of the day since the epoch.
+pub struct FiringStats {
+    /// The day, as days since the epoch.
     day: u64,
-    /// Firings beyond a quota.
+    /// Number of firings that a quota refused.
     pub refused_by_quota: u64,
-    /// Firings that found no place.
+    /// Number of firings that were refused because all stored indicators were stronger.
     pub refused_as_weak: u64,
-    /// Indicators that a stronger one replaced.
+    /// Number of indicators that a stronger one replaced.
     pub replaced: u64,
-    /// Queues by index of the correlator that last reported them.
+    /// The last reported queue lengths, by index of the correlator.
     pub queued: BTreeMap<u32, Queued>,
 }
 
-/// The firings that wait at a correlator, and the observations at the isolates that send to it.
+/// Lengths of the queues of a correlator, and of the isolates that send observations to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queued {
     /// Number of firings that wait at the correlator.
@@ -41,11 +42,11 @@ pub struct Queued {
     pub observations: u64,
 }
 
-impl Usage {
-    /// Records the state of a correlator: what waits, and the number of firings that it has left
-    /// out because of a quota. `now` is the time in seconds since the epoch.
+impl FiringStats {
+    /// Records the state of a correlator: the lengths of queues, and the number of firings that it
+    /// has refused because of a quota. `now` is the time in seconds since the epoch.
     pub fn record_report(&mut self, now: u64, shard: u32, queued: Queued, refused: u64) {
-        // There are at most 64 correlators, but a release may have had other numbers.
+        // There are at most 64 correlators, but a release may have changed their number.
         if self.queued.len() < 256 || self.queued.contains_key(&shard) {
             self.queued.insert(shard, queued);
         }
@@ -72,7 +73,7 @@ impl Usage {
         self.replaced = self.replaced.saturating_add(1);
     }
 
-    /// Begins a new day, if `now` is in another one.
+    /// Sets the counts to zero if `now` is on another day than the counts.
     pub fn begin_day(&mut self, now: u64) {
         let day = now / DAY_SECONDS;
         if day != self.day {
@@ -87,12 +88,12 @@ mod tests {
 
     #[test]
     fn counts_begin_again_each_day() {
-        let mut usage = Usage::default();
+        let mut stats = FiringStats::default();
         let queued = Queued { firings: 7, observations: 9 };
-        usage.record_report(10, 3, queued, 2);
-        usage.record_refused_by_quota(20, 1);
-        assert_eq!((usage.refused_by_quota, usage.record_refused_as_weak(30)), (3, 1));
-        assert_eq!(usage.record_refused_as_weak(DAY_SECONDS), 1);
-        assert_eq!((usage.refused_by_quota, usage.queued.get(&3)), (0, Some(&queued)));
+        stats.record_report(10, 3, queued, 2);
+        stats.record_refused_by_quota(20, 1);
+        assert_eq!((stats.refused_by_quota, stats.record_refused_as_weak(30)), (3, 1));
+        assert_eq!(stats.record_refused_as_weak(DAY_SECONDS), 1);
+        assert_eq!((stats.refused_by_quota, stats.queued.get(&3)), (0, Some(&queued)));
     }
 }

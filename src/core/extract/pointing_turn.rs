@@ -1,20 +1,22 @@
-//! A last turn that points elsewhere: "do that" makes an instruction of the text that it means.
+//! A last turn that points to another text: "do that" turns the text to which it refers into an
+//! instruction.
 //!
 //! Results of tools, texts of the model and definitions of tools are data, not instructions. But a
-//! caller may put an instruction there and say no more than "go". Then the text counts as an
-//! attached file does, in addition to its own section.
+//! caller may put an instruction into such data and then only say "go". The data then counts as an
+//! attached file, in addition to its own section.
 //!
-//! The last turn of the user points elsewhere if it says nothing of its own:
+//! The last turn of the user points to another text if it has no content of its own. There are
+//! three cases:
 //!
-//! - It is *short*: at most [`SHORT_WIDTH`] characters and [`SHORT_WORDS`] words, in any language.
-//!   It names no task ([`TASKS`]: "summarise this"), and asks nothing. It points back, to the
-//!   adjacent text of the model or result of a tool. If the conversation has neither, it points to
-//!   the definitions of tools. A text of the model at the end of the request is the beginning of
-//!   the answer, which the caller wrote: the turn points to it, too.
-//! - Or it *orders to follow* ([`OBEYING`]: "follow the document"), in at most [`ORDER_WIDTH`]
-//!   characters. It points in both directions: to the adjacent text, and to what follows it, which
-//!   is a call of a tool and its result.
-//! - Or the turn is missing. If a request has no text of the user or the system and continues no
+//! - The turn is *short*: at most [`SHORT_WIDTH`] characters and [`SHORT_WORDS`] words, in any
+//!   language. It names no task ([`TASKS`]: "summarise this") and asks no question. The turn points
+//!   back, to the adjacent text of the model or result of a tool. If the conversation has neither,
+//!   the turn points to the definitions of tools. If the request ends with a text of the model, the
+//!   caller wrote this text as the beginning of the answer, and the turn points to it, too.
+//! - The turn *orders to follow* another text ([`FOLLOW_ORDERS`]: "follow the document"), in at
+//!   most [`ORDER_WIDTH`] characters. The turn points in both directions: back to the adjacent
+//!   text, and forward to the call of a tool and its result.
+//! - The user has no turn. If a request has no text of the user or the system and continues no
 //!   stored conversation, its last text must be the instruction.
 //!
 //! Only adjacent text counts, so that "continue" in a long conversation does not reach old results
@@ -25,7 +27,7 @@ use std::sync::LazyLock;
 
 use super::request::Request;
 use super::segment::Segment;
-use super::stems::StemSet;
+use super::word_prefixes::PrefixSet;
 use crate::field::Section;
 
 /// The direction in which a turn points.
@@ -62,8 +64,9 @@ impl Request<'_> {
         }
     }
 
-    /// Returns the segments of the user's last turn, with those between them that belong to no
-    /// turn. Empty, at the end, if the user has no turn.
+    /// Returns the range of the segments of the user's last turn, including segments between them
+    /// that belong to no turn, such as system texts. If the user has no turn, the range is empty
+    /// and at the end of the segments.
     fn last_turn(&self) -> Range<usize> {
         let is_user = |segment: &Segment<'_>| segment.section == Section::User;
         let len = self.segments.len();
@@ -74,7 +77,7 @@ impl Request<'_> {
         start..last.saturating_add(1)
     }
 
-    /// Returns where a turn points, or `None` if it has content of its own.
+    /// Returns the direction in which a turn points, or `None` if the turn has content of its own.
     fn pointer(&self, turn: &Range<usize>) -> Option<Pointer> {
         let parts = self
             .segments
@@ -94,7 +97,7 @@ impl Request<'_> {
         pointer_of_words(&words)
     }
 
-    /// Returns where a request points in which the user says nothing.
+    /// Returns the direction in which a request without a turn of the user points.
     fn pointer_without_turn(&self) -> Option<Pointer> {
         let is_instruction = |segment: &Segment<'_>| {
             matches!(segment.section, Section::System | Section::Attachment)
@@ -104,15 +107,16 @@ impl Request<'_> {
     }
 }
 
-/// Marks the nearest runs of texts of one section each, up to `max_runs` and up to the next turn of
-/// the user. Returns whether there are any.
+/// Marks the nearest runs of segments as pointed at. A run consists of adjacent segments of one
+/// section. Marking stops after `max_runs` runs, or at the next turn of the user. Returns whether
+/// there is a run.
 fn mark_runs<'s, 'a: 's>(
     segments: impl Iterator<Item = &'s mut Segment<'a>>,
     max_runs: usize,
 ) -> bool {
     let mut runs = 0_usize;
     let mut current = None;
-    for segment in segments.filter(|segment| !is_aside(segment.section)) {
+    for segment in segments.filter(|segment| !is_outside_turns(segment.section)) {
         if current != Some(segment.section) {
             current = Some(segment.section);
             runs = runs.saturating_add(1);
@@ -132,90 +136,95 @@ fn is_data(section: Section) -> bool {
 
 /// Returns whether a section is not a turn of the conversation, so that texts on both sides of it
 /// are adjacent.
-fn is_aside(section: Section) -> bool {
+fn is_outside_turns(section: Section) -> bool {
     !is_data(section) && section != Section::User
 }
 
-/// Returns where a turn of these normalised words points, or `None` if it has content of its own.
+/// Returns the direction in which a turn of these normalised words points, or `None` if the turn
+/// has content of its own.
 fn pointer_of_words(text: &str) -> Option<Pointer> {
     let text = text.trim_start();
     let width = text.chars().fold(0, |sum: usize, char| sum.saturating_add(char_width(char)));
     let words = || text.split(|char: char| !char.is_alphanumeric()).filter(|word| !word.is_empty());
     let first = words().next().unwrap_or_default();
-    if width > ORDER_WIDTH || STEMS.questions.contains(first) {
+    if width > ORDER_WIDTH || PREFIXES.questions.contains(first) {
         return None;
     }
-    if contains_stem(text, &STEMS.obeying) {
+    if contains_prefix(text, &PREFIXES.follow_orders) {
         return Some(Pointer::BothWays);
     }
     let is_short = width <= SHORT_WIDTH && words().nth(SHORT_WORDS).is_none();
     let is_question = text.contains(['?', '\u{61f}']);
-    (is_short && !is_question && !contains_stem(text, &STEMS.tasks)).then_some(Pointer::Back)
+    (is_short && !is_question && !contains_prefix(text, &PREFIXES.tasks)).then_some(Pointer::Back)
 }
 
-/// Returns whether a normalised sentence orders to follow another text.
+/// Returns whether a normalised sentence orders the model to follow another text.
 pub(super) fn orders_to_follow(sentence: &str) -> bool {
-    // The width of a character is a third of its bytes or more.
+    // The width of a character is at least a third of its bytes, so a longer sentence is too wide.
     if sentence.len() > ORDER_WIDTH.saturating_mul(3) {
         return false;
     }
     let width = sentence.chars().fold(0, |sum: usize, char| sum.saturating_add(char_width(char)));
-    width <= ORDER_WIDTH && contains_stem(sentence, &STEMS.obeying)
+    width <= ORDER_WIDTH && contains_prefix(sentence, &PREFIXES.follow_orders)
 }
 
-/// Returns whether a stem begins a word of the text. Scripts that do not separate words may contain
-/// it anywhere.
-fn contains_stem(text: &str, stems: &StemSet) -> bool {
+/// Returns whether a prefix begins a word of the text. Scripts that do not separate words may
+/// contain it anywhere.
+fn contains_prefix(text: &str, prefixes: &PrefixSet) -> bool {
     let mut is_in_word = false;
-    stems.is_in(text, |char| {
+    prefixes.is_in(text, |char| {
         let may_begin = !is_in_word || char_width(char) > 1;
         is_in_word = char.is_alphanumeric();
         may_begin
     })
 }
 
-/// Returns the width of a character. Three letters say about as much as an ideograph or a syllable.
+/// Returns the width of a character. An ideograph or a syllable counts as three letters, because it
+/// carries about as much meaning.
 fn char_width(char: char) -> usize {
     if char >= '\u{2e80}' { 3 } else { 1 }
 }
 
-/// Characters of a short turn, in the width of [`char_width`].
+/// Maximum width of a short turn, in units of [`char_width`].
 const SHORT_WIDTH: usize = 24;
 
-/// Words of a short turn.
+/// Maximum number of words of a short turn.
 const SHORT_WORDS: usize = 5;
 
-/// Maximum bytes of UTF-8 per unit of [`char_width`]: a Cyrillic letter has two bytes and width 1.
+/// Maximum bytes of UTF-8 per unit of [`char_width`] in the languages of [`FOLLOW_ORDERS`]: a
+/// Cyrillic letter has two bytes and width 1.
 const MAX_BYTES_PER_WIDTH: usize = 2;
 
-/// Characters of a turn that orders to follow another text, in the width of [`char_width`].
+/// Maximum width of a turn that orders the model to follow another text, in units of
+/// [`char_width`].
 const ORDER_WIDTH: usize = 80;
 
-/// The sets of stems of [`OBEYING`], [`TASKS`] and [`QUESTIONS`].
-struct Stems {
-    obeying: StemSet,
-    tasks: StemSet,
-    questions: StemSet,
+/// The sets of prefixes of [`FOLLOW_ORDERS`], [`TASKS`] and [`QUESTIONS`].
+struct Prefixes {
+    follow_orders: PrefixSet,
+    tasks: PrefixSet,
+    questions: PrefixSet,
 }
 
-static STEMS: LazyLock<Stems> = LazyLock::new(|| Stems {
-    obeying: StemSet::new(OBEYING),
-    tasks: StemSet::new(TASKS),
-    questions: StemSet::new(QUESTIONS),
+static PREFIXES: LazyLock<Prefixes> = LazyLock::new(|| Prefixes {
+    follow_orders: PrefixSet::new(FOLLOW_ORDERS),
+    tasks: PrefixSet::new(TASKS),
+    questions: PrefixSet::new(QUESTIONS),
 });
 
-/// Beginnings of words that order to follow another text: English, German, French, Spanish,
-/// Portuguese, Italian, Russian, Chinese, Japanese, Korean.
-const OBEYING: &str = "follow the|follow it|follow this|follow that|follow these|follow those|\
-    follow all|follow its|follow what|follow my|obey|comply|execute the|execute it|execute this|\
-    execute that|execute what|execute its|execute these|carry out|carry it out|do what|do as|do it|\
-    do that|do this|do exactly|do all|act on it|act on the|act as it|perform the|perform what|\
-    as instructed|befolge|folge den|folge der|führe aus|mach das|mach was|tu was|tu das|suis les|\
-    suivez|exécute|fais ce|faites ce|sigue las|sigue el|siga|ejecuta|haz lo|haz eso|obedece|\
-    execute as|faça o|faça isso|segui le|seguire|esegui|fai quello|fai ciò|выполни|следуй|\
-    сделай то|сделай это|делай то|按照|照做|执行|遵循|遵照|に従|の通り|実行して|따라|따르|실행";
+/// Phrases that order the model to follow another text, or their beginnings, in English, German,
+/// French, Spanish, Portuguese, Italian, Russian, Chinese, Japanese and Korean.
+const FOLLOW_ORDERS: &str = "follow the|follow it|follow this|follow that|follow these|\
+    follow those|follow all|follow its|follow what|follow my|obey|comply|execute the|execute it|\
+    execute this|execute that|execute what|execute its|execute these|carry out|carry it out|\
+    do what|do as|do it|do that|do this|do exactly|do all|act on it|act on the|act as it|\
+    perform the|perform what|as instructed|befolge|folge den|folge der|führe aus|mach das|mach was|\
+    tu was|tu das|suis les|suivez|exécute|fais ce|faites ce|sigue las|sigue el|siga|ejecuta|haz lo|\
+    haz eso|obedece|execute as|faça o|faça isso|segui le|seguire|esegui|fai quello|fai ciò|выполни|\
+    следуй|сделай то|сделай это|делай то|按照|照做|执行|遵循|遵照|に従|の通り|実行して|따라|따르|\
+    실행";
 
-/// Beginnings of words that name a task of the caller's own, or that are a courtesy.
+/// Beginnings of words that name a task, or that are a courtesy, such as "thank".
 const TASKS: &str = "summar|translat|explain|review|describ|rephras|paraphras|rewrit|proofread|\
     correct|fix|debug|test|refactor|renam|commit|push|merge|build|compil|install|deploy|implement|\
     delet|remov|undo|revert|format|lint|list|show|find|search|look up|check|compar|classif|\

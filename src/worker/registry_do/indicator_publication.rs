@@ -1,15 +1,16 @@
-//! The publication of indicators: all of them in one value of KV, which isolates read.
+//! The publication of indicators: the registry writes all of them to KV as one value, which
+//! isolates read.
 //!
-//! Writes of KV are scarce. A release that is due goes first, and the pause between publications
-//! grows so that the budget of the day suffices. Meanwhile the isolate whose observation made a
-//! correlation hold has the indicator from the correlator.
+//! The number of KV writes is limited. Indicators wait while a release is to be published, and the
+//! pause between two publications grows so that the day's budget suffices. The isolate whose
+//! observation made a correlation fire does not wait: it gets the indicator from the correlator.
 
 use std::time::Duration;
 
 use hedgerow_core::correlate::indicator::{FORMAT_VERSION, Indicator, Indicators};
 
 use super::Registry;
-use super::publish::put_with_timeout;
+use super::release_publication::put_with_timeout;
 use super::tables::Tables;
 use crate::admin_api::error::ApiError;
 use crate::isolate::indicators::sign;
@@ -22,56 +23,57 @@ use crate::platform::write_budget::DayWrites;
 const MIN_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Time for which a publication waits for a release that is being written.
+/// Pause before the next attempt while a release is being written or about to be written.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1_100);
 
-/// Milliseconds before the next attempt to write a release from which on indicators wait for it.
+/// Indicators are not written in this number of milliseconds before the next attempt to write a
+/// release.
 const RELEASE_MARGIN_MS: f64 = 5_000.0;
 
-/// The problem that is shown when the budget of the day is spent.
+/// The problem that the status shows when the budget of the day is used up.
 const BUDGET_SPENT: &str = "the day's KV writes for indicators are spent; the next one is \
     at 00:00 UTC, or with a revocation";
 
-/// Name of the number of changes of the indicators.
+/// Name in `meta` of the number of changes of the indicators.
 const META_CHANGED: &str = "indicators.changed";
 
-/// Name of the number of changes at the last revocation.
+/// Name in `meta` of the number of changes at the last urgent change, which is a revocation or a
+/// split of a cluster.
 const META_URGENT: &str = "indicators.urgent";
 
-/// Name of the number of changes when the indicators were last published.
+/// Name in `meta` of the number of changes when the indicators were last published.
 const META_PUBLISHED: &str = "indicators.published";
 
-/// Name of the format version of what was last published.
+/// Name in `meta` of the format version of the indicators that were last published.
 const META_FORMAT: &str = "indicators.format";
 
-/// Name of the version number that was last published.
+/// Name in `meta` of the number of the last publication.
 const META_NUMBER: &str = "indicators.number";
 
-/// Name of the reason why KV does not have the indicators.
+/// Name in `meta` of the reason why KV does not have the latest indicators.
 const META_PROBLEM: &str = "indicators.problem";
 
-/// Name of the row in the table `meta` with the writes of the day, in the form of
-/// [`DayWrites::to_text`].
+/// Name in `meta` of the writes of the day, in the form of [`DayWrites::to_text`].
 const META_WRITES: &str = "indicators.writes";
 
 /// The state of the publication.
 pub(super) struct PublicationState {
     /// Whether KV does not have the latest indicators yet.
     pub is_pending: bool,
-    /// Reason why the last write failed, or why the next one has to wait.
+    /// Reason why the last write failed, or why the next write has to wait.
     pub problem: Option<String>,
     /// Number of writes on this UTC day.
     pub writes_today: u64,
 }
 
-/// The number of changes: in total, up to the last revocation, and up to the last publication in
+/// Numbers of changes: in total, up to the last urgent change, and up to the last publication in
 /// KV.
 #[derive(Clone, Copy, Default)]
 struct Changes {
     all: u64,
     urgent: u64,
     published: Option<u64>,
-    /// Format version of what KV has.
+    /// Format version of the indicators in KV.
     format: Option<u64>,
 }
 
@@ -85,37 +87,40 @@ impl Changes {
         }
     }
 
-    /// Returns whether KV lacks a change, or has a format that isolates do not read.
+    /// Returns whether KV lacks a change, or has the indicators in a format that isolates do not
+    /// read.
     fn is_pending(self) -> bool {
         self.all != self.published.unwrap_or(0) || self.is_unreadable()
     }
 
-    /// Returns whether KV lacks a revocation, for which an operator waits, or all indicators.
+    /// Returns whether KV lacks an urgent change, for which an operator waits, or has the
+    /// indicators in a format that isolates do not read.
     fn is_urgent(self) -> bool {
         self.urgent > self.published.unwrap_or(0) || self.is_unreadable()
     }
 
-    /// Returns whether an earlier version has published in another format.
+    /// Returns whether the indicators in KV were published in another format, by another version of
+    /// Hedgerow.
     fn is_unreadable(self) -> bool {
         self.published.is_some() && self.format != Some(FORMAT_VERSION.into())
     }
 }
 
 impl Registry {
-    /// Records a change of the indicators, and sets the alarm to publish them.
+    /// Records a change of the indicators, and sets the alarm, which publishes them.
     pub(super) async fn mark_indicators_changed(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
         tables.set_meta(META_CHANGED, Some(&changes.to_string()))?;
-        // After a failure the alarm is set already, to the end of the pause.
+        // After a failure, the alarm is already set to the end of the pause.
         if self.indicators_publish_at.get().is_infinite() {
             self.schedule(&self.indicators_publish_at, Duration::ZERO).await;
         }
         Ok(())
     }
 
-    /// Records a change for which an operator waits: its publication is exempt from the budget of
-    /// writes, also if another publication runs now.
+    /// Records a change for which an operator waits. The budget of writes does not apply to its
+    /// publication, even if another publication is running now.
     pub(super) async fn mark_indicators_urgent(&self) -> Result<(), ApiError> {
         self.indicators_publish_at.set(f64::INFINITY);
         let tables = self.tables()?;
@@ -124,11 +129,12 @@ impl Registry {
         self.mark_indicators_changed().await
     }
 
-    /// Publishes the indicators, if they have changed since the last publication, no release is
-    /// due, and the budget allows it. Otherwise, and after a failure, sets the alarm to try again.
+    /// Publishes the indicators if they have changed since the last publication, no release is to
+    /// be published, and the budget allows it. Otherwise, and after a failure, sets the alarm to
+    /// try again.
     pub(super) async fn publish_indicators(&self) {
         let Ok(tables) = self.tables() else { return };
-        // Read the changes before the write: KV lacks a change that arrives during the write.
+        // Read the number of changes before the write: a change during the write may not be in KV.
         let changes = Changes::read(tables);
         if !changes.is_pending() {
             return;
@@ -163,8 +169,8 @@ impl Registry {
         }
     }
 
-    /// Returns the time for which the publication waits: for a release, or for the budget of
-    /// writes. `None` if it may begin.
+    /// Returns the time for which the publication must wait, for a release or because of the budget
+    /// of writes. Returns `None` if it may begin.
     fn publication_delay(&self, tables: &Tables, changes: Changes) -> Option<Duration> {
         let now = now_ms();
         let is_release_due = self.publishing.borrow().is_held(now)
@@ -197,12 +203,13 @@ impl Registry {
         self.rate_limit("indicators").await;
         let indicators = self.with_cluster_ids().map_err(to_message)?;
         let tables = self.tables().map_err(to_message)?;
-        // The number is at least the current time, so that it rises even if the tables are lost.
+        // The number is at least the current time in milliseconds, so that it rises even if the
+        // tables are lost.
         let last = tables.meta_number(META_NUMBER).unwrap_or(0);
         let number = last.saturating_add(1).max(now_ms() as u64);
         tables.set_meta(META_NUMBER, Some(&number.to_string())).map_err(to_message)?;
         let signed = sign(number, &indicators, secret).ok_or("the indicators cannot be signed")?;
-        // A write that fails may have been made.
+        // Count the write before it is made: a failed write may still count for the platform.
         let writes = day_writes(tables).add(now_ms() as u64);
         tables.set_meta(META_WRITES, Some(&writes.to_text())).map_err(to_message)?;
         put_with_timeout(kv.put_indicators(&signed)).await
@@ -215,7 +222,7 @@ impl Registry {
         let mut indicators = self.with_indicators(|stored| {
             self.with_clusters(|clusters| {
                 let mut result = Indicators::default();
-                // Isolates need revoked indicators, to drop them.
+                // Isolates need the revoked indicators to drop them.
                 stored.revoked.iter().for_each(|indicator| result.add(indicator));
                 for (correlation, key, entry) in stored.active.iter() {
                     if now < u64::from(entry.expires) {
@@ -242,7 +249,7 @@ impl Registry {
     }
 }
 
-/// Returns the writes of the day of the last write.
+/// Returns the number of writes on the day of the last write.
 fn day_writes(tables: &Tables) -> DayWrites {
     tables.meta(META_WRITES).map_or(DayWrites::default(), |text| DayWrites::parse(&text))
 }

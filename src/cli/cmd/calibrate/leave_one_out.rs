@@ -1,4 +1,5 @@
-//! Leave-one-tool-out: the rates on a tool with weights that were estimated without it.
+//! Leave-one-tool-out cross-validation: detection rates on each tool, with weights that were
+//! estimated without that tool.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +13,18 @@ use crate::cmd::evaluate::SignatureTable;
 /// Detection rates with one set of weights. Each tool counts the same.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Rates {
-    /// `written`, `fitted` or `left out`.
+    /// The set of weights: `written` in the rule files, `fitted` to all tools, or `left out`:
+    /// estimated without the tool they are applied to.
     pub weights: &'static str,
-    /// Share of harvest requests that are suspect, and of tools with a suspect request.
+    /// Share of harvest requests that are suspect, and of harvest tools with a suspect request.
     pub harvest_suspect: f64,
     pub harvest_tools_suspect: f64,
-    /// Share of benign requests that reach a band.
+    /// Share of benign requests that reach the band `suspect`, and the band `notice`.
     pub benign_suspect: f64,
     pub benign_notice: f64,
 }
 
-/// Suspect requests of a tool with each set of weights, as shares.
+/// Share of a tool's requests that are suspect, with each set of weights.
 #[derive(Clone, Debug, Serialize)]
 pub struct ToolRow {
     pub tool: String,
@@ -35,9 +37,9 @@ pub struct ToolRow {
 /// Weights by index of the signature.
 type Weights = BTreeMap<usize, f64>;
 
-/// Returns the rates with written weights, with weights that were estimated from all tools, and
-/// with weights that were estimated without the tool they are applied to; then these rates of each
-/// tool.
+/// Returns the rates for three sets of weights, and a row with the suspect shares of each tool. The
+/// sets are the written weights, weights that were estimated from all tools, and weights that were
+/// estimated without the tool they are applied to.
 pub fn compare(
     tools: &[Tool<'_>],
     table: &SignatureTable,
@@ -67,7 +69,7 @@ pub fn compare(
 }
 
 impl Estimator<'_> {
-    /// Returns the weights for the signatures that match in a tool, estimated without it.
+    /// Returns the weights of the signatures that match in a tool, estimated without this tool.
     fn without(&self, left_out: usize, tool: &Tool<'_>) -> Weights {
         let signatures = self.observed().into_iter().filter(|hit| tool.shares.contains_key(hit));
         let weights = signatures
@@ -84,7 +86,8 @@ struct ToolRates {
 }
 
 impl ToolRates {
-    /// Scores the requests of a tool; signatures without a weight in `weights` have their own.
+    /// Scores the requests of a tool. A signature that is not in `weights` keeps its written
+    /// weight.
     fn new(tool: &Tool<'_>, table: &SignatureTable, policy: &Policy, weights: &Weights) -> Self {
         let bands = tool.requests.iter().map(|request| {
             let weight = |hit: usize| {

@@ -1,7 +1,7 @@
 //! Publishes releases to KV: bundles first, then the release that names them.
 //!
-//! KV accepts one write per second and key. A failed publication is retried by the alarm, with
-//! exponential backoff; until it succeeds, KV has the previous release.
+//! KV accepts one write per second and key. The alarm retries a failed publication, with
+//! exponential backoff. Until it succeeds, KV has the previous release.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -29,16 +29,16 @@ const WAIT_FOR_LOCK_MS: f64 = 8_000.0;
 /// Seconds after which every data centre reads a value that was written to KV.
 const KV_PROPAGATION_SECONDS: u64 = 120;
 
-/// Time after which another event may publish, if the event that publishes never ends.
+/// Time after which another event may publish, if the platform ended the publishing event.
 const WRITE_LEASE: Duration = Duration::from_secs(60);
 
-/// Milliseconds between two writes of a key.
+/// Minimum milliseconds between two writes of a key.
 const KV_WRITE_INTERVAL_MS: f64 = 1_100.0;
 
 /// Timeout of one read or write of KV.
 const KV_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Milliseconds by which an alarm may be early.
+/// Milliseconds by which the platform may run an alarm too early.
 const ALARM_JITTER_MS: f64 = 20.0;
 
 /// The first and the longest pause after a failed publication.
@@ -46,21 +46,21 @@ const MIN_BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 impl Registry {
-    /// Sets one of the times of the alarm, to the end of `delay`. The object has one alarm for all
-    /// of them.
+    /// Sets one of the times at which the alarm has to run, to the end of `delay`. The object has a
+    /// single alarm for all these times.
     pub(super) async fn schedule(&self, due_at: &Cell<f64>, delay: Duration) {
         due_at.set(now_ms() + delay.as_millis() as f64);
         self.set_alarm().await;
     }
 
-    /// Clears one of the times of the alarm.
+    /// Clears one of the times at which the alarm has to run.
     async fn unschedule(&self, due_at: &Cell<f64>) {
         due_at.set(f64::INFINITY);
         self.set_alarm().await;
     }
 
-    /// Sets the alarm to the earliest time. An error is ignored: the maintenance of every minute
-    /// publishes, too.
+    /// Sets the alarm to the earliest time. Errors are ignored, because the maintenance, which runs
+    /// every minute, publishes, too.
     async fn set_alarm(&self) {
         let next = self.next_publication();
         let storage = self.state.storage();
@@ -78,8 +78,8 @@ impl Registry {
         times.map(Cell::get).into_iter().fold(f64::INFINITY, f64::min)
     }
 
-    /// Publishes the release, the indicators, the names or all of them: a new instance of the
-    /// object does not know which of them the alarm was set for.
+    /// Publishes those of the release, the indicators and the names that are due. A new instance of
+    /// the object does not know the times, and publishes all three.
     pub(super) async fn on_alarm(&self) {
         let has_no_schedule = self.next_publication().is_infinite();
         let is_due = |due_at: &Cell<f64>| {
@@ -105,10 +105,10 @@ impl Registry {
         self.set_alarm().await;
     }
 
-    /// Publishes the newest release, if KV does not have it. Returns the problem if it fails; the
+    /// Publishes the newest release if KV does not have it. Returns the problem if that fails; the
     /// alarm then tries again.
     pub(super) async fn publish_release(&self) -> Result<(), String> {
-        // If the object ends before it is done, the alarm continues.
+        // If the object ends before the publication is done, the alarm continues it.
         self.schedule(&self.release_publish_at, WRITE_LEASE).await;
         let deadline = now_ms() + WAIT_FOR_LOCK_MS;
         while !self.publishing.borrow_mut().try_acquire(now_ms(), WRITE_LEASE) {
@@ -122,7 +122,7 @@ impl Registry {
         result
     }
 
-    /// Publishes until KV has the newest release, for at most five seconds.
+    /// Tries to publish the newest release for at most five seconds, until KV has it.
     async fn try_publish_release(&self) -> Result<(), String> {
         let tables = self.tables().map_err(to_message)?;
         let mut problem = String::new();
@@ -138,7 +138,7 @@ impl Registry {
                 Ok(()) => self.mark_published(&newest).await?,
                 Err(error) => {
                     problem = error;
-                    // Without an await the clock would not advance.
+                    // The pause also lets the clock advance, which it does only at I/O.
                     Delay::from(Duration::from_millis(KV_WRITE_INTERVAL_MS as u64)).await;
                 }
             }
@@ -147,7 +147,8 @@ impl Registry {
         Err(problem)
     }
 
-    /// Records that KV has a release, and deletes bundles from KV that are deleted here.
+    /// Records that KV has a release, and deletes the bundles from KV that were deleted from the
+    /// tables.
     async fn mark_published(&self, newest: &StoredRelease) -> Result<(), String> {
         let tables = self.tables().map_err(to_message)?;
         if tables.meta("publish.problem").is_some() {
@@ -177,9 +178,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Compares KV with the newest release, and every ten minutes also with its bundles, which are
-    /// large. Publishes again if they differ: a write that had timed out may have overwritten the
-    /// release, and others may be able to write to KV. Starts two minutes after a publication.
+    /// Compares KV with the newest release, and every ten minutes also with the bundles of the
+    /// release, which are large. Publishes the release again if they differ: a write that had timed
+    /// out may have overwritten it later, or somebody else may have written to KV. Does nothing
+    /// until two minutes after the last publication.
     pub(super) async fn reconcile_kv(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let Some(newest) = tables.newest_release()? else { return Ok(()) };
@@ -203,13 +205,13 @@ impl Registry {
         Ok(())
     }
 
-    /// Returns whether KV has the release. A KV that cannot be read may have it.
+    /// Returns whether KV has the release. Returns true if KV cannot be read.
     async fn has_release(&self, kv: &ConfigKv, newest: &StoredRelease) -> bool {
         let read = with_timeout(kv.read_release(), KV_TIMEOUT).await;
         kv_matches(read, newest.text.as_bytes(), &newest.signature)
     }
 
-    /// Returns whether KV has all bundles of the release. A KV that cannot be read may have them.
+    /// Returns whether KV has all bundles of the release. Returns true if KV cannot be read.
     async fn has_bundles(&self, kv: &ConfigKv, newest: &StoredRelease) -> Result<bool, ApiError> {
         let Some(manifest) = newest.manifest() else { return Ok(true) };
         for digest in manifest.digests() {
@@ -235,7 +237,7 @@ impl Registry {
             put_with_timeout(kv.put_bundle(digest, text.as_bytes(), &signature)).await?;
         }
         self.rate_limit("release").await;
-        // Do not replace a later release, which may have been stored during an await.
+        // Do not replace a later release: during an await, another event may have stored one.
         let latest =
             self.tables().and_then(|tables| tables.newest_release()).map_err(to_message)?;
         if latest.is_some_and(|latest| latest.serial > newest.serial) {
@@ -244,7 +246,8 @@ impl Registry {
         put_with_timeout(kv.put_release(newest.text.as_bytes(), &newest.signature)).await
     }
 
-    /// Deletes bundles from KV that were deleted here. If that fails, they stay there unused.
+    /// Deletes the bundles from KV that were deleted from the tables. If that fails, they stay in
+    /// KV unused.
     async fn delete_stale_bundles(&self) {
         let stale = self.tables().and_then(|tables| tables.take_stale_bundles());
         let (Ok(stale), Some(kv)) = (stale, ConfigKv::from_settings(&self.settings)) else {
@@ -271,7 +274,7 @@ impl Registry {
     }
 }
 
-/// Returns whether bundles are compared in this minute: in every tenth.
+/// Returns whether bundles are compared in this minute, which is true every ten minutes.
 fn is_bundle_check_due() -> bool {
     (now_seconds() / 60).is_multiple_of(10)
 }
@@ -279,7 +282,7 @@ fn is_bundle_check_due() -> bool {
 /// The result of a read of KV; `None` after the timeout.
 type KvRead = Option<Result<Option<SignedValue>, String>>;
 
-/// Returns whether KV has exactly this value. True if KV could not be read.
+/// Returns whether KV has exactly this value. Returns true if KV could not be read.
 fn kv_matches(read: KvRead, bytes: &[u8], signature: &str) -> bool {
     match read {
         Some(Ok(value)) => {

@@ -1,4 +1,5 @@
-//! The usage of the registry's room: how full it is, and who fills it.
+//! The status of the indicators: how full the table is, and which accounts, tenants and networks
+//! have caused most of them.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use super::tables::Tables;
 use crate::admin_api::error::ApiError;
 use crate::platform::clock::now_seconds;
 
-/// Number of accounts, tenants and networks that are listed.
+/// Maximum number of accounts, of tenants and of networks that are listed.
 const MAX_LISTED: usize = 5;
 
 impl Registry {
@@ -20,12 +21,12 @@ impl Registry {
         let publication = self.publication_state()?;
         let (clusters, links) =
             (self.with_clusters(|clusters| clusters.iter().count())?, self.tables()?.link_count()?);
-        let mut usage = self.usage.borrow_mut();
-        usage.begin_day(now_seconds());
+        let mut firing_stats = self.firing_stats.borrow_mut();
+        firing_stats.begin_day(now_seconds());
         let now = now_seconds();
         self.with_indicators(|stored| {
             let table = &stored.active;
-            let holders = table.holders();
+            let counts_by_cause = table.counts_by_cause();
             let active = table.iter().filter(|(.., entry)| now < u64::from(entry.expires));
             api::IndicatorStatus {
                 count: active.count() as u64,
@@ -41,8 +42,8 @@ impl Registry {
                 revoked: stored.revoked.len() as u64,
                 links,
                 max_links: MAX_LINKS,
-                queued_firings: usage.queued.values().map(|queued| queued.firings).sum(),
-                queued_observations: usage
+                queued_firings: firing_stats.queued.values().map(|queued| queued.firings).sum(),
+                queued_observations: firing_stats
                     .queued
                     .values()
                     .map(|queued| queued.observations)
@@ -50,20 +51,20 @@ impl Registry {
                     .unwrap_or_default(),
                 kv_writes: publication.writes_today,
                 kv_budget: self.settings.kv_writes_per_day(),
-                refused_by_quota: usage.refused_by_quota,
-                refused_as_weak: usage.refused_as_weak,
-                replaced: usage.replaced,
-                top_accounts: largest(&holders.accounts),
-                top_tenants: largest(&holders.tenants),
-                top_networks: largest(&holders.networks),
+                refused_by_quota: firing_stats.refused_by_quota,
+                refused_as_weak: firing_stats.refused_as_weak,
+                replaced: firing_stats.replaced,
+                top_accounts: largest(&counts_by_cause.accounts),
+                top_tenants: largest(&counts_by_cause.tenants),
+                top_networks: largest(&counts_by_cause.networks),
             }
         })
     }
 }
 
 impl Tables {
-    /// Returns the approximate number of links: deleted links between the first and the last are
-    /// counted, too. An exact count would read all rows for each status.
+    /// Returns the approximate number of links. It includes deleted links between the first and the
+    /// last link. An exact count would have to read all rows for each status.
     fn link_count(&self) -> Result<u64, ApiError> {
         #[derive(Deserialize)]
         struct Row {
@@ -74,15 +75,15 @@ impl Tables {
     }
 }
 
-/// Returns the hashes with the most indicators, the largest first.
-fn largest(counts: &HashMap<u64, u32>) -> Vec<api::IndicatorHolder> {
+/// Returns the hashes with the most indicators, the highest count first.
+fn largest(counts: &HashMap<u64, u32>) -> Vec<api::IndicatorCause> {
     let mut sorted: Vec<(u32, u64)> = counts.iter().map(|(hash, count)| (*count, *hash)).collect();
     sorted.sort_unstable_by(|left, right| right.cmp(left));
-    let holder = |(count, hash): (u32, u64)| api::IndicatorHolder {
+    let cause = |(count, hash): (u32, u64)| api::IndicatorCause {
         id: format!("{hash:016x}"),
         count: count.into(),
     };
-    sorted.into_iter().take(MAX_LISTED).map(holder).collect()
+    sorted.into_iter().take(MAX_LISTED).map(cause).collect()
 }
 
 #[cfg(test)]
@@ -90,9 +91,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_holders_come_first() {
+    fn the_causes_of_most_indicators_come_first() {
         let counts = (1..=9).map(|hash| (hash, hash as u32 % 4)).collect();
-        let ids: Vec<String> = largest(&counts).into_iter().map(|holder| holder.id).collect();
+        let ids: Vec<String> = largest(&counts).into_iter().map(|cause| cause.id).collect();
         let expected = [7, 3, 6, 2, 9].map(|hash| format!("{hash:016x}"));
         assert_eq!(ids, expected);
     }

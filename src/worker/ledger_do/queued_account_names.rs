@@ -1,4 +1,5 @@
-//! Names of accounts on their way from isolates to the registry, and the senders of requests.
+//! The queue of account names that isolates report and the registry gets, and the lookup of the
+//! account that sent a request.
 
 use hedgerow_core::api::LabelQuery;
 use hedgerow_core::identity::mapping::NamedAccount;
@@ -9,8 +10,8 @@ use crate::platform::log;
 use crate::registry_do::client;
 use crate::registry_do::principals::NamesReport;
 
-/// Maximum number of names that wait for the registry. Further names are dropped: the isolates
-/// report them again within a day.
+/// Maximum number of names that wait for the registry. Further names are dropped. An isolate
+/// reports a name again if it is not published after 25 minutes.
 const MAX_QUEUED_NAMES: usize = 1_000;
 
 impl Ledger {
@@ -32,7 +33,7 @@ impl Ledger {
             return;
         }
         let body = serde_json::to_string(&report).unwrap_or_default();
-        let caller = serde_json::json!({ "who": "ledger" });
+        let caller = serde_json::json!({ "actor": "ledger" });
         if let Err(error) = client::post(&self.settings, "/names", &caller, &body).await {
             log::registry_event("ledger", Some(&error.message));
             let NamesReport { names, labels, .. } = report;
@@ -40,8 +41,8 @@ impl Ledger {
         }
     }
 
-    /// Answers with the account of each request that the object has: a list of request id and
-    /// account, null for a request without an account.
+    /// Answers with the account of each request in the body that has a stored decision: a list of
+    /// request id and account, which is null for a request without an account.
     pub(super) fn senders(&self, body: &str) -> worker::Result<Response> {
         let Ok(LabelQuery { ids }) = serde_json::from_str(body) else {
             return Response::error("invalid request ids", 400);

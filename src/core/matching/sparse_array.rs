@@ -1,12 +1,12 @@
-//! Values by index of which few differ from the default.
+//! An array in which few values differ from the default.
 #![deny(clippy::arithmetic_side_effects)]
 
-/// A value for each of many indices. Only what is written takes memory and time: a request has
-/// some dozens of the thousands of literals.
+/// An array of many values. Only written blocks take memory and time. For example, a request
+/// contains some dozens of the thousands of literals.
 #[derive(Debug)]
 pub(super) struct SparseArray<T> {
-    /// Number of the block of each [`BLOCK_LEN`] indices, counted from 1; 0 if nothing was written
-    /// there.
+    /// For each [`BLOCK_LEN`] indices, the number of their block, counted from 1; 0 if none of them
+    /// was written.
     block_numbers: Box<[u32]>,
     /// The blocks, one after the other.
     values: Vec<T>,
@@ -31,8 +31,8 @@ impl<T: Copy + Default> SparseArray<T> {
         position.and_then(|position| self.values.get(position)).copied().unwrap_or_default()
     }
 
-    /// Returns the value at an index, to write it; `None` past the end of the last
-    /// block.
+    /// Returns the value at an index for writing. Adds the block of the index if it is missing.
+    /// Returns `None` past the end of the last block.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         let block_number = self.block_numbers.get_mut(index / BLOCK_LEN)?;
         if *block_number == 0 {
@@ -50,7 +50,7 @@ fn position(block_number: u32, index: usize) -> Option<usize> {
     Some(block.saturating_mul(BLOCK_LEN).saturating_add(index % BLOCK_LEN))
 }
 
-/// Number of values that get memory together.
+/// Number of values in a block.
 const BLOCK_LEN: usize = 16;
 
 #[cfg(test)]

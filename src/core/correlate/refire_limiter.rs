@@ -1,7 +1,7 @@
 //! Limits how often a firing is repeated for the same correlation and key.
 //!
-//! A firing that the host refused is not repeated at each event, either: only after a time that the
-//! host gives, or when more accounts take part.
+//! A firing that the host refused is repeated only after a time that the host gives, or when more
+//! accounts take part.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -15,10 +15,11 @@ use crate::rules::correlation::Correlation;
 const MAX_REMEMBERED_FIRINGS: usize = MAX_INDICATORS;
 
 /// One correlation may use at most 1/4 of the remembered firings. So a correlation that clients can
-/// make fire for any number of keys leaves room for others.
+/// make fire for any number of keys leaves room for other correlations.
 const MAX_SHARE_DIVISOR: usize = 4;
 
-/// Seconds between two searches for firings that can be forgotten: they read all firings.
+/// Minimum number of seconds between two searches for firings that can be forgotten. A search reads
+/// all firings.
 const PRUNE_INTERVAL_SECONDS: u32 = 60;
 
 /// A firing is repeated after 1/4 of the time to live of its indicator.
@@ -35,23 +36,23 @@ pub struct FiringId {
 
 /// Whether a correlation fires for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// It fired, or was refused, not long ago.
-    No,
-    /// It fires, and has no indicator as far as is known.
-    New,
-    /// It fires again, to extend its indicator.
-    Again,
+pub enum FiringDecision {
+    /// The correlation does not fire, because it fired or was refused recently.
+    Suppressed,
+    /// The correlation fires. According to the remembered firings, it has no indicator for the key.
+    First,
+    /// The correlation fires again, to extend its indicator.
+    Repeated,
 }
 
 /// The last firing of a correlation for a key.
 #[derive(Clone, Copy, Debug)]
 struct LastFiring {
-    /// Time of the firing; of a refused one, the time from which on it may fire again. In seconds
-    /// since the epoch.
+    /// Time of the firing, in seconds since the epoch. For a refused firing, the time from which on
+    /// the correlation may fire again.
     at: u32,
-    /// Number of accounts of a refused firing plus one; 0 if it was not refused.
-    refused: u16,
+    /// Number of accounts of a refused firing; `None` if the firing was not refused.
+    refused_accounts: Option<u16>,
 }
 
 /// Remembers when each firing was last reported.
@@ -73,22 +74,23 @@ impl FiringId {
 }
 
 impl RefireLimiter {
-    /// Returns whether a correlation may fire for a key: its last firing for the key is old enough,
-    /// or was refused, and was of several accounts, to which others may have been added.
+    /// Returns whether a correlation may fire for a key. It may if its last firing for the key is
+    /// old enough. It may also if that firing had several accounts and was refused, because more
+    /// accounts may take part now.
     pub fn is_due(&self, plan: &Plan, correlation_index: usize, key: u64, at: u32) -> bool {
         let Some(correlation) = plan.correlations.get(correlation_index) else { return false };
         let fired_at = self.last_fired.get(&FiringId::new(correlation_index, key));
         (self.fires_intermediates || !correlation.is_intermediate())
-            && fired_at.is_none_or(|last| match last.refused {
-                0 => at.abs_diff(last.at) >= refire_interval(correlation),
-                1 | 2 => at >= last.at,
-                _ => true,
+            && fired_at.is_none_or(|last| match last.refused_accounts {
+                None => at.abs_diff(last.at) >= refire_interval(correlation),
+                Some(0 | 1) => at >= last.at,
+                Some(_) => true,
             })
     }
 
-    /// Returns whether a correlation fires for a key, and records that it does. `accounts` is the
-    /// number of accounts that take part. Forgets the older half of the correlation's firings when
-    /// the memory is full: a flood must not silence it.
+    /// Decides whether a correlation fires for a key, and records a firing. `accounts` is the
+    /// number of accounts that take part. If the memory is full, forgets older firings, because a
+    /// flood of firings must not prevent new ones.
     pub fn fire(
         &mut self,
         plan: &Plan,
@@ -96,30 +98,34 @@ impl RefireLimiter {
         key: u64,
         at: u32,
         accounts: usize,
-    ) -> Due {
+    ) -> FiringDecision {
         if !self.is_due(plan, correlation_index, key, at) {
-            return Due::No;
+            return FiringDecision::Suppressed;
         }
         let id = FiringId::new(correlation_index, key);
         let ttl = plan.correlations.get(correlation_index).map_or(0, |correlation| correlation.ttl);
-        let due = match self.last_fired.get(&id) {
-            Some(last) if last.refused > 0 => {
-                let has_grown = accounts >= usize::from(last.refused);
-                if at >= last.at || has_grown { Due::New } else { Due::No }
+        let decision = match self.last_fired.get(&id) {
+            Some(LastFiring { at: until, refused_accounts: Some(refused_accounts) }) => {
+                let has_grown = accounts > usize::from(*refused_accounts);
+                if at >= *until || has_grown {
+                    FiringDecision::First
+                } else {
+                    FiringDecision::Suppressed
+                }
             }
-            Some(last) if at.abs_diff(last.at) < ttl => Due::Again,
-            Some(_) | None => Due::New,
+            Some(last) if at.abs_diff(last.at) < ttl => FiringDecision::Repeated,
+            Some(_) | None => FiringDecision::First,
         };
-        if due != Due::No {
+        if decision != FiringDecision::Suppressed {
             if !self.has_room(id) && at.abs_diff(self.pruned_at) >= PRUNE_INTERVAL_SECONDS {
                 self.prune(plan, at, id);
             }
             if !self.has_room(id) {
                 self.forget_older_half(id.correlation);
             }
-            self.record(id, LastFiring { at, refused: 0 });
+            self.record(id, LastFiring { at, refused_accounts: None });
         }
-        due
+        decision
     }
 
     /// Records that the host refused a firing of `accounts` accounts, which may fire again from
@@ -127,8 +133,8 @@ impl RefireLimiter {
     pub fn refuse(&mut self, correlation_index: usize, key: u64, accounts: usize, until: u32) {
         let id = FiringId::new(correlation_index, key);
         if self.has_room(id) {
-            let refused = u16::try_from(accounts.saturating_add(1)).unwrap_or(u16::MAX);
-            self.record(id, LastFiring { at: until, refused });
+            let refused_accounts = Some(u16::try_from(accounts).unwrap_or(u16::MAX));
+            self.record(id, LastFiring { at: until, refused_accounts });
         }
     }
 
@@ -141,23 +147,24 @@ impl RefireLimiter {
         }
     }
 
-    /// Restores a saved firing, if there is room. The later of two times counts.
+    /// Restores a saved firing, if there is room. If the firing is known already, the later time is
+    /// kept.
     pub fn restore(&mut self, correlation_index: usize, key: u64, fired_at: u32) {
         let id = FiringId::new(correlation_index, key);
         if self.has_room(id) {
             let known_at = self.last_fired.get(&id).map_or(0, |last| last.at);
-            self.record(id, LastFiring { at: fired_at.max(known_at), refused: 0 });
+            self.record(id, LastFiring { at: fired_at.max(known_at), refused_accounts: None });
         }
     }
 
     /// Returns all firings that were not refused, with their times, in seconds since the epoch.
     pub fn iter(&self) -> impl Iterator<Item = (FiringId, u32)> {
-        let admitted = self.last_fired.iter().filter(|(_, last)| last.refused == 0);
+        let admitted = self.last_fired.iter().filter(|(_, last)| last.refused_accounts.is_none());
         admitted.map(|(id, last)| (*id, last.at))
     }
 
-    /// Forgets refused firings, and those whose indicators have expired. If `id` then has no room,
-    /// also forgets the firings that are due again.
+    /// Forgets refused firings, and firings whose indicators have expired. If `id` then has no
+    /// room, also forgets the firings that are due again.
     fn prune(&mut self, plan: &Plan, at: u32, id: FiringId) {
         self.pruned_at = at;
         self.retain_younger(plan, at, |correlation| correlation.ttl);
@@ -170,7 +177,7 @@ impl RefireLimiter {
     fn retain_younger(&mut self, plan: &Plan, at: u32, max_age: impl Fn(&Correlation) -> u32) {
         self.last_fired.retain(|id, last| {
             let correlation = plan.correlations.get(usize::from(id.correlation));
-            last.refused == 0
+            last.refused_accounts.is_none()
                 && correlation
                     .is_some_and(|correlation| at.saturating_sub(last.at) < max_age(correlation))
         });
@@ -179,9 +186,9 @@ impl RefireLimiter {
         correlations.into_iter().for_each(|correlation| self.increment_count(correlation));
     }
 
-    /// Forgets the older half of the firings of a correlation if it has its share, or else of the
-    /// correlation with the most firings. The forgotten ones fire again at their next event, which
-    /// extends their indicators.
+    /// Forgets the older half of the firings of `correlation` if it has used up its share, or else
+    /// of the correlation with the most firings. A forgotten firing is repeated at the next event,
+    /// which only extends its indicator.
     fn forget_older_half(&mut self, correlation: u16) {
         let counts = self.counts_by_correlation.iter().zip(0_u16..);
         let fullest = counts.max().map_or(correlation, |(_, fullest)| fullest);
@@ -199,7 +206,8 @@ impl RefireLimiter {
             return;
         }
         let median = *times.select_nth_unstable(middle).1;
-        // Of the firings at the median, only those that complete the older half are forgotten.
+        // Several firings may have the median time. Of these, only as many are forgotten as
+        // complete the older half.
         let older = times.iter().filter(|fired_at| **fired_at < median).count();
         let mut remaining_at_median = middle.saturating_add(1).saturating_sub(older);
         self.last_fired.retain(|id, last| {
@@ -276,7 +284,7 @@ mod tests {
         let mut limiter = RefireLimiter::default();
         for (correlation, count) in counts {
             for key in 0..*count {
-                let last = LastFiring { at: key as u32, refused: 0 };
+                let last = LastFiring { at: key as u32, refused_accounts: None };
                 limiter.record(FiringId { key, correlation: *correlation }, last);
             }
         }
@@ -311,17 +319,18 @@ mod tests {
     #[test]
     fn a_refused_firing_waits_for_its_time_or_for_more_accounts() {
         let plan = plan();
-        // accounts at the refusal, time after it, accounts then, expected
+        // Columns: accounts at the refusal, seconds after the firing, accounts at that time,
+        // expected result.
         let rows = [
-            (1, 59, 1, Due::No),
-            (1, 60, 1, Due::New),
-            (3, 59, 3, Due::No),
-            (3, 59, 4, Due::New),
-            (3, 60, 3, Due::New),
+            (1, 59, 1, FiringDecision::Suppressed),
+            (1, 60, 1, FiringDecision::First),
+            (3, 59, 3, FiringDecision::Suppressed),
+            (3, 59, 4, FiringDecision::First),
+            (3, 60, 3, FiringDecision::First),
         ];
         for (refused, after, accounts, expected) in rows {
             let mut limiter = RefireLimiter::default();
-            assert_eq!(limiter.fire(&plan, 0, 7, 100, refused), Due::New);
+            assert_eq!(limiter.fire(&plan, 0, 7, 100, refused), FiringDecision::First);
             limiter.refuse(0, 7, refused, 160);
             assert_eq!(limiter.iter().count(), 0, "a refused firing is not saved");
             let name = format!("{refused} {after} {accounts}");
@@ -332,11 +341,14 @@ mod tests {
     #[test]
     fn a_repeated_firing_extends_its_indicator_until_that_has_expired() {
         let plan = plan();
-        for (after, expected) in
-            [(999, Due::No), (1_000, Due::Again), (3_999, Due::Again), (4_000, Due::New)]
-        {
+        for (after, expected) in [
+            (999, FiringDecision::Suppressed),
+            (1_000, FiringDecision::Repeated),
+            (3_999, FiringDecision::Repeated),
+            (4_000, FiringDecision::First),
+        ] {
             let mut limiter = RefireLimiter::default();
-            assert_eq!(limiter.fire(&plan, 0, 7, 100, 1), Due::New);
+            assert_eq!(limiter.fire(&plan, 0, 7, 100, 1), FiringDecision::First);
             assert_eq!(limiter.fire(&plan, 0, 7, 100 + after, 1), expected, "{after}");
         }
     }

@@ -1,29 +1,30 @@
-//! The output of decompressing: all of it, or the beginning and the end of long JSON.
+//! The output of decompression: the whole output, or the beginning and the end of long JSON.
 #![deny(clippy::arithmetic_side_effects)]
 
 use crate::extract::issues::ReadIssues;
 use crate::extract::json_position::JsonPosition;
 
-/// The limits of decompressing.
+/// The limits of decompression.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutputLimits {
     /// Maximum bytes that are kept.
     pub(super) max_bytes: usize,
-    /// Maximum bytes that are decompressed, if the output is the JSON itself: of longer JSON the
-    /// beginning and the end are kept.
-    pub(super) max_in_all: usize,
+    /// Maximum bytes that are decompressed in total. If the output is JSON and longer than
+    /// `max_bytes`, only its beginning and its end are kept. 0 if another encoding follows, because
+    /// decoding it needs the whole output.
+    pub(super) max_total_bytes: usize,
 }
 
 /// Decompressed bytes, within limits.
 ///
 /// If the output is longer than the limit and is JSON, its middle is left out: the second half of
-/// the buffer becomes a ring, which holds the last bytes.
+/// the buffer becomes a ring buffer, which holds the last bytes.
 pub(super) struct Output {
     bytes: Vec<u8>,
     /// Maximum bytes that are kept.
     pub(super) max_bytes: usize,
     /// Maximum bytes that are decompressed.
-    max_in_all: usize,
+    max_total_bytes: usize,
     /// Bytes that were decompressed.
     pub(super) total: usize,
     /// Whether the input was decoded to its end.
@@ -44,17 +45,17 @@ struct End {
     before: JsonPosition,
     /// Structure of the JSON before the oldest byte of the ring.
     position: JsonPosition,
-    /// Bytes on their way into the ring.
+    /// Bytes that were decompressed, but are not in the ring yet.
     chunk: Vec<u8>,
 }
 
 impl Output {
     pub(super) fn new(limits: OutputLimits) -> Self {
-        let OutputLimits { max_bytes, max_in_all } = limits;
+        let OutputLimits { max_bytes, max_total_bytes } = limits;
         Self {
             bytes: Vec::new(),
             max_bytes,
-            max_in_all,
+            max_total_bytes,
             total: 0,
             is_complete: true,
             keeps_end: true,
@@ -62,18 +63,18 @@ impl Output {
         }
     }
 
-    /// Makes output that is longer than the limit end there.
+    /// Cuts output at the limit, instead of keeping the end of the output.
     pub(super) fn leave_out_end(&mut self) {
         self.keeps_end = false;
     }
 
-    /// Returns the bytes that may be appended before the limit.
+    /// Returns the number of bytes that may be appended before the limit is reached.
     pub(super) fn room(&self) -> usize {
         self.max_bytes.saturating_sub(self.bytes.len())
     }
 
-    /// Reserves memory for `count` bytes, but not beyond the limit: while a buffer grows, the old
-    /// and the new buffer take memory.
+    /// Reserves memory for `count` bytes, up to the limit. Otherwise the buffer would grow later,
+    /// and the old and the new buffer would both take memory.
     pub(super) fn reserve(&mut self, count: usize) {
         if self.end.is_none() {
             self.bytes.reserve_exact(count.min(self.room()));
@@ -101,7 +102,7 @@ impl Output {
         if self.end.is_none() {
             self.end = Some(self.begin_ring()?);
         }
-        if self.total >= self.max_in_all {
+        if self.total >= self.max_total_bytes {
             return None;
         }
         let end = self.end.as_mut()?;
@@ -111,20 +112,21 @@ impl Output {
         Some(read_len)
     }
 
-    /// Makes the second half of the buffer a ring, with room for a seam; `None` if the output is
-    /// not JSON in UTF-8.
+    /// Makes the second half of the buffer a ring, with room for the text that replaces the
+    /// middle. Returns `None` if the output is not JSON in UTF-8, or if its end is not kept.
     fn begin_ring(&mut self) -> Option<End> {
         let is_json = matches!(self.bytes.trim_ascii_start(), [b'{' | b'[', ..])
             && !self.bytes.iter().take(4).any(|byte| *byte == 0);
         let start = self.bytes.len() / 2;
-        if !self.keeps_end || !is_json || start <= MAX_SEAM_BYTES {
+        if !self.keeps_end || !is_json || start <= MAX_REPLACEMENT_BYTES {
             return None;
         }
         let mut position = JsonPosition::default();
         position.advance(self.bytes.get(..start)?);
         position.mark();
         let before = position.clone();
-        let mut chunk = self.bytes.split_off(self.bytes.len().saturating_sub(MAX_SEAM_BYTES));
+        let mut chunk =
+            self.bytes.split_off(self.bytes.len().saturating_sub(MAX_REPLACEMENT_BYTES));
         let chunk_len = chunk.len();
         chunk.resize(CHUNK_BYTES, 0);
         let mut end = End { start, oldest: start, before, position, chunk };
@@ -145,20 +147,20 @@ impl Output {
         self.bytes.get_mut(start..).unwrap_or_default()
     }
 
-    /// Returns the bytes, and the issues of decompressing them. If the middle was left out, a seam
-    /// takes its place, so that the whole is JSON.
+    /// Returns the bytes, and the issues of decompression. If the middle was left out, the text of
+    /// [`JsonPosition::replacement_for_gap`] replaces it, so that the result is valid JSON.
     pub(super) fn finish(mut self) -> (Vec<u8>, ReadIssues) {
         let Some(end) = self.end.take() else {
             let complete = ReadIssues::empty();
             return (self.bytes, if self.is_complete { complete } else { ReadIssues::INFLATE });
         };
-        let Some(seam) = end.position.seam(&end.before) else {
+        let Some(replacement) = end.position.replacement_for_gap(&end.before) else {
             self.bytes.truncate(end.start);
             return (self.bytes, ReadIssues::INFLATE);
         };
         let ring = self.bytes.get_mut(end.start..).unwrap_or_default();
         ring.rotate_left(end.oldest.saturating_sub(end.start));
-        self.bytes.splice(end.start..end.start, seam);
+        self.bytes.splice(end.start..end.start, replacement);
         (self.bytes, if self.is_complete { ReadIssues::WINDOW } else { ReadIssues::INFLATE })
     }
 }
@@ -183,6 +185,6 @@ impl End {
 /// Bytes that are decompressed at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Bytes of the buffer that are kept for a seam, which opens at most 32 levels with keys of 64
-/// bytes.
-const MAX_SEAM_BYTES: usize = 4 << 10;
+/// Bytes of the buffer that are reserved for the replacement of the middle, which opens at most 32
+/// levels with keys of 64 bytes.
+const MAX_REPLACEMENT_BYTES: usize = 4 << 10;
