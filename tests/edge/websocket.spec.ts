@@ -70,13 +70,18 @@ class SocketOrigin {
   });
 
   constructor() {
+    // The origin names the account in each answer. Clients must not see the name.
+    this.#sockets.on('headers', (headers: string[]) =>
+      headers.push('x-origin: 1', 'x-hedgerow-account: acme'),
+    );
     this.#server.on('upgrade', (req, socket, head) => {
       this.handshakes.push(req);
       if (this.refusal) {
         const body = '{"error":{"message":"no such model"}}';
         socket.end(
           `HTTP/1.1 ${this.refusal} Refused\r\ncontent-type: application/json\r\n` +
-            `x-origin: 1\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`,
+            `x-origin: 1\r\nx-hedgerow-account: acme\r\ncontent-length: ${body.length}\r\n` +
+            `connection: close\r\n\r\n${body}`,
         );
         return;
       }
@@ -627,6 +632,23 @@ describe('the handshake', () => {
       '1',
       'no such model',
     ]);
+    expect(headers).not.toHaveProperty('x-hedgerow-account');
+  });
+
+  it.each([
+    ['scored', REALTIME],
+    ['unread', '/chat/socket'],
+  ])("the origin's name of the account does not reach the client: %s", async (_, target) => {
+    const client = new WebSocket(filter.url.replace('http', 'ws') + target);
+    const [[response]] = await Promise.all([once(client, 'upgrade'), once(client, 'open')]);
+    expect(response.headers).toMatchObject({ 'x-origin': '1' });
+    expect(response.headers).not.toHaveProperty('x-hedgerow-account');
+    const [server] = origin.peers;
+    client.send('to the origin');
+    await server!.untilMessages(1);
+    server!.socket.send('to the client');
+    expect((await once(client, 'message'))[0].toString()).toBe('to the client');
+    client.terminate();
   });
 
   it('on other paths messages pass unread', async () => {

@@ -1,8 +1,14 @@
 //! Forwards a request to the origin, and streams the response back unread.
 //!
-//! Method, path, query, headers and body stay as the client sent them, with three exceptions.
-//! `strip_headers` removes `x-hedgerow-*` headers and, from requests other than GET, `upgrade`.
-//! Tags are added to scored requests. A degraded request has an edited body.
+//! Method, path, query, headers and body stay as the client sent them, with these exceptions:
+//! - `strip_headers` removes `x-hedgerow-*` headers, the headers that only a gateway may send, and,
+//!   from requests other than GET, `upgrade`. A handshake whose messages are read does not offer
+//!   compression.
+//! - An LLM call gets its request id; a scored request also gets tags.
+//! - A degraded request has an edited body, without the headers that described the original body.
+//!
+//! Responses stay as the origin sent them, without the `x-hedgerow-*` headers. These headers are
+//! removed from a response to an unread request only if they name the sender.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -136,7 +142,7 @@ impl Upstream<'_> {
         self.await_response(self.send(&request)?).await
     }
 
-    /// Sends a copy of the client's request. The platform streams its body.
+    /// Sends a copy of the client's request. The platform streams the body.
     fn start_unread(&self) -> Result<InFlight, RequestError> {
         self.send(&self.copy_of_request()?)
     }
@@ -210,8 +216,9 @@ impl Upstream<'_> {
         })
     }
 
-    /// Returns the origin's response with the request id, and without reserved headers. The body is
-    /// passed on in its encoding, because it is not read.
+    /// Returns the origin's response with the request id, and without reserved headers. A response
+    /// with a WebSocket gets no request id. The body is passed on in its encoding, because it is
+    /// not read.
     fn with_request_id(&self, response: Response) -> Response {
         let response = without_reserved_headers(response);
         if response.status() != SWITCHING_PROTOCOLS {
@@ -238,21 +245,53 @@ impl Upstream<'_> {
 }
 
 /// Returns a copy of the origin's response without reserved headers. The origin may have echoed
-/// tags, or named the sender in them. A response with a WebSocket is returned unchanged.
-fn without_reserved_headers(response: Response) -> Response {
+/// tags, or named the sender in reserved headers. If the platform rejects the copy, returns the
+/// response unchanged.
+pub fn without_reserved_headers(response: Response) -> Response {
+    copy_without_reserved_headers(&response).unwrap_or(response)
+}
+
+fn copy_without_reserved_headers(response: &Response) -> Result<Response, JsValue> {
     if response.status() == SWITCHING_PROTOCOLS {
-        return response;
+        let socket = Reflect::get(response, &JsValue::from_str(WEBSOCKET))?;
+        return handshake_response(&socket, &response.headers());
     }
     let init: &ResponseInit = response.unchecked_ref();
-    let Ok(copy) = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)
-    else {
-        return response;
-    };
+    let body = response.body();
+    let copy = Response::new_with_opt_readable_stream_and_init(body.as_ref(), init)?;
     let headers = copy.headers();
     for name in header_names(&headers).iter().filter(|name| tag::is_reserved(name)) {
         remove_header(&headers, name);
     }
-    copy
+    Ok(copy)
+}
+
+/// Returns the response that gives the client its end of a WebSocket. `headers` are the headers of
+/// the origin's response: the client gets them without reserved headers, and without headers that
+/// describe the connection to the origin.
+///
+/// # Errors
+/// If the platform rejects the response.
+pub fn handshake_response(client_end: &JsValue, headers: &Headers) -> Result<Response, JsValue> {
+    let headers = Headers::new_with_headers(headers)?;
+    let names = header_names(&headers);
+    for name in names.iter().filter(|name| is_of_connection(name) || tag::is_reserved(name)) {
+        remove_header(&headers, name);
+    }
+    let init = ResponseInit::new();
+    init.set_status(SWITCHING_PROTOCOLS);
+    init.set_headers(&headers);
+    Reflect::set(&init, &JsValue::from_str(WEBSOCKET), client_end)?;
+    Response::new_with_opt_str_and_init(None, &init)
+}
+
+/// Returns whether a header describes the connection to the origin. The platform sets these headers
+/// for the client's connection.
+fn is_of_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "upgrade" | "sec-websocket-accept" | "sec-websocket-extensions" | ""
+    )
 }
 
 /// Removes a header. Errors are ignored: the platform rejects only invalid names, which no header
@@ -267,6 +306,8 @@ pub fn header_names(headers: &Headers) -> Vec<String> {
     joined.split('\n').map(str::to_owned).collect()
 }
 
-/// Status of a response with a WebSocket. Such a response must not be copied, because the copy
-/// would lose the WebSocket.
+/// Status of a response with a WebSocket. The platform's copy of such a response has no WebSocket.
 pub const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// Member of a response, and of its initialiser, that holds the WebSocket.
+const WEBSOCKET: &str = "webSocket";

@@ -1,9 +1,9 @@
 //! A WebSocket on an LLM path: forwards the messages of both ends, and scores the client's prompts.
 //!
-//! Each message of the client that contains a prompt is treated like a request. It has a request
-//! id, a decision, a log line and an observation. The rules that are in force when it arrives
-//! decide. A refused message does not reach the origin: the client gets an error event, and both
-//! ends are closed.
+//! Each message of the client that contains a prompt is treated like a request. Each such message
+//! has a request id, a decision, a log line and an observation. The rules that are in force when
+//! the message arrives decide. A refused message does not reach the origin: the client gets an
+//! error event, and both ends are closed.
 //!
 //! Scoring is synchronous. So messages keep their order without a queue, and at most one message is
 //! in Wasm's memory. If a message is larger than 32 MiB, even in fragments, the platform closes the
@@ -21,7 +21,7 @@ use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::rules::policy::{Mode, Policy, WebSocketPolicy};
 use js_sys::{JsString, Object, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
-use web_sys::{Headers, Response, ResponseInit};
+use web_sys::Response;
 use worker::Context;
 
 use crate::isolate::active_rules::ActiveRules;
@@ -37,9 +37,10 @@ use crate::request::llm_call::message::MessageOutcome;
 use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
 use crate::request::sender::Sender;
-use crate::request::tag;
 use crate::request::unread_bytes::UnreadBytes;
-use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream, header_names, remove_header};
+use crate::request::upstream::{
+    SWITCHING_PROTOCOLS, Upstream, handshake_response, without_reserved_headers,
+};
 
 #[wasm_bindgen]
 extern "C" {
@@ -93,7 +94,8 @@ extern "C" {
 }
 
 /// Answers the handshake of a WebSocket whose messages may contain prompts, according to the
-/// policy. In Shadow mode, no handshake is refused, and the messages are scored.
+/// policy. If the policy refuses WebSockets, but is in Shadow mode, the handshake is forwarded, and
+/// the messages are scored.
 ///
 /// # Errors
 /// If the policy refuses WebSockets, or as for [`Upstream::forward_unread`].
@@ -127,7 +129,7 @@ pub async fn handle(
         Some(origin) => Connection::open(&upstream, settings, endpoint, origin, &response)
             .map_err(|_| RequestError::InvalidRequest),
         // The origin refused the handshake. The client gets the origin's response.
-        None => Ok(response),
+        None => Ok(without_reserved_headers(response)),
     }
 }
 
@@ -220,7 +222,7 @@ impl Connection {
             add_listeners(socket, end, &shared)?;
             socket.accept()?;
         }
-        client_response(&client_end, response)
+        handshake_response(&client_end, &response.headers())
     }
 
     fn socket(&self, end: End) -> &Socket {
@@ -479,7 +481,8 @@ fn read_message(message: &JsValue, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
     Some((bytes.subarray(0, read_length).to_vec(), u64::from(length.saturating_sub(read_length))))
 }
 
-/// Reads text as UTF-8. The platform encodes long text into a buffer of bounded size. In Wasm,
+/// Reads text as UTF-8, with the same result as [`read_message`]. Returns `None` if the platform
+/// cannot encode the text. The platform encodes long text into a buffer of bounded size. In Wasm,
 /// encoding would take memory for three times the text, and Wasm's memory never shrinks.
 fn read_text(text: &JsString, max_bytes: usize) -> Option<(Vec<u8>, u64)> {
     let units = text.length();
@@ -501,29 +504,6 @@ fn edited_message(bytes: &[u8], is_text: bool) -> JsValue {
     } else {
         Uint8Array::from(bytes).buffer().into()
     }
-}
-
-/// Returns the response that gives the client its end of the WebSocket.
-fn client_response(client_end: &JsValue, response: &Response) -> Result<Response, JsValue> {
-    let headers = Headers::new_with_headers(&response.headers())?;
-    let names = header_names(&headers);
-    for name in names.iter().filter(|name| is_of_connection(name) || tag::is_reserved(name)) {
-        remove_header(&headers, name);
-    }
-    let init = ResponseInit::new();
-    init.set_status(SWITCHING_PROTOCOLS);
-    init.set_headers(&headers);
-    Reflect::set(&init, &JsValue::from_str("webSocket"), client_end)?;
-    Response::new_with_opt_str_and_init(None, &init)
-}
-
-/// Returns whether a header describes the connection to the origin. The platform sets these headers
-/// for the client's connection.
-fn is_of_connection(name: &str) -> bool {
-    matches!(
-        name,
-        "connection" | "upgrade" | "sec-websocket-accept" | "sec-websocket-extensions" | ""
-    )
 }
 
 /// Maximum UTF-16 code units of a text that is copied directly into Wasm's memory.
