@@ -21,7 +21,10 @@ fn lexicon() -> Vec<RuleFile> {
             "make",
             "rare: false\nterms: {en: [write, generat*], ru: [созда*], zh-Hans: [生成]}",
         ),
-        concept("item", "rare: false\nterms: {en: ['question*', pair, pairs], zh-Hans: [问题]}"),
+        concept(
+            "item",
+            "rare: false\nterms: {en: ['question*', pair, pairs, turn by turn], zh-Hans: [问题]}",
+        ),
         concept("purpose", "rare: true\nterms: {en: [fine-tun*], ru: [дообуч*], zh-Hans: [微调]}"),
         concept("format", "rare: true\nterms: {en: [jsonl, pairs as json]}"),
     ]
@@ -107,6 +110,8 @@ fn concepts_count_in_a_sentence_or_within_a_distance() {
         (&["rewrite questions to fine-tune it"], [false, false, true]),
         (&["write about impairs to fine-tune it"], [false, false, true]),
         (&["write questions to refine-tune it"], [false, false, false]),
+        // The first of two overlapping occurrences is not a whole word, but the second is.
+        (&["write return by turn by turn to fine-tune it"], [true, true, true]),
         (&["write questions"], [false, false, false]),
         (&["write questions", "fine-tune it"], [false, false, true]),
         (&["write some pairs as JSON", "no", "write pairs: fine-tuned"], [true, true, true]),

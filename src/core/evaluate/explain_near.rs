@@ -12,9 +12,10 @@ use crate::matching::near::{reach, sentence_around};
 use crate::rules::concept::{Concept, Term, is_whole_word};
 use crate::rules::signature::Within;
 
-/// Finds the first anchor that begins in `passage`, a range of `value`, and has a term of each
-/// other part near it. Returns the range from the first to the last of these terms, anchor
-/// included; `None` if no anchor is found.
+/// Finds the first anchor that begins in `passage`, a range of `value`, and that has a term of each
+/// other part within reach: in the same sentence, or within the bytes of `within`. A term that
+/// overlaps the anchor does not count. Returns the range from the first to the last of these terms,
+/// including the anchor; `None` if there is no such anchor.
 pub(super) fn find_near(
     value: &str,
     concepts: &[Concept],
@@ -31,8 +32,8 @@ pub(super) fn find_near(
             |name: &String| concepts.iter().any(|concept| concept.name == *name && concept.rare);
         !part.is_empty() && part.iter().all(is_rare_concept)
     };
-    // A valid rule has a part with only rare concepts. The default is for mutations of rules, which
-    // `hedgerow test` makes.
+    // A valid rule has a part with only rare concepts. The default, the first part, is for the
+    // mutations of rules that `hedgerow test` makes.
     let anchor_index = parts.iter().position(is_rare).unwrap_or_default();
     let mut anchors = terms_of(parts.get(anchor_index)?);
     anchors.retain(|anchor| passage.contains(&anchor.start));
@@ -57,14 +58,20 @@ pub(super) fn find_near(
     })
 }
 
-/// Returns all occurrences of terms, by position. If occurrences of one term overlap, only the
-/// first is returned. This loses nothing, because no term can overlap itself.
+/// Returns all occurrences of terms, by position. Occurrences of a term may overlap: the term "as
+/// many as" occurs twice in "as many as many as".
 fn occurrences<'t>(value: &str, terms: impl Iterator<Item = &'t String>) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     for term in terms.map(|term| Term::parse(term)) {
         // This search uses `memmem`, because there are thousands of terms and `str::match_indices`
         // takes ten times as long.
-        let starts = memmem::find_iter(value.as_bytes(), term.text);
+        let finder = memmem::Finder::new(term.text);
+        let mut next = 0_usize;
+        let starts = std::iter::from_fn(|| {
+            let start = next.saturating_add(finder.find(value.as_bytes().get(next..)?)?);
+            next = start.saturating_add(1);
+            Some(start)
+        });
         let candidates = starts.map(|start| start..start.saturating_add(term.text.len()));
         ranges.extend(candidates.filter(|range| is_whole_word(value, range.clone(), term.is_stem)));
     }

@@ -44,8 +44,9 @@ pub fn holds(
     })
 }
 
-/// The last text, and the occurrences of concepts that were searched in it, by name. Many rules
-/// name the same concepts, and the search takes most of the time of these tests.
+/// A cache: the last text, and the occurrences of each concept that was searched for in this text,
+/// by the name of the concept. It saves most of the time of these tests, because many rules name
+/// the same concepts.
 type Found = (String, HashMap<String, Vec<Range<usize>>>);
 
 thread_local! {
@@ -72,8 +73,15 @@ fn find(text: &str, term: &str) -> Vec<Range<usize>> {
         let after = text[position..].chars().next();
         before.is_some_and(is_letter) && after.is_some_and(is_letter)
     };
-    // `find_iter` skips overlapping matches, but no term overlaps itself.
-    memmem::find_iter(text.as_bytes(), stem)
+    // Occurrences may overlap: "as many as" occurs twice in "as many as many as".
+    let finder = memmem::Finder::new(stem);
+    let mut next = 0;
+    let starts = std::iter::from_fn(|| {
+        let start = next + finder.find(&text.as_bytes()[next..])?;
+        next = start + 1;
+        Some(start)
+    });
+    starts
         .map(|start| start..start + stem.len())
         .filter(|span| !joined(span.start) && (term.ends_with('*') || !joined(span.end)))
         .collect()
