@@ -12,8 +12,20 @@ use hedgerow_core::rules::correlation::format_duration;
 use crate::lexicon::LANGUAGES;
 use crate::{CorrelationRule, Rule, RuleMetadata, Rules};
 
+/// Returns the generated pages of the documentation: the name of a file in `docs/`, and its text.
+pub fn pages(rules: &Rules) -> [(&'static str, String); 6] {
+    [
+        ("fields.md", fields_page()),
+        ("routes.md", routes_page()),
+        ("accounts.md", accounts_page()),
+        ("lexicon.md", lexicon_page(rules)),
+        ("signatures.md", signatures_page(rules)),
+        ("correlations.md", correlations_page(rules)),
+    ]
+}
+
 /// Returns the page `docs/fields.md`.
-pub fn fields_page() -> String {
+fn fields_page() -> String {
     let mut page = format!(
         "# Fields\n\n{GENERATED_NOTICE}\n\n{FIELDS_INTRODUCTION}\n\
          | field | type | meaning |\n|---|---|---|\n"
@@ -27,7 +39,7 @@ pub fn fields_page() -> String {
 }
 
 /// Returns the page `docs/routes.md`, with a table for each API.
-pub fn routes_page() -> String {
+fn routes_page() -> String {
     let mut page = format!("# Routes\n\n{GENERATED_NOTICE}\n\n{ROUTES_INTRODUCTION}");
     for api in BUILTIN_APIS {
         let _ = write!(page, "\n## {}\n\n| path | endpoint |\n|---|---|\n", api.name);
@@ -46,7 +58,7 @@ pub fn routes_page() -> String {
 }
 
 /// Returns the page `docs/accounts.md`, with the table of places in which credentials are found.
-pub fn accounts_page() -> String {
+fn accounts_page() -> String {
     let mut page = format!(
         "# Accounts and tenants\n\n{GENERATED_NOTICE}\n\n{ACCOUNTS_INTRODUCTION}\n\
          | place | used by |\n|---|---|\n"
@@ -63,10 +75,10 @@ pub fn accounts_page() -> String {
 }
 
 /// Returns the page `docs/signatures.md`, with a section for each family.
-pub fn signatures_page(rules: &Rules) -> String {
+fn signatures_page(rules: &Rules) -> String {
     let mut page = format!(
-        "# Signatures\n\n{GENERATED_NOTICE}\n\n{} signatures. Weights are decibans; \
-         `rules/README.md` explains how to choose one.\n",
+        "# Signatures\n\n{GENERATED_NOTICE}\n\n{} signatures. Weights are in decibans; \
+         `rules/README.md` explains how to choose a weight.\n",
         rules.rules.len()
     );
     for family in crate::metadata::FAMILIES {
@@ -107,10 +119,11 @@ fn write_signature(page: &mut String, rule: &Rule) {
 }
 
 /// Returns the page `docs/correlations.md`.
-pub fn correlations_page(rules: &Rules) -> String {
+fn correlations_page(rules: &Rules) -> String {
     let mut page = format!(
         "# Correlations\n\n{GENERATED_NOTICE}\n\n{CORRELATIONS_INTRODUCTION}\n{} correlations are \
-         shipped. Weights are decibans; correlations with weight 0 only feed others.\n",
+         shipped. Weights are in decibans. Correlations with weight 0 only feed other \
+         correlations.\n",
         rules.correlations.len()
     );
     for rule in &rules.correlations {
@@ -144,7 +157,7 @@ fn write_correlation(page: &mut String, rule: &CorrelationRule) {
 }
 
 /// Returns the page `docs/lexicon.md`: the number of terms of each concept, by language.
-pub fn lexicon_page(rules: &Rules) -> String {
+fn lexicon_page(rules: &Rules) -> String {
     let concepts = &rules.lexicon.concepts;
     let mut page = format!("# Lexicon\n\n{GENERATED_NOTICE}\n\n{LEXICON_INTRODUCTION}\n");
     page.push_str("| concept | rare | meaning | missing |\n|---|---|---|---|\n");
@@ -189,9 +202,10 @@ const ROUTES_INTRODUCTION: &str = include_str!("routes.md");
 
 const ACCOUNTS_INTRODUCTION: &str = include_str!("accounts.md");
 const WEBSOCKETS_INTRODUCTION: &str = "\n## WebSockets\n\n\
-    The paths of WebSockets whose messages are read; [websockets.md](websockets.md) says how. \
-    A handshake is\na GET with `Upgrade: websocket`. A `[[route]]` adds a path by its endpoint, \
-    or excludes one by `none`.\n\n| path | endpoint |\n|---|---|\n";
+    Hedgerow reads the messages of WebSockets on these paths \
+    ([websockets.md](websockets.md)). A handshake is a GET\nwith `Upgrade: websocket`. A \
+    `[[route]]` with an endpoint of this table adds a path; with the endpoint `none`, it\n\
+    excludes a path.\n\n| path | endpoint |\n|---|---|\n";
 
 const FIELDS_INTRODUCTION: &str = include_str!("fields.md");
 

@@ -11,7 +11,7 @@ mod correlation;
 mod days;
 mod detection;
 pub mod disguise;
-mod docs;
+pub mod docs;
 mod document;
 mod event_sequence;
 mod exemplar;
@@ -38,9 +38,6 @@ use std::path::Path;
 
 pub use canonical::Canonical;
 pub use correlation::CorrelationRule;
-pub use docs::{
-    accounts_page, correlations_page, fields_page, lexicon_page, routes_page, signatures_page,
-};
 use document::Diagnostics;
 pub use event_sequence::EventSequence;
 pub use exemplar::{Exemplar, Verdict};
@@ -173,8 +170,8 @@ fn check_rules(
                 names.push(rule.correlation.name.clone());
                 correlations.push(*rule);
             }
-            // The policy may name a rule that cannot be parsed. Its name must be known, or the
-            // policy would get a second finding.
+            // The policy may name a rule that cannot be parsed. The name of this rule must be
+            // known, because the policy would otherwise get a finding, too.
             None => names.extend(document::declared_name(&file.text)),
         }
     }
@@ -255,8 +252,9 @@ fn parse(file: &RuleFile, lexicon: &Lexicon, findings: &mut Vec<Finding>) -> Opt
     Some(ParsedRule::Signature(Box::new(rule)))
 }
 
-/// Compiles all correlations together. Returns the error, if any, as a finding at the correlation
-/// that the error message names.
+/// Compiles all correlations together. Returns the error as a finding at the correlation that the
+/// error message names. Returns `None` if there is no error, or if the message names no
+/// correlation.
 fn find_plan_error(rules: &Rules) -> Option<Finding> {
     let bundle = rules.bundle();
     let error =

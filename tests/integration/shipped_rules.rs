@@ -172,13 +172,9 @@ fn every_family_has_signatures() {
 
 #[test]
 fn the_generated_pages_are_current() {
-    for (path, page) in [
-        ("docs/fields.md", hedgerow_sigma::fields_page()),
-        ("docs/routes.md", hedgerow_sigma::routes_page()),
-        ("docs/signatures.md", hedgerow_sigma::signatures_page(&rules())),
-        ("docs/correlations.md", hedgerow_sigma::correlations_page(&rules())),
-    ] {
-        let is_current = fs::read_to_string(from_root(path)).unwrap_or_default() == page;
+    for (name, page) in hedgerow_sigma::docs::pages(&rules()) {
+        let path = format!("docs/{name}");
+        let is_current = fs::read_to_string(from_root(&path)).unwrap_or_default() == page;
         assert!(is_current, "{path} is out of date; run `npm run hedgerow -- docs`");
     }
 }

@@ -28,14 +28,7 @@ pub fn run(args: &DocsArgs) -> Result<Outcome> {
         ))
     })?;
     let mut outcome = Outcome::Success;
-    for (name, page) in [
-        ("fields.md", hedgerow_sigma::fields_page()),
-        ("routes.md", hedgerow_sigma::routes_page()),
-        ("accounts.md", hedgerow_sigma::accounts_page()),
-        ("lexicon.md", hedgerow_sigma::lexicon_page(&rules)),
-        ("signatures.md", hedgerow_sigma::signatures_page(&rules)),
-        ("correlations.md", hedgerow_sigma::correlations_page(&rules)),
-    ] {
+    for (name, page) in hedgerow_sigma::docs::pages(&rules) {
         let path = args.output.join(name);
         let is_stale = std::fs::read_to_string(&path).ok().as_deref() != Some(&page);
         if args.check && is_stale {
