@@ -2,11 +2,12 @@
 //   node scripts/test.mjs [--only GROUPS] [--strict] [--times FILE]
 //   --only format,checks,clippy,rust,build,edge,www,fuzz   runs only the steps of these groups
 //   --strict       a skipped step is a failure (continuous integration)
-//   --times FILE writes the time of each step as a Markdown table, for docs/test-times.md Lanes run
-//   in parallel, and the steps of a lane run one after the other. A step starts after the step
-//   `tools` and after the steps in its `after`. The lanes `wasm` and `native` use different target
-//   directories of cargo, so neither waits for the other's lock. Running both saves time, because
-//   linking with LTO uses only one processor core.
+//   --times FILE   writes the time of each step as a Markdown table, for docs/test-times.md
+//
+// Lanes run in parallel, and the steps of a lane run one after the other. A step starts after the
+// step `tools` and after the steps in its `after`. The lanes `wasm` and `native` use different
+// target directories of cargo, so neither waits for the other's lock. Running both saves time,
+// because linking with LTO uses only one processor core.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { instructions } from '../benches/instructions.mjs';

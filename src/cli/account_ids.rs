@@ -38,9 +38,9 @@ impl AccountIds {
         Self { secret: env_var("ACCOUNT_SECRET"), ..Self::default() }
     }
 
-    /// Returns the sender of a request: the account and tenant that the recording names, or else
-    /// those that the policy derives from the credential. Identity headers of a recording are
-    /// trusted without a proof.
+    /// Returns the sender of a request. An account or tenant that the recording names takes
+    /// precedence over the one that the policy finds in the request. Identity headers of a
+    /// recording are trusted without a proof.
     pub fn principal(
         &mut self,
         recorded: &RecordedRequest,
@@ -81,9 +81,9 @@ impl RecordedPrincipal {
     }
 }
 
-/// Finds the account and tenant of a request with a policy. `dialect` is the dialect of the
-/// request's endpoint. The caller passes it, because finding the endpoint again costs as much as
-/// finding the principal.
+/// Finds the sender of a request, as the identity settings of a policy define it. `dialect` is the
+/// dialect of the request's endpoint. The caller passes it, because finding the endpoint again
+/// costs as much as finding the principal.
 pub fn find_principal(recorded: &RecordedRequest, dialect: Dialect, policy: &Policy) -> Principal {
     let evidence = SenderEvidence {
         headers: &recorded.headers,
@@ -107,8 +107,8 @@ pub fn tenant_id(secret: &str, tenant: &str) -> Option<String> {
     keyed_id(secret, HashPurpose::Tenant, tenant)
 }
 
-/// Returns the first [`ACCOUNT_ID_BYTES`] bytes of the HMAC-SHA256 of the prefix of a purpose and a
-/// text, in hex.
+/// Returns the first [`ACCOUNT_ID_BYTES`] bytes of an HMAC-SHA256, in hex. The key is `secret`, and
+/// the message is the prefix of `purpose` followed by `text`.
 fn keyed_id(secret: &str, purpose: HashPurpose, text: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     mac.update(purpose.prefix());

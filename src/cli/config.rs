@@ -22,7 +22,7 @@ pub struct TargetArgs {
 }
 
 /// Settings from the command line, the environment and the settings file. Paths from the file are
-/// resolved against its directory.
+/// resolved against the directory of the file.
 #[derive(Debug, Default)]
 pub struct Config {
     target: Option<Target>,
@@ -178,7 +178,8 @@ fn no_registry() -> Error {
     ))
 }
 
-/// Returns the target that the command line or the environment names.
+/// Returns the target that the command line or else the environment names; `None` if neither does.
+/// Returns an error if the environment names both a URL and a directory.
 fn target_from_args_or_env(args: &TargetArgs) -> Result<Option<Target>> {
     if let Some(url) = &args.url {
         return Ok(Some(Target::Url(url.clone())));

@@ -60,7 +60,8 @@ pub fn parse_since(option: &str, text: &str, now: u64) -> Result<u64> {
     })
 }
 
-/// Parses a period in hours, days or weeks, and adds it to `now`.
+/// Parses a period in hours, days or weeks, and adds it to `now`. Returns `None` for any other
+/// text, and if the sum overflows.
 fn time_after(text: &str, now: u64) -> Option<u64> {
     let unit = text.chars().last()?;
     let count: u64 = text.strip_suffix(unit)?.parse().ok()?;

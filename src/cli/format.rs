@@ -5,7 +5,7 @@ use hedgerow_core::ruleset::short_digest;
 
 use crate::dates;
 
-/// Describes a release in one line: `active 0123456789ab, canary 456789abcdef for 10 %`.
+/// Describes a release in one line, such as `active 0123456789ab, canary 456789abcdef for 10 %`.
 pub fn describe_release(release: &Release) -> String {
     let mut text = format!("active {}", short_digest(&release.active));
     if let Some(canary) = &release.canary {

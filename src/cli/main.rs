@@ -49,8 +49,8 @@ struct Cli {
 enum Command {
     /// Check rule files: print every problem with line, column and remedy.
     Check(check::CheckArgs),
-    /// Run the exemplars of every rule, alone and together, and check that an exemplar needs each
-    /// part of a rule.
+    /// Run the exemplars of every rule, with the rule alone and with all rules together, and check
+    /// that at least one exemplar needs each part of the rule.
     Test(test::TestArgs),
     /// Check and test rules, and build them into a bundle.
     Build(build::BuildArgs),
@@ -64,7 +64,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Estimate the weights of signatures and correlations from recorded, labelled requests.
     Calibrate(calibrate::CalibrateArgs),
-    /// Build a set of known prompts, or test how many of other prompts are in a set.
+    /// Build a set of known prompts, or show how many prompts of a file are in a set.
     #[command(subcommand)]
     Seeds(seeds::SeedsCommand),
     /// Generate the traffic of a scenario, and show how the rules judge it.

@@ -76,7 +76,7 @@ fn deployment_status(store: &dyn ReleaseStore) -> Result<DeploymentStatus> {
 }
 
 /// Waits until 95 % of the last minute's requests were decided by the release, but at most
-/// `timeout_seconds`.
+/// `timeout_seconds`. Stops early if a newer release was published.
 pub fn wait_for_rollout(
     store: &dyn ReleaseStore,
     serial: u64,

@@ -123,8 +123,8 @@ const CHECKSUM_BYTES: usize = 32;
 const KEY_ID_OFFSET: usize = 6 + 32 + 8 + 8;
 
 /// Decrypts a key with the passphrase in the environment. If the environment has none, tries an
-/// empty passphrase first, because `rsign generate -W` writes keys with one, and then asks for a
-/// passphrase on the terminal.
+/// empty passphrase first, because `rsign generate -W` writes keys with an empty passphrase, and
+/// then asks for a passphrase on the terminal.
 fn decrypt(path: &Path, secret_key_box: SecretKeyBox) -> Result<SecretKey> {
     let unlock = |secret_key_box: SecretKeyBox, passphrase: String| {
         secret_key_box.into_secret_key(Some(passphrase)).ok()

@@ -27,7 +27,8 @@ pub fn print_line(text: fmt::Arguments<'_>) -> Result<()> {
     })
 }
 
-/// Prints a text that ends in a newline on standard output.
+/// Prints a text on standard output. Exactly one newline follows the text, even if the text itself
+/// ends with newlines.
 pub fn print_text(text: &str) -> Result<()> {
     print_line(format_args!("{}", text.trim_end_matches('\n')))
 }

@@ -1,5 +1,5 @@
-//! The JSON of the admin API: the Worker writes these types, the command line reads them, and the
-//! console's TypeScript types are generated from them.
+//! The JSON of the admin API. The Worker writes these types, the command line reads them, and the
+//! TypeScript types of the console are generated from them.
 //!
 //! docs/openapi.yaml describes the paths. Times are in seconds since the epoch unless a field says
 //! otherwise; digests are SHA-256 in 64 hexadecimal digits. Types with `serde(default)` accept

@@ -74,8 +74,8 @@ pub struct Completeness {
 }
 
 impl Completeness {
-    /// Derives the completeness of a request from the `issues` of extraction, and from the byte
-    /// counts and the stop reason of reading in `envelope`.
+    /// Derives the completeness of a request. The inputs are the `issues` of extraction, the
+    /// `endpoint`, and the byte counts and the stop reason of reading in `envelope`.
     pub fn new(envelope: &Envelope<'_>, endpoint: Endpoint, issues: ReadIssues) -> Self {
         let mut reasons = reasons_of_issues(issues);
         match envelope.read_stop {
@@ -107,8 +107,9 @@ fn reasons_of_issues(issues: ReadIssues) -> UnscoredReasons {
 const LIMIT_ISSUES: ReadIssues =
     ReadIssues::ENTRIES.union(ReadIssues::DEPTH).union(ReadIssues::WINDOW);
 
-/// Returns the share of the body's bytes that were scored. Returns `None` if the share is unknown,
-/// because the body was not decoded, read or searched to its end, or because its size is unknown.
+/// Returns the share of the body's bytes that were scored: 0 if the encoding is not supported or
+/// the format is binary. Returns `None` if the share is unknown, because the body was not decoded,
+/// read or searched to its end, or because its size is unknown.
 fn scored_share(
     envelope: &Envelope<'_>,
     issues: ReadIssues,

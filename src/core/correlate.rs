@@ -1,4 +1,4 @@
-//! Correlation: finds patterns in many requests that no single request shows.
+//! Correlation: finds patterns that only many requests together show.
 //!
 //! An [`Observation`] is the part of a request that is counted: the signatures that matched, and
 //! keyed hashes of values such as account, network and template. A [`Plan`] is the compiled
@@ -19,7 +19,7 @@
 //!   table
 //! - `singletons` stores keys that only one account has used; `deferral` creates the groups of such
 //!   a key when a second account uses it
-//! - `refire` limits how often a firing is repeated
+//! - `refire_limiter` limits how often a firing is repeated
 //! - `snapshot` saves and restores a correlator; [`batch`] encodes observations that are sent to it
 #![deny(clippy::arithmetic_side_effects)]
 

@@ -1,7 +1,7 @@
 //! The local engine runs filter, correlator, indicators and clusters in one process, for offline
 //! use.
 //!
-//! `hedgerow replay` and `hedgerow simulate` use it. It decides like a deployment in which
+//! `hedgerow replay` and `hedgerow simulate` use the engine. It decides like a deployment in which
 //! observations and indicators arrive without delay.
 #![deny(clippy::arithmetic_side_effects)]
 
@@ -45,9 +45,9 @@ pub struct Evaluation {
     pub assessment: Assessment,
     /// Mode and actions that apply to the request.
     pub disposition: Disposition,
-    /// Action that the score calls for. Mode Shadow records this action and does not apply it.
+    /// Action that the policy gives for the request. Mode Shadow only records this action.
     pub action: Action,
-    /// Keyed hash of the account, as correlations count it; of an empty text without an account.
+    /// Keyed hash of the account; the hash of an empty text if the request has no account.
     pub account: u64,
 }
 

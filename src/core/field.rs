@@ -1,8 +1,8 @@
 //! The field table: every name that a signature may test.
 //!
-//! A name is that of the OpenTelemetry attribute (GenAI, HTTP, network) if one exists, else that of
-//! the field of the Elastic Common Schema (ECS), else it begins with `hedgerow.`. `hedgerow docs`
-//! generates `docs/fields.md` from this table.
+//! A field has the name of its OpenTelemetry attribute (GenAI, HTTP, network) if one exists.
+//! Otherwise it has the name of its field in the Elastic Common Schema (ECS). All other names begin
+//! with `hedgerow.`. `hedgerow docs` generates `docs/fields.md` from this table.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,26 +79,26 @@ fields! {
     PromptUser Text "hedgerow.prompt.user" "Text of user messages, completion prompts, embedding inputs and attached files; one value per message part."
     PromptAssistant Text "hedgerow.prompt.assistant" "Text of model messages that the caller sends back, including the arguments of tool calls."
     PromptTool Text "hedgerow.prompt.tool" "Text of tool results."
-    PromptAttachment Text "hedgerow.prompt.attachment" "Text of attached files and documents, plain or in base64, and text that a short last turn of the user points to (\"do that\"): an adjacent answer or result of a tool."
+    PromptAttachment Text "hedgerow.prompt.attachment" "Text of attached files and documents, plain or in base64. If the last turn of the user only refers to other text (\"do that\"), also this other text: the adjacent answer or tool result, or the tool definitions."
     SystemInstructions Text "gen_ai.system_instructions" "Text of system and developer messages, `instructions` and `system`."
     InputMessages Text "gen_ai.input.messages" "Text of all messages: user, assistant, tool, system and attached files."
-    PromptInstruction Text "hedgerow.prompt.instruction" "Requests to the model: user and system text, attached files and text that a short last turn points to, without `hedgerow.prompt.material` and `hedgerow.prompt.examples`. In doubt, text is an instruction."
-    PromptMaterial Text "hedgerow.prompt.material" "Objects of the work: documents, quotations, code, records and retrieved text within user and system text, attached files to which no instruction points, and results of tools."
-    PromptExamples Text "hedgerow.prompt.examples" "Records that show the wanted answer: the same short labels at least twice, within user and system text."
+    PromptInstruction Text "hedgerow.prompt.instruction" "Requests to the model: the text of user and system messages and of `hedgerow.prompt.attachment`, without `hedgerow.prompt.material` and `hedgerow.prompt.examples`. In doubt, text is an instruction."
+    PromptMaterial Text "hedgerow.prompt.material" "Text on which the model works: documents, quotations, code, records and retrieved text within user and system text; attached files to which no instruction refers; and tool results."
+    PromptExamples Text "hedgerow.prompt.examples" "Example records that show the form of the wanted answer, within user and system text. They are recognised by short labels that occur at least twice."
     ToolDefinitions Text "gen_ai.tool.definitions" "Names and descriptions of the offered tools and their parameters."
-    ResponseSchema Text "hedgerow.response_schema" "Names and descriptions in the requested answer schema."
-    OperationName Keyword "gen_ai.operation.name" "`chat`, `text_completion`, `embeddings`, `generate_content`, `count_tokens` or `batch`; by route."
-    ProviderName Keyword "gen_ai.provider.name" "`openai`, `anthropic`, `gcp.gemini` or `generic`: the wire format; by route."
+    ResponseSchema Text "hedgerow.response_schema" "Names and descriptions in the schema that the request demands for the answer."
+    OperationName Keyword "gen_ai.operation.name" "`chat`, `text_completion`, `embeddings`, `generate_content`, `count_tokens` or `batch`. The route of the path decides."
+    ProviderName Keyword "gen_ai.provider.name" "`openai`, `anthropic`, `gcp.gemini` or `generic`: the format of the request body. The route of the path decides."
     RequestModel Keyword "gen_ai.request.model" "Requested model, from the body or the path."
-    StopSequences Keyword "gen_ai.request.stop_sequences" "Each stop sequence."
+    StopSequences Keyword "gen_ai.request.stop_sequences" "Stop sequences; one value each."
     OutputType Keyword "gen_ai.output.type" "`json` if the request demands a JSON answer, else `text`; absent if the request does not say."
     ReasoningEffort Keyword "hedgerow.reasoning.effort" "Requested reasoning effort."
     MaxTokens Number "gen_ai.request.max_tokens" "Maximum number of output tokens."
     Temperature Number "gen_ai.request.temperature" "Sampling temperature."
-    TopP Number "gen_ai.request.top_p" "Nucleus sampling mass."
-    TopK Number "gen_ai.request.top_k" "Sampling pool size."
+    TopP Number "gen_ai.request.top_p" "Share of the probability mass from which tokens are sampled (nucleus sampling)."
+    TopK Number "gen_ai.request.top_k" "Number of most probable tokens from which a token is sampled."
     Seed Number "gen_ai.request.seed" "Sampling seed."
-    ChoiceCount Number "gen_ai.request.choice.count" "Requested answers per prompt (`n`, `candidateCount`)."
+    ChoiceCount Number "gen_ai.request.choice.count" "Requested number of answers per prompt (`n`, `candidateCount`)."
     FrequencyPenalty Number "gen_ai.request.frequency_penalty" "Frequency penalty."
     PresencePenalty Number "gen_ai.request.presence_penalty" "Presence penalty."
     Turns Number "hedgerow.turns" "Number of messages that are not system messages."
@@ -106,49 +106,49 @@ fields! {
     PromptSize Number "hedgerow.prompt.size" "Bytes of normalised text in all messages and prompts."
     Logprobs Flag "hedgerow.logprobs" "Whether the request asks for token log-probabilities."
     TopLogprobs Number "hedgerow.top_logprobs" "Requested number of alternatives per token (`top_logprobs`, or a number in `logprobs`)."
-    BestOf Number "hedgerow.best_of" "Completions generated on the server, of which the best are returned."
+    BestOf Number "hedgerow.best_of" "Number of completions that the server generates, of which it returns the best."
     LogitBiasSize Number "hedgerow.logit_bias.size" "Number of entries in the logit bias map; 0 for an empty map."
     LogitBiasMax Number "hedgerow.logit_bias.max" "Largest absolute bias in the map."
-    PromptTokenIds Number "hedgerow.prompt.token_ids" "Number of token ids in a prompt that is not text."
-    Echo Flag "hedgerow.echo" "Whether the answer repeats the prompt."
-    Stream Flag "hedgerow.stream" "Whether the answer is streamed."
+    PromptTokenIds Number "hedgerow.prompt.token_ids" "Number of token ids in a prompt that consists of token ids instead of text."
+    Echo Flag "hedgerow.echo" "Whether the request asks that the answer repeats the prompt."
+    Stream Flag "hedgerow.stream" "Whether the request asks for a streamed answer."
     ToolsCount Number "hedgerow.tools.count" "Number of offered tools."
     AttachmentsCount Number "hedgerow.attachments.count" "Number of images, audio clips and files in messages."
     ReasoningTokenCount Number "hedgerow.reasoning_token.count" "Number of signed or encrypted reasoning blocks of earlier answers that the caller sends back."
-    ThinkingBudget Number "hedgerow.thinking.budget" "Tokens granted for reasoning."
+    ThinkingBudget Number "hedgerow.thinking.budget" "Maximum number of tokens for reasoning."
     BatchSize Number "hedgerow.batch.size" "Number of requests in the batch upload; absent outside batches."
     BodySize Number "http.request.body.size" "Bytes of the body as sent, if known."
     BodyUnscanned Number "hedgerow.body.unscanned" "Bytes of the body after the part that was read; absent if the whole body was read."
-    BodyUnreadable Keyword "hedgerow.body.unreadable" "Reasons why parts of the body were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key that may occur once occurs twice), `costly` (the request exceeded its budget of work, so not all text was searched), `opaque` (a binary format that is not read)."
-    BodyUnscored Keyword "hedgerow.body.unscored" "Reasons why parts of the request were not scored: `late` (the upload stopped or was too slow), `crowded` (other bodies needed the memory), `window` (a limit of `[scan]`), `encoding` (not decoded, or not to its end), `opaque` (a binary format), `costly` (the budget of work), `attachment` (media), `unknown_path` (the path is not a known endpoint)."
-    BodyScoredShare Number "hedgerow.body.scored_share" "Share of the body's bytes that were scored, below 1; absent if all were scored, or if the size of the rest is unknown."
+    BodyUnreadable Keyword "hedgerow.body.unreadable" "Reasons why parts of the body were not read: `empty`, `syntax`, `truncated`, `encoding`, `inflate`, `depth`, `entries`, `multipart`, `duplicate` (a key occurs twice, but may occur only once), `costly` (the request exceeded its budget of work, so not all text was searched), `opaque` (a binary format that is not read)."
+    BodyUnscored Keyword "hedgerow.body.unscored" "Reasons why parts of the request were not scored: `late` (the upload stopped or was too slow), `crowded` (other bodies needed the memory), `window` (a limit of `[scan]`), `encoding` (the body was not decoded, or not to its end), `opaque` (a binary format), `costly` (the budget of work), `attachment` (media), `unknown_path` (the path is not a known endpoint)."
+    BodyScoredShare Number "hedgerow.body.scored_share" "Share of the body's bytes that were scored, a number below 1; absent if all bytes were scored, or if the size of the rest is unknown."
     Encoding Keyword "hedgerow.encoding" "Content encoding of the body."
     Method Keyword "http.request.method" "HTTP method."
     Path Keyword "url.path" "Path of the URL, without the query."
-    HeaderCount Number "hedgerow.header.count" "Number of request headers that the edge received."
+    HeaderCount Number "hedgerow.header.count" "Number of request headers that Hedgerow received."
     UserAgent Keyword "user_agent.original" "`User-Agent` header."
     ClientAddress Address "client.address" "Address of the client; never logged."
     ProtocolVersion Keyword "network.protocol.version" "HTTP version."
     TlsVersion Keyword "tls.protocol.version" "TLS version."
-    TlsFingerprint Keyword "hedgerow.tls.fingerprint" "Hash of the TLS client hello."
+    TlsFingerprint Keyword "hedgerow.tls.fingerprint" "Fingerprint of the TLS client hello: hashes of its ciphers and extensions, and its length."
     AsNumber Number "client.as.number" "Number of the autonomous system of the client's address."
     AsOrganization Keyword "client.as.organization.name" "Holder of the autonomous system."
     Country Keyword "client.geo.country_iso_code" "Country of the client's address."
-    Account Keyword "hedgerow.account" "Keyed hash of the account: of the key, or of the subject, access key or user that the credential names."
+    Account Keyword "hedgerow.account" "Keyed hash that identifies the account: the hash of the key, or of the subject, access key or user that the credential names."
     Tenant Keyword "hedgerow.tenant" "Keyed hash of the tenant, the customer that owns accounts; absent if it is not known."
     CredentialCount Number "hedgerow.credential.count" "Number of different credentials in the request; absent if there are fewer than two."
     Hour Number "hedgerow.hour" "Hour of the day in UTC, 0 to 23."
-    TemplateUser Key "hedgerow.template.user" "Template keys of the user text: up to fourteen hashes, each of eight consecutive words. Texts from one template share keys, because its fixed words do not change."
+    TemplateUser Key "hedgerow.template.user" "Template keys of the user text: up to fourteen hashes, each of eight consecutive words. Texts that were made from one template share keys, because the fixed words of the template do not change."
     TemplateSystem Key "hedgerow.template.system" "Template keys of the system text: up to fourteen hashes, each of eight consecutive words."
     PromptDigest Key "hedgerow.prompt.digest" "Hash of all user text."
-    SeedSet Keyword "hedgerow.seed" "Name of each set of known prompts that the user text belongs to (docs/seeds.md); absent without such sets."
-    Shape Key "hedgerow.shape" "Hash of how the client asks: operation, parameters with their rounded values, tools, answer schema, names of headers, and product of the user agent; not of text and model. Requests of one program share it."
+    SeedSet Keyword "hedgerow.seed" "Names of the sets of known prompts that recognise the user text (docs/seeds.md); absent if no set does."
+    Shape Key "hedgerow.shape" "Hash of how the client asks: operation, parameters with their rounded values, tools, answer schema, names of headers, and product of the user agent. The text and the model do not change it, so requests of one program have the same hash."
     ReasoningToken Key "hedgerow.reasoning_token" "Hash of each signed or encrypted reasoning block of earlier answers that the caller sends back; at most sixteen."
     LogitBiasDigest Key "hedgerow.logit_bias.digest" "Hash of the logit bias map; independent of the order of its entries."
     SignatureName Key "hedgerow.signature" "Hash of the name of each matching signature with a positive weight; experimental signatures are excluded."
-    Llr Number "hedgerow.llr" "Evidence of the request's own signatures, in decibans; for correlations only."
-    StatusCode Number "http.response.status_code" "Status code of the answer, from the origin or from Hedgerow; a signature that tests it can test no other field but `hedgerow.action`."
-    Action Keyword "hedgerow.action" "Action of Hedgerow: `allow`, `tag`, `degrade`, `throttle` or `block`; a signature that tests it can test no other field but `http.response.status_code`."
+    Llr Number "hedgerow.llr" "Evidence of the signatures that match the request itself, in decibans, without indicators. Only correlations can use this field."
+    StatusCode Number "http.response.status_code" "Status code of the answer, from the origin or from Hedgerow. A signature that tests this field may test only this field and `hedgerow.action`."
+    Action Keyword "hedgerow.action" "Action of Hedgerow: `allow`, `tag`, `degrade`, `throttle` or `block`. A signature that tests this field may test only this field and `http.response.status_code`."
 }
 
 /// Fields whose values are known only after the request was answered.
@@ -273,8 +273,8 @@ impl Section {
     }
 }
 
-/// The role of a passage (a part of a text) in a request, as one bit. It differs from the bits of
-/// [`Section`].
+/// The role of a passage (a part of a text) in a request, as one bit. The bits of roles differ from
+/// the bits of [`Section`], so that one set can hold both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum PassageRole {
@@ -300,8 +300,8 @@ impl PassageRole {
     }
 }
 
-/// Returns the sections and roles whose text a text field holds, as a set of bits; 0 for other
-/// fields.
+/// Returns the sections and roles of a text field, as a set of bits; 0 for other fields. The field
+/// holds the text that has one of these sections or roles.
 pub fn sections(field: FieldId) -> u16 {
     match field {
         FieldId::SystemInstructions => Section::System as u16,
@@ -321,7 +321,8 @@ pub fn sections(field: FieldId) -> u16 {
     }
 }
 
-/// Returns the roles that text of these sections may have, as a set of bits.
+/// Returns the roles that a text may have, as a set of bits; 0 if it can have none. `section` is
+/// the set of the text's sections.
 pub fn possible_roles(section: u16) -> u16 {
     if section & DIVIDED_SECTIONS != 0 {
         return PASSAGE_ROLES;

@@ -40,8 +40,9 @@ impl HashKey {
         hasher.finish()
     }
 
-    /// Hashes the network of an address: the whole IPv4 address, or the /64 of an IPv6 address,
-    /// which usually belongs to one client. `None` if `address` is not an address.
+    /// Hashes the network of an address: the whole IPv4 address, or the first 64 bits of an IPv6
+    /// address, which usually belong to one client. Returns `None` if `address` is not an IP
+    /// address.
     pub fn hash_network(&self, address: &str) -> Option<u64> {
         let field_name = FieldId::ClientAddress.spec().name;
         Some(match address.trim().parse::<IpAddr>().ok()?.to_canonical() {
@@ -61,7 +62,8 @@ impl HashKey {
     }
 }
 
-/// Combines hashes into one hash that depends on their order; a single hash is returned unchanged.
+/// Combines hashes into one hash that depends on their order. Returns a single hash unchanged, and
+/// 0 for an empty list.
 pub fn combine_hashes(hashes: &[u64]) -> u64 {
     match hashes {
         [hash] => *hash,

@@ -3,9 +3,8 @@
 //! Each distinct comparison of all signatures has one bit. One scan of the text finds all literals;
 //! tables hold the comparisons of short values and numbers. Both set bits. The condition of a
 //! signature is a boolean expression over bits. It is evaluated only if one of its bits is set.
-//! Regexes and concepts run last, because they are expensive. They run only near their required
-//! literals or anchors, and only if a condition still depends on the result when all other bits are
-//! known.
+//! Regexes and concepts run last, because they are expensive. They run only around their required
+//! literals or anchors, and only if the bits known so far do not decide a condition.
 
 pub mod compile;
 mod condition;

@@ -1,5 +1,5 @@
-//! Rules as data: the parts of a bundle, the release that names bundles, and the keys that sign
-//! both.
+//! Rules as data: the parts of a bundle, the release that names bundles, and the public keys that
+//! verify the signatures of both.
 
 pub mod bundle;
 pub mod concept;

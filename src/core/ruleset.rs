@@ -39,7 +39,8 @@ pub struct Ruleset {
     pub(crate) lists: CompiledLists,
     pub(crate) seeds: CompiledSeeds,
     pub(crate) plan: Arc<Plan>,
-    /// For each signature, its index in the plan if a correlation counts the signature.
+    /// For each signature, its index in the plan if a correlation counts the signature; `None` if
+    /// no correlation does, or if the signature is experimental.
     pub(crate) event_index: Vec<Option<u16>>,
     /// Indices of the signatures that test the response.
     pub(crate) response_signatures: Vec<usize>,
@@ -55,7 +56,8 @@ impl Ruleset {
         Ok(Self { bundle_bytes: bundle.len(), ..ruleset })
     }
 
-    /// Compiles a parsed bundle, identified by `digest`.
+    /// Compiles a parsed bundle, identified by `digest`. Returns an error if a part of the bundle
+    /// is invalid or exceeds a limit.
     pub fn new(bundle: Bundle, digest: String) -> Result<Self, Error> {
         let Bundle { policy, mut signatures, concepts, lists, correlations, seeds, .. } = bundle;
         policy.validate()?;
@@ -161,11 +163,12 @@ impl Ruleset {
         &self.program
     }
 
-    /// Returns the endpoint that an HTTP request calls; `None` if it is not an LLM call.
+    /// Returns the endpoint that a request calls; `None` if the request is not an LLM call.
     ///
-    /// Returns [`Endpoint::Unknown`] for a JSON body on an unknown path, if the policy requires
-    /// that it is read. A message of a WebSocket has the envelope of the handshake, with the
-    /// message as its body.
+    /// Returns [`Endpoint::Unknown`] for an unknown path if the body may be JSON and the policy
+    /// requires that it is read. For the handshake of a WebSocket, returns the format of its
+    /// messages. A message of a WebSocket has the envelope of the handshake, with the message as
+    /// its body.
     pub fn endpoint(&self, envelope: &Envelope<'_>) -> Option<Endpoint> {
         // WebSocket handshakes are GET. An `Upgrade` header on a POST has no meaning and is
         // ignored.
@@ -191,7 +194,8 @@ impl Ruleset {
             && content_type.is_none_or(|(_, value)| body::may_be_json(value))
     }
 
-    /// Returns the index of the first correlation among the signatures.
+    /// Returns the index of the first correlation among the signatures. Without correlations, this
+    /// is the number of signatures.
     pub fn first_correlation_index(&self) -> usize {
         self.signatures.len().saturating_sub(self.plan.correlations().len())
     }
@@ -234,7 +238,8 @@ impl Ruleset {
 
 /// Compiles correlations with the weights of the policy.
 ///
-/// Drops correlations that the policy disables, and correlations that need a disabled rule.
+/// Drops correlations that the policy disables, and correlations that need a disabled rule. Returns
+/// an error if a correlation is invalid or names an unknown rule.
 pub fn compile_plan(
     mut correlations: Vec<Correlation>,
     signatures: &[Signature],

@@ -4,8 +4,8 @@
 //! of the text (bottom-k MinHash). Two texts that share a passage share its shingles, and some of
 //! these are probably among the smallest of both texts. If the text in a slot is long, this is
 //! unlikely, but the template text usually comes before or after the slot. So the first and the
-//! last words have additional keys: two texts from a template with `EDGE_NEAR_WORDS` words at
-//! either end always share a key.
+//! last words have additional keys: two texts always share a key if their template begins or ends
+//! with at least `EDGE_NEAR_WORDS` words outside its slots.
 #![deny(clippy::arithmetic_side_effects)]
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -19,13 +19,15 @@ const WHOLE_KEYS: usize = 8;
 /// Number of words at each end of a text that have [`EDGE_NEAR_KEYS`] additional keys.
 const EDGE_NEAR_WORDS: usize = 16;
 
-/// Maximum number of keys of the first or last [`EDGE_NEAR_WORDS`].
+/// Maximum number of additional keys of the first [`EDGE_NEAR_WORDS`] words; the last words have as
+/// many.
 const EDGE_NEAR_KEYS: usize = 1;
 
 /// Number of words at each end of a text that have [`EDGE_FAR_KEYS`] additional keys.
 const EDGE_FAR_WORDS: usize = 32;
 
-/// Maximum number of keys of the first or last [`EDGE_FAR_WORDS`].
+/// Maximum number of additional keys of the first [`EDGE_FAR_WORDS`] words; the last words have as
+/// many.
 const EDGE_FAR_KEYS: usize = 2;
 
 /// Maximum number of keys of a text.
@@ -123,7 +125,8 @@ pub(crate) fn for_each_shingle<'t>(
     }
 }
 
-/// Returns the last `max_bytes` of several values, in order, from the start of a word on.
+/// Returns the last parts of several values, in order, with at most `max_bytes` bytes together. If
+/// the first part does not begin a value, it begins after a space, if it has one.
 pub(crate) fn tail_parts<'t>(values: &[&'t str], max_bytes: usize) -> Vec<&'t str> {
     let mut remaining = max_bytes;
     let mut parts = Vec::new();
@@ -165,7 +168,8 @@ impl TokenKind {
     }
 }
 
-/// Returns the kind and the length in bytes of the token at the start of a text.
+/// Returns the kind and the length in bytes of the token at the start of a text. The length is 0 if
+/// the text does not begin with a token.
 fn next_token(text: &[u8]) -> (TokenKind, usize) {
     let mut is_number = true;
     let mut position = 0_usize;
@@ -256,7 +260,7 @@ impl CharMasks {
         first_marked_byte(self.non_ascii) == length
     }
 
-    /// Returns the offset of the first word after `length` bytes, or eight.
+    /// Returns the offset of the first word after `length` bytes; eight if there is none.
     fn next_word_offset(&self, length: usize) -> usize {
         first_marked_byte((self.digits | self.letters | self.non_ascii) & mask_after(length))
     }
@@ -303,7 +307,8 @@ impl EdgeKeys {
 /// The last shingles of a text, in a ring buffer.
 #[derive(Default)]
 struct TailShingles {
-    /// Number of words up to the end of each shingle, and its hash.
+    /// For each shingle, the number of words of the text up to its end, and its hash. Unused slots
+    /// have zeros.
     ring: [(usize, u64); EDGE_FAR_WORDS],
     /// Number of words so far.
     word_count: usize,

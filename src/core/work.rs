@@ -94,7 +94,8 @@ impl WorkBudget {
         self.spend(&[&self.reading], bytes)
     }
 
-    /// Spends `bytes` of searching. If fewer bytes remain, sets the budget to 0 and returns false.
+    /// Spends `bytes` of searching, from the budget of the body and from the share of the entry. If
+    /// fewer bytes remain in one of the two, sets it to 0 and returns false.
     pub fn spend_searching(&self, bytes: usize) -> bool {
         self.spend(&[&self.searching, &self.entry_searching], bytes)
     }
@@ -117,7 +118,8 @@ impl WorkBudget {
         self.is_exhausted.set(true);
     }
 
-    /// Returns whether work of the current entry was not done.
+    /// Returns whether work of the current entry was not done, because a budget or limit did not
+    /// suffice.
     pub fn is_exhausted(&self) -> bool {
         self.is_exhausted.get()
     }

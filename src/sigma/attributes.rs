@@ -16,7 +16,8 @@ pub const INNOCENCE_KEY: &str = "hedgerow.innocence";
 /// Disguises (changes that try to hide a request) under which the rule need not match, each with a
 /// reason.
 pub const EXCEPTIONS_KEY: &str = "hedgerow.disguise_exceptions";
-/// Selections of concepts whose terms must be near each other in the text.
+/// Groups of selections of concepts. The terms of a group must occur in one sentence, or within a
+/// given number of bytes.
 pub const NEAR_KEY: &str = "hedgerow.near";
 /// Lifetime of the indicators of a correlation, such as `24h`.
 pub const TTL_KEY: &str = "hedgerow.ttl";
@@ -30,10 +31,11 @@ pub const EVENTS_PER_VALUE_KEY: &str = "hedgerow.events_per_value";
 pub const MAX_EVENTS_PER_VALUE_KEY: &str = "hedgerow.max_events_per_value";
 /// Minimum evenness of the events over the counted values, in percent.
 pub const EVENNESS_KEY: &str = "hedgerow.evenness";
-/// Minimum percentage of counted values whose first event is within the same short period.
+/// Minimum percentage of counted values whose first events lie within one period of a given length.
 pub const SYNCHRONIZED_START_KEY: &str = "hedgerow.synchronized_start";
-/// Minimum percentage of counted values whose last event is just before the first event of another
-/// value.
+/// Minimum percentage of counted values that take part in a hand-over: within a given time before
+/// one moment, some values have their last event, and within this time after the moment, others
+/// have their first event.
 pub const HANDOVER_KEY: &str = "hedgerow.handover";
 
 /// Subject of the correlation's indicators: the `key` itself, or its `accounts`.

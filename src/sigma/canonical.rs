@@ -2,7 +2,8 @@
 
 use hedgerow_core::{Bundle, Release};
 
-/// A value with one canonical text, of which the digest and the signature are computed.
+/// A value that has exactly one canonical text. The digest and the signature are computed from this
+/// text.
 ///
 /// The trait is not in the core, because only authoring tools encode values, and the number
 /// formatting of RFC 8785 would make the Worker larger.

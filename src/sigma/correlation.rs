@@ -118,7 +118,8 @@ fn build_correlation(
 }
 
 /// Replaces patterns such as `elicitation_*` by the names of the matching signatures, and adds a
-/// finding for each name or pattern that does not match any rule.
+/// finding for each name or pattern that does not match any rule. Patterns and names do not match
+/// deprecated signatures. Also adds a finding if the signature under [`ONLY_KEY`] does not exist.
 pub fn resolve(correlations: &mut [CorrelationRule], rules: &[Rule], findings: &mut Vec<Finding>) {
     let active = rules.iter().filter(|rule| !rule.is_deprecated());
     let signatures: Vec<&str> = active.map(|rule| rule.signature.name.as_str()).collect();
@@ -198,7 +199,8 @@ fn report_unsupported(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_
     }
 }
 
-/// Parses the fields to group by. An unknown field becomes a finding.
+/// Parses the fields to group by. Adds a finding if their number is wrong. A field that is unknown
+/// or has an unsuitable type becomes a finding, and is left out.
 fn group_by(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) -> Vec<Field> {
     let count = sigma.group_by.len();
     if !(1..=MAX_GROUP_BY_FIELDS).contains(&count) {
@@ -215,9 +217,9 @@ fn group_by(sigma: &SigmaCorrelation, diagnostics: &mut Diagnostics<'_>) -> Vec<
     fields.collect::<Vec<_>>().into_iter().flatten().collect()
 }
 
-/// Parses the name of a field. The field must have a type that a correlation can sum if `is_sum`,
-/// or otherwise one that it can group by or count. Returns `None`, with a finding, for other
-/// fields.
+/// Parses the name of a field. If `is_sum` is true, the field must have a type that a correlation
+/// can sum. Otherwise it must have a type that a correlation can group by or count. Returns `None`,
+/// with a finding, for other fields.
 fn parse_field(
     name: &str,
     is_sum: bool,
@@ -453,7 +455,8 @@ fn parse_coordination(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> 
     Coordination { events_per_value, max_events_per_value, evenness, synchronized_start, handover }
 }
 
-/// Parses the name of the signature that each counted event must also match.
+/// Parses the name of the signature that each counted event must also match. Returns `None` if the
+/// attribute is missing or, with a finding, if it is invalid.
 fn parse_only(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Option<String> {
     let value = attribute(document, ONLY_KEY)?;
     let name = value.as_str().map(str::to_owned);
@@ -466,7 +469,7 @@ fn parse_only(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Option<S
 }
 
 /// Parses the custom attributes that determine the requests to which the evidence of the
-/// correlation is added.
+/// correlation is added. An invalid attribute becomes a finding, and is replaced by its default.
 fn parse_attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Attribution {
     let mut invalid = |name: &str, problem: &str, remedy: &str| {
         let problem = format!("`{name}` is invalid: expected {problem}");

@@ -47,7 +47,8 @@ pub fn strip_unsupported(document: &mut Mapping, diagnostics: &mut Diagnostics<'
     condition_parses
 }
 
-/// Removes the unreadable keys of a selection, and adds a finding for each.
+/// Removes the unreadable keys of a selection, and adds a finding for each. Also adds a finding if
+/// the selection is empty.
 fn strip_selection(selection: &mut Yaml, path: &[&str], diagnostics: &mut Diagnostics<'_>) {
     match selection {
         Yaml::Mapping(map) if map.is_empty() => {
@@ -368,7 +369,8 @@ fn check_value_count(count: usize, modifiers: &Modifiers) -> Result<(), Problem>
     }
 }
 
-/// Returns the selection if `selections` contains only one; otherwise combines them.
+/// Returns the selection if `selections` contains only one. Otherwise returns the result of
+/// `combine` for all of them.
 fn single_or(
     mut selections: Vec<Selection>,
     combine: impl Fn(Vec<Selection>) -> Selection,

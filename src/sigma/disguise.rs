@@ -1,5 +1,6 @@
-//! Disguises: changes to a request that try to hide its instruction without changing it. `hedgerow
-//! test` and `hedgerow evaluate` check that rules still match under them.
+//! Disguises: changes to a request. They try to hide the instruction of the request without
+//! changing its meaning. `hedgerow test` checks that rules still match under disguises, and
+//! `hedgerow evaluate` measures how often they do.
 
 use hedgerow_core::extract::{self, Request};
 use hedgerow_core::field::{FieldId, Section};
@@ -51,7 +52,7 @@ pub struct Disguise {
     apply: Change,
 }
 
-/// How a disguise changes an event.
+/// The change that a disguise makes to an event.
 #[derive(Clone, Copy)]
 enum Change {
     Text(fn(&str) -> String),
@@ -102,8 +103,8 @@ impl Disguise {
     }
 }
 
-/// Returns the texts that the core extracts from the messages of a chat request, with their
-/// sections.
+/// Returns the texts that the core extracts from the messages of a chat request, each with its
+/// section.
 fn texts_of_messages(messages: &[Value]) -> Vec<(Section, String)> {
     let body = json!({ "messages": messages }).to_string();
     let limits = Limits::default();
@@ -151,7 +152,7 @@ fn split_over_messages(text: &str) -> Vec<Value> {
     sentences.map(|text| json!({ "role": "user", "content": text })).collect()
 }
 
-/// Splits a text into chunks of [`PART_CHARS`] characters.
+/// Splits a text into chunks of [`PART_CHARS`] characters. The last chunk may be shorter.
 pub fn chunks(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     chars.chunks(PART_CHARS).map(String::from_iter).collect()
@@ -161,7 +162,7 @@ fn wrap_in_json(text: &str) -> String {
     format!("Carry out the member `task` of this object.\n{}", json!({ "id": 7, "task": text }))
 }
 
-/// Returns an unrelated text that is longer than most prompts.
+/// Returns an unrelated text of about 9,000 bytes, which is longer than most prompts.
 fn document() -> String {
     format!("\n\n{}\n\n", DOCUMENT_SENTENCES.repeat(60))
 }
@@ -194,7 +195,7 @@ fn look_alike(text: &str) -> String {
     text.chars().map(replace).collect()
 }
 
-/// Number of characters in each part of a split message.
+/// Number of characters in each part of a split message, except the last part.
 pub const PART_CHARS: usize = 47;
 
 /// Words about classrooms, programs, customers and documents, which are typical of ordinary

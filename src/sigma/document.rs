@@ -10,8 +10,8 @@ use yaml_serde::{Mapping, Value as Yaml};
 use crate::Finding;
 use crate::source_map::SourceMap;
 
-/// Returns the value of the first line that begins with `name:`, for a file that cannot be parsed
-/// as YAML.
+/// Returns the value of the first line that begins with `name:`; `None` if the file has no such
+/// line. The caller uses this name for a file that cannot be parsed as a rule.
 pub fn declared_name(text: &str) -> Option<String> {
     let name = text.lines().find_map(|line| line.strip_prefix("name:"))?;
     Some(name.trim().trim_matches(['\'', '"']).to_owned())

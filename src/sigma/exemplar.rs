@@ -136,7 +136,8 @@ fn convert_exemplar(parsed: rsigma_parser::Exemplar, is_innocent: bool) -> Optio
     Some(Exemplar { name: parsed.name, expected, event })
 }
 
-/// Adds a finding if there are fewer than two matching or two near-miss exemplars.
+/// Adds a finding if fewer than two exemplars are matching, and one if fewer than two are near
+/// misses. `exemplars` yields for each exemplar whether it is matching.
 pub fn check_exemplar_count(
     exemplars: impl Iterator<Item = bool> + Clone,
     diagnostics: &mut Diagnostics<'_>,
@@ -218,8 +219,8 @@ impl ExemplarEvent {
         Ok(())
     }
 
-    /// Returns the text of the last message of the user; if the event has none, the last message of
-    /// the system.
+    /// Returns the text of the last message of the user, or else of the last message of the system.
+    /// Returns `None` if the event has neither.
     pub fn prompt_mut(&mut self) -> Option<&mut String> {
         let position = self.prompt_position()?;
         match self.values.get_mut(position) {

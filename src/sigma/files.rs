@@ -10,7 +10,8 @@ use crate::source_map::line_column;
 use crate::{Finding, RuleFile};
 
 /// Reads all `*.yml`, `*.yaml`, `lists/*.toml` and `seeds/*.fuse` below a directory, and its
-/// `policy.toml`, sorted by path. Bytes that are not UTF-8 become U+FFFD, which [`check`](crate::check) reports.
+/// `policy.toml`, sorted by path. Bytes that are not UTF-8 become U+FFFD, which
+/// [`check`](crate::check) reports.
 ///
 /// Returns an error if a file is unreadable, or if there are no rule files.
 pub fn read(directory: &Path) -> io::Result<Vec<RuleFile>> {

@@ -146,8 +146,8 @@ fn check_terms(
     terms_by_language
 }
 
-/// Returns the reason why a term cannot be found in texts or is repeated; `None` if the term is
-/// valid.
+/// Returns the reason why a term is invalid: it cannot be found in texts, or `previous`, the
+/// earlier terms of the language, has it already. Returns `None` if the term is valid.
 fn find_problem(term: &str, previous: &[String]) -> Option<&'static str> {
     let text = Term::parse(term.trim()).text;
     if text.contains('*') {

@@ -297,7 +297,7 @@ fn is_valid_name(name: &str, family: &str) -> bool {
 }
 
 /// Returns the status of the rule. A deprecated rule gets the status stable; the bundle does not
-/// contain it.
+/// contain it. A missing or unknown status becomes a finding, and counts as stable.
 fn status(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Status {
     match text(document, "status").as_str() {
         "stable" | DEPRECATED => Status::Stable,
@@ -315,7 +315,7 @@ fn status(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Status {
 }
 
 /// Returns the weight in decibans: the custom attribute `hedgerow.weight`, or else the default of
-/// the level.
+/// the level. Returns 0, with a finding, if the attribute is invalid, and 0 if neither exists.
 fn weight(document: &Mapping, level: Option<Level>, diagnostics: &mut Diagnostics<'_>) -> f64 {
     let Some(value) = attribute(document, WEIGHT_KEY) else {
         return level.map_or(0.0, |level| match level {
@@ -336,7 +336,8 @@ fn weight(document: &Mapping, level: Option<Level>, diagnostics: &mut Diagnostic
     })
 }
 
-/// Returns the names of the selections that indicate an innocent request.
+/// Returns the names of the selections that indicate an innocent request. Returns an empty list if
+/// the attribute is missing or, with a finding, if it is invalid.
 fn innocence(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> Vec<String> {
     let Some(value) = attribute(document, INNOCENCE_KEY) else { return Vec::new() };
     let names = value.as_sequence().and_then(|names| {

@@ -1,5 +1,5 @@
-//! The attribute `hedgerow.near`: selections of concepts whose terms must be near each other in a
-//! text.
+//! The attribute `hedgerow.near`: groups of selections of concepts. The terms of a group must occur
+//! in one sentence, or within a given number of bytes.
 
 use std::collections::BTreeMap;
 
@@ -51,8 +51,9 @@ pub fn apply(
     condition
 }
 
-/// Reads a group of selections. Returns the name and the selection that replace the group, the
-/// names in the group, and the condition with the replacement.
+/// Reads a group of selections, or returns an error if the group is invalid. Returns the name and
+/// the selection that replace the group, the names in the group, and the condition with the
+/// replacement.
 fn join(
     group: &Yaml,
     lexicon: &Lexicon,
@@ -185,8 +186,9 @@ fn replace_in_parts(
     if is_replaced { Ok(condition) } else { Err(condition) }
 }
 
-/// Returns a copy of the selection without each part of its comparison with concepts, together with
-/// the first concept of the removed part. Returns nothing if the comparison has only one part.
+/// Returns, for each part of the selection's comparison with concepts, the first concept of the
+/// part and a copy of the selection without the part. Returns an empty list if the comparison has
+/// only one part, and for other selections.
 pub fn without_each_part(selection: &Selection) -> Vec<(String, Selection)> {
     let Selection::Field(test) = selection else { return Vec::new() };
     let Comparison::Near { within, parts } = &test.comparison else { return Vec::new() };
@@ -200,8 +202,8 @@ pub fn without_each_part(selection: &Selection) -> Vec<(String, Selection)> {
     (0..parts.len()).filter_map(without).collect()
 }
 
-/// Adds a finding for each concept that is searched for alone although it is not rare, so its terms
-/// are too frequent for that.
+/// Adds a finding for each concept that is searched for alone although it is not rare. The whole
+/// text is searched only for the terms of rare concepts.
 fn check_rarity(
     lexicon: &Lexicon,
     selections: &BTreeMap<String, Selection>,

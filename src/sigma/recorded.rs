@@ -15,7 +15,7 @@ pub struct RecordedRequest {
     pub method: String,
     /// Path without the query.
     pub path: String,
-    /// Headers as name, in lower case, and value.
+    /// Headers as pairs of a name, in lower case, and a value.
     pub headers: Vec<(String, String)>,
     /// Body as sent.
     pub body: Vec<u8>,
@@ -58,8 +58,8 @@ impl RecordedRequest {
     /// problem, without the content of the line.
     ///
     /// If `body` is a string, the body of the request is its text or, if `body_b64` is true, the
-    /// bytes that it encodes. If `body` is another JSON value, the body of the request is this JSON
-    /// as written.
+    /// bytes that it encodes. If `body` is missing or null, the body of the request is empty. If
+    /// `body` is another JSON value, the body of the request is this JSON as written.
     pub fn from_line(line: &str) -> std::result::Result<Self, String> {
         let line: NdjsonRecord<'_> =
             serde_json::from_str(line).map_err(|error| describe_error(&error))?;
@@ -239,7 +239,7 @@ fn describe_error(error: &serde_json::Error) -> String {
     format!("the line is invalid at column {}: expected {expected}", error.column())
 }
 
-/// Headers as name, in lower case, and value.
+/// Headers as pairs of a name, in lower case, and a value.
 type HeaderList = Vec<(String, String)>;
 
 /// Parses header lines up to the empty line. Returns the headers, and the bytes after the empty

@@ -13,13 +13,13 @@ pub struct RegexAnalysis {
     pub required_literals: Vec<RequiredLiterals>,
     /// Length of the longest match in bytes; `None` if it is unlimited or unknown.
     pub max_len: Option<usize>,
-    /// ASCII characters with which a match can begin; `None` if there are many, if a match can be
-    /// empty, or if it can begin with a character beyond ASCII.
+    /// ASCII characters with which a match can begin; `None` if a match can be empty, or if the
+    /// first characters are too many or not all ASCII.
     pub first_bytes: Option<String>,
 }
 
 /// Analyses a pattern without its flags. The flag `i` would replace each letter by a class of two
-/// letters, from which no literals can be extracted; it is not needed, because the text is
+/// letters, from which no literals can be extracted. The flag is not needed, because the text is
 /// case-folded before the scan. Returns the parser's error for an invalid pattern.
 pub fn analyze(pattern: &str) -> Result<RegexAnalysis, String> {
     let hir = ParserBuilder::new()
@@ -132,7 +132,8 @@ fn max_len(hir: &Hir) -> Option<usize> {
 }
 
 /// Returns the ASCII characters with which a match can begin, and whether a match can be empty.
-/// Returns `None` if there are many such characters, or characters beyond ASCII.
+/// Returns `None` if one of these characters is not ASCII, if a character class at the beginning
+/// has more than four ranges, or if one of its ranges has more than four characters.
 fn first_set(hir: &Hir) -> Option<(String, bool)> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Some((String::new(), true)),

@@ -151,8 +151,8 @@ fn strip_unsupported(mut document: Mapping, diagnostics: &mut Diagnostics<'_>) -
     (document, condition_parses)
 }
 
-/// Checks that the log source is Hedgerow's, and adds findings. Removes another log source, or the
-/// unknown keys of Hedgerow's.
+/// Adds a finding if the log source is missing or is not Hedgerow's, and removes it. Otherwise adds
+/// a finding for each unknown key of the log source, and removes these keys.
 fn strip_log_source(document: &mut Mapping, diagnostics: &mut Diagnostics<'_>) {
     let log_source = document.get("logsource");
     let value_of =

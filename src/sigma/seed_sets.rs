@@ -14,8 +14,8 @@ pub fn is_seed_file(path: &str) -> bool {
     path.starts_with("seeds/") && path.ends_with(".fuse")
 }
 
-/// Checks the names and the number of the sets in the policy, that their files exist and are valid,
-/// and the total size of all sets.
+/// Checks the seed sets of the policy: their number, the name of each set, and the total size of
+/// all sets. Also checks that the file of each set exists and is valid.
 pub fn check(document: &DeTable<'_>, files: &[RuleFile], diagnostics: &mut TomlDiagnostics<'_>) {
     let mut total = 0_usize;
     for (number, (offset, entry)) in entries(document, "seeds").enumerate() {

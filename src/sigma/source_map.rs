@@ -85,7 +85,7 @@ impl SourceMap {
             .map_or((1, 1), |(_, line, column)| (*line, *column))
     }
 
-    /// Records the position of a value that is an element of a list or the root. The values of a
+    /// Records the position of a value if it is the root or an element of a list. The values of a
     /// map are not recorded, because they have the positions of their keys.
     fn record_element(&mut self, stack: &mut [Frame], line: usize, column: usize) {
         if stack.last().is_none_or(|frame| !frame.is_map) {

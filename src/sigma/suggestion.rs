@@ -17,7 +17,8 @@ pub fn did_you_mean<'c>(
 }
 
 /// Returns the candidate with the smallest edit distance (Levenshtein) to `name`. The distance must
-/// be at most two, or at most a third of the candidate's bytes if that is more.
+/// be less than the candidate's number of bytes, and at most two, or a third of this number if that
+/// is more. Returns `None` if no candidate is close enough.
 fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let distances =
         candidates.into_iter().map(|candidate| (strsim::levenshtein(name, candidate), candidate));

@@ -121,7 +121,7 @@ fn is_dependency(correlation: &Correlation, candidate: &Correlation) -> bool {
 
 /// A copy of a correlation in which one condition is relaxed or removed.
 struct Mutation {
-    /// The difference to the original, as the end of a sentence: `without the field 'x'`.
+    /// The difference from the original, as the end of a sentence: `without the field 'x'`.
     description: String,
     /// Path of the changed key in the rule.
     key: [&'static str; 2],

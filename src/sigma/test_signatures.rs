@@ -54,8 +54,8 @@ pub struct ExemplarResult {
     pub actual: Verdict,
 }
 
-/// Returns the results of the exemplars of all detection rules that are not deprecated, including
-/// results as expected. [`test()`] returns failures only.
+/// Returns the results of the exemplars of all detection rules that are not deprecated, both
+/// expected and unexpected results. [`test()`] returns only the unexpected ones.
 pub fn exemplar_results(rules: &Rules) -> Vec<ExemplarResult> {
     let concepts = rules.lexicon.concepts_of(rules.rules.iter().map(|rule| &rule.signature));
     let explainer = Explainer::new(&concepts);

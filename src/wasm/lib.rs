@@ -122,8 +122,9 @@ impl Filter {
     }
 
     /// Evaluates every condition of every signature for a request, including conditions that do not
-    /// hold. Returns JSON `{llm_call, requests}`. `requests` has one list of explanations for each
-    /// request in the body, because the upload of a batch contains many requests.
+    /// hold. `now` is in seconds since the epoch. Returns JSON `{llm_call, requests}`. `requests`
+    /// has one list of explanations for each request in the body, because the upload of a batch
+    /// contains many requests.
     ///
     /// Throws if the request cannot be parsed; the message says why.
     pub fn explain(&self, request: &str, now: f64) -> Result<String, JsError> {
@@ -138,8 +139,9 @@ impl Filter {
     }
 
     /// Divides the text of a request into passages: instructions, material and examples. Returns
-    /// JSON `{llm_call, passages}`. `passages` has the first 2,000 passages of the body; if the
-    /// body is the upload of a batch, of all its requests together.
+    /// JSON `{llm_call, passages}`. `passages` has at most the first 2,000 passages of the body. If
+    /// the body is the upload of a batch, the passages of all its requests are in one list. `now`
+    /// is in seconds since the epoch.
     ///
     /// Throws if the request cannot be parsed; the message says why.
     pub fn passages(&self, request: &str, now: f64) -> Result<String, JsError> {

@@ -55,8 +55,8 @@ const PREFIX: &str = "/_hedgerow/v1";
 /// Maximum bytes of a body: enough for a bundle of the maximum size, escaped as a JSON string.
 const MAX_BODY_BYTES: u64 = 12 << 20;
 
-/// Answers a request to the API. Calls that a token does not allow, and bodies that are too large,
-/// are added to the audit log.
+/// Answers a request to the API; with 404 if neither token is set. Adds an entry to the audit log
+/// if the token does not allow the call, or if the body is too large or has no declared length.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Rc<Settings>,
@@ -82,7 +82,11 @@ pub async fn handle(
     })
 }
 
-/// Finds the route, checks the scope, and calls the handler.
+/// Finds the route, checks the scope, and calls the handler of the route.
+///
+/// # Errors
+/// `not_found` or `method`, if no route matches; `scope`, if `scope` does not allow the call;
+/// `too_large`, if the body is too large; or the error of the handler.
 async fn dispatch(
     request: &ClientRequest,
     settings: &Settings,
@@ -126,7 +130,10 @@ async fn dispatch(
     }
 }
 
-/// Returns the request with its body, unless the body is too large.
+/// Returns the platform's request, from which the body can be read.
+///
+/// # Errors
+/// `too_large`, if the body is larger than [`MAX_BODY_BYTES`] or its length is not declared.
 fn check_body_size(request: &ClientRequest) -> Result<&Request, ApiError> {
     match request.content_length() {
         Some(..=MAX_BODY_BYTES) => Ok(&request.raw),

@@ -34,8 +34,8 @@
 //!   one is recognised.
 //! - Firings are in the table before the batch is answered. The table has at most 5,000. A firing
 //!   is deleted when the registry has answered 200 or 4xx, or when the table is full. Firings
-//!   beyond a quota (in `correlate` of the policy) are not stored; they fire again in the next
-//!   minute at the earliest, or with more accounts.
+//!   beyond a quota (in `correlate` of the policy) are not stored. Such a correlation fires again
+//!   from the next minute on, or as soon as the group has more accounts.
 //! - Partitions and sequence numbers are written together or not at all.
 //! - One session is in memory at a time. If the rules change, a snapshot carries the counts from
 //!   the old session to the new one.
@@ -93,13 +93,14 @@ pub struct Correlator {
     last_snapshot: Cell<u64>,
     /// The lease of the event that posts firings to the registry: only one event posts at a time.
     posting: RefCell<Lease>,
-    /// The time until which no call is made after failed calls of the registry.
+    /// The time until which the registry is not called, because earlier calls failed.
     posting_backoff: RefCell<Backoff>,
     /// Index of the shard, as the URL of the last batch gave it.
     shard_index: Cell<u32>,
     /// Number of firings refused by a quota that were not reported to the registry yet.
     refused_by_quota: Cell<u64>,
-    /// Largest number of observations that waited at an isolate since the last report.
+    /// Largest number of observations that waited at an isolate, since the last page was posted to
+    /// the registry.
     queued_observations: Cell<u32>,
 }
 
@@ -207,7 +208,7 @@ impl DurableObject for Correlator {
 
 impl Correlator {
     /// Polls KV for newer rules. Waits for the result only if this isolate has never polled:
-    /// otherwise it would count by the embedded rules.
+    /// without the result, the object would count by the embedded rules.
     async fn refresh_rules(&self) {
         let settings = Rc::clone(&self.settings);
         let refresh = box_future(async move { active_rules::refresh_blocking(&settings).await });
@@ -218,7 +219,10 @@ impl Correlator {
         }
     }
 
-    /// Counts a batch, enqueues its firings for the registry, and returns them.
+    /// Counts a batch, enqueues its firings for the registry, and returns the firings.
+    ///
+    /// # Errors
+    /// If the session cannot be prepared, if counting panics, or if the firings cannot be stored.
     // Not inlined: see `catch_panic`.
     #[inline(never)]
     fn process_batch(&self, batch: &Batch, shard_index: u32) -> Result<Vec<FiringReport>, String> {
@@ -272,8 +276,8 @@ impl Correlator {
         Ok(())
     }
 
-    /// Sets the alarm for the time of the next snapshot, but at most seven seconds from now. Does
-    /// nothing if the alarm is set already.
+    /// Sets the alarm for the time of the next snapshot, but at least one second and at most seven
+    /// seconds from now. Does nothing if the alarm is set already.
     async fn ensure_alarm(&self) -> worker::Result<()> {
         if self.alarm_set.replace(true) {
             return Ok(());
@@ -347,17 +351,17 @@ impl Session {
         (admitted, refused)
     }
 
-    /// Prevents a refused firing from firing again at each event. It fires again in the next
-    /// minute, when the quotas have room again, or as soon as the group has more accounts. `key` is
-    /// in hex.
+    /// Prevents a correlation from firing again for a group at each event, because its firing was
+    /// refused. It fires again from the next minute on, when quotas have room again, or as soon as
+    /// the group has more than `accounts` accounts. `key` is the group's key in hex.
     fn refuse_firing(&mut self, correlation: &str, key: &str, accounts: usize) {
         let key = u64::from_str_radix(key, 16).unwrap_or_default();
         let next_minute = (now() / 60).saturating_add(1).saturating_mul(60);
         self.correlator.refuse_firing(correlation, key, accounts, next_minute);
     }
 
-    /// Forgets that a correlation fired for a key, so that it fires again at the next event. `key`
-    /// is in hex.
+    /// Forgets that a correlation fired for a group, so that it fires again at the next event.
+    /// `key` is the group's key in hex.
     fn forget_firing(&mut self, correlation: &str, key: &str) {
         let key = u64::from_str_radix(key, 16).unwrap_or_default();
         self.correlator.forget_firing(correlation, key);

@@ -13,13 +13,13 @@
 //! | `GET /?minutes=&kind=` | [`Counters`] of the last minutes, of kinds that begin with `kind` |
 //! | `GET /series?from=&step=&count=` | [`Series`] |
 //! | `GET /decisions?limit=&band=&…` | [`DecisionMatches`](decisions::DecisionMatches) |
-//! | `POST /senders`: `{"ids":[…]}` | account by request id, of the sampled decisions |
+//! | `POST /senders`: `{"ids":[…]}` | pairs of request id and account, from sampled decisions |
 //! | `GET /live` | 101: a WebSocket that gets `{"new":true}` after reports |
 //!
 //! Reports also contain names that the origin gave accounts. The alarm forwards them to the
 //! registry.
 //!
-//! Errors are 400 (the report or the query is invalid), 413 (the report is above 4 MiB) and 503 (64
+//! Errors are 400 (the body or the query is invalid), 413 (the body is above 4 MiB) and 503 (64
 //! WebSockets are already open).
 //!
 //! # Stored shapes
@@ -32,8 +32,8 @@
 //! - `slice (start INTEGER, counters TEXT)`: the last 60 seconds in slices of five; `counters` is
 //!   [`Counters`] as JSON. Written only when the object becomes idle.
 //! - `decision_chunk (id INTEGER, clear INTEGER, at INTEGER, count INTEGER, records TEXT)`: a JSON
-//!   array of `count` decisions, stored at `at`. `clear` is 1 if they are in the band `clear`. Kept
-//!   for a week, at most 2,000 decisions.
+//!   array of `count` decisions, stored at `at`. `clear` is 1 if they are in the band `clear`. A
+//!   row is deleted after a week, or if newer rows have 500 clear or 1,500 other decisions.
 //!
 //! All times are in seconds since the epoch.
 //!
@@ -48,8 +48,9 @@
 //!
 //! # Crashes
 //!
-//! A crash loses the counters of the current minute, the slices, and decisions that arrived after
-//! the last alarm. The isolates do not send them again.
+//! A crash loses the counters of the current minute, the slices, the decisions that arrived after
+//! the last alarm, and the names that the registry does not have yet. The isolates send only the
+//! names again.
 
 pub mod client;
 pub mod counters;
@@ -334,7 +335,7 @@ impl Ledger {
         Ok(totals)
     }
 
-    /// Returns the counters as a time series.
+    /// Returns the time series for `buckets`, including the counters of the current minute.
     fn series(&self, buckets: &TimeBuckets) -> worker::Result<Series> {
         let mut series =
             self.cached(|cache| &mut cache.series, buckets, || self.read_series(buckets))?;
@@ -343,8 +344,9 @@ impl Ledger {
         Ok(series)
     }
 
-    /// Returns the cached result of a query, or else caches and returns the result of `load`.
-    /// Watchers repeat their queries, but the tables change only once a minute.
+    /// Returns the result of `query` from the list of the cache that `select` returns. If the list
+    /// does not have it, calls `load` and caches the result. Watchers repeat their queries, but the
+    /// tables change only once a minute.
     fn cached<K: PartialEq + Clone, V: Clone>(
         &self,
         select: fn(&mut QueryCache) -> &mut Vec<(K, V)>,
@@ -382,7 +384,7 @@ impl Ledger {
     }
 
     /// Sends `{"new":true}` to all watchers, at most once a second. If the last notification is
-    /// more recent, the alarm sends this one later.
+    /// less than a second old, the alarm sends this one later.
     fn notify_watchers(&self) {
         let now = now_ms();
         if now < self.last_notify.get() + NOTIFY_INTERVAL_MS {

@@ -74,10 +74,10 @@ impl Route {
         found.map_or(Self::Filter, |(_, route)| *route)
     }
 
-    /// Returns the route on a host. If CONSOLE_HOST is set, the console exists only on that host,
-    /// and the origin's paths only on other hosts: scripts of the origin's pages then cannot use
-    /// the console. The admin API and health are on every host, because they trust nothing that
-    /// other pages of the host could control.
+    /// Returns the route on a host that has the role `host` for the console. If CONSOLE_HOST is
+    /// set, the console exists only on that host, and the origin's paths only on other hosts:
+    /// scripts of the origin's pages then cannot use the console. The admin API and health are on
+    /// every host, because they trust nothing that other pages of the host could control.
     fn on_host(self, host: ConsoleHost) -> Self {
         match (self, host) {
             (Self::Console, ConsoleHost::Other) | (Self::Filter, ConsoleHost::Own) => {
@@ -99,7 +99,8 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     let request = ClientRequest::new(request);
     let host = settings.console_host(&request.raw.url());
     Ok(match Route::for_path(request.path()).on_host(host) {
-        // Hedgerow has no service worker: a request for the script of one is answered with 404.
+        // Hedgerow has no service worker: a request for a service worker's script is answered with
+        // 404.
         route if route != Route::Filter && service_worker::is_script_request(&request) => {
             RequestError::NotFound.to_response(None, "")
         }

@@ -6,8 +6,8 @@
 //!
 //! # Routes
 //!
-//! Bodies and answers are JSON; docs/openapi.yaml describes them. The header `x-caller` names the
-//! caller for the audit log. Errors are [`ApiError`]s.
+//! Bodies and answers are JSON; docs/openapi.yaml describes them. The header `x-caller` identifies
+//! the caller for the audit log. Errors are [`ApiError`]s.
 //!
 //! | route | caller |
 //! |---|---|
@@ -55,10 +55,10 @@
 //! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
 //!   `indicators.changed`, `indicators.urgent`, `indicators.published`, `indicators.number`,
-//!   `indicators.problem`; `indicators.writes`: day, number and time of writes of indicators;
-//!   `indicators.format`: the format of the indicators in KV; `clusters.counter`: the number from
-//!   which the last id of a cluster was made; `names.changed`, `names.published`, `names.number`,
-//!   `names.written`, `names.problem`.
+//!   `indicators.problem`; `indicators.writes`: the day, the number of writes of indicators on that
+//!   day, and the time of the last write in milliseconds; `indicators.format`: the format of the
+//!   indicators in KV; `clusters.counter`: the number from which the last id of a cluster was made;
+//!   `names.changed`, `names.published`, `names.number`, `names.written`, `names.problem`.
 //!
 //! # Invariants
 //!
@@ -67,9 +67,10 @@
 //!   all others, and its bundles are stored.
 //! - Releases are never deleted. The bundles of the last 50 releases and the last 20 uploaded
 //!   bundles are kept.
-//! - Bundles are written to KV before the release that names them. One publication runs at a time,
-//!   and a key is written at most every 1.1 seconds. Indicators wait while a release is to be
-//!   published. They are written at most KV_WRITES_PER_DAY times a day, except after revocations.
+//! - Bundles are written to KV before the release that contains their digests. One publication runs
+//!   at a time, and a key is written at most every 1.1 seconds. Indicators wait while a release is
+//!   to be published. They are written at most KV_WRITES_PER_DAY times a day, except after
+//!   revocations.
 //! - The audit log keeps 20,000 entries, and 1,000 more for failed authentications. The tables have
 //!   at most `correlate.max_indicators` indicators that are not revoked (of one correlation, a
 //!   quarter of that), 50,000 revoked ones, 20,000 links, 20,000 aliases, 10,000 names of accounts
@@ -129,7 +130,7 @@ use crate::platform::panic;
 use crate::platform::rpc::CALLER_HEADER;
 use crate::platform::settings::Settings;
 
-/// The class of the registry's object.
+/// The Durable Object class of the registry.
 #[durable_object]
 pub struct Registry {
     state: State,
@@ -149,7 +150,8 @@ pub struct Registry {
     /// Time at which the alarm publishes the names of accounts, in milliseconds since the epoch;
     /// infinite if no publication is due.
     names_publish_at: Cell<f64>,
-    /// Counts the accounts that the origin named for the first time, in the current minute.
+    /// Counts, for the current minute, the accounts to which the origin gave a name for the first
+    /// time.
     new_names: RefCell<NameQuota>,
     /// Time at which expired names were last deleted, in seconds since the epoch.
     names_pruned_at: Cell<u64>,
@@ -157,7 +159,8 @@ pub struct Registry {
     indicators_backoff: RefCell<Backoff>,
     /// The indicators of the table; `None` until they are needed.
     indicators: RefCell<Option<StoredIndicators>>,
-    /// New indicators of the current minute, by the account, tenant and network that caused them.
+    /// Counts of new indicators in the current minute, by the account, tenant and network that
+    /// caused the indicators.
     quotas: RefCell<QuotaCounter>,
     /// The policy's settings in `correlate`, as a correlator last sent them.
     correlation_settings: Cell<CorrelationSettings>,
@@ -218,7 +221,7 @@ impl DurableObject for Registry {
     }
 }
 
-/// Status and body of a response.
+/// The status code and the JSON body of a response, or the error to answer with.
 type HandlerResult = Result<(u16, Value), ApiError>;
 
 /// The caller of a route, for the audit log.
@@ -226,7 +229,7 @@ type HandlerResult = Result<(u16, Value), ApiError>;
 struct Caller {
     /// The scope of the token, or the part of the Worker that calls.
     actor: String,
-    /// Keyed hash of the client's address.
+    /// Keyed hash of the client's address, if the address is known.
     client: Option<String>,
 }
 
@@ -309,7 +312,8 @@ impl Registry {
         }
     }
 
-    /// Returns the tables. If they cannot be opened, logs the error and returns it without details.
+    /// Returns the tables. If they could not be opened, logs the error and returns `unavailable`
+    /// without details.
     fn tables(&self) -> Result<&Tables, ApiError> {
         self.tables.as_ref().map_err(|error| internal_error(error.as_str()))
     }
@@ -319,7 +323,7 @@ impl Registry {
         Ok((200, json!(api::BundleList { bundles: self.tables()?.bundles()? })))
     }
 
-    /// Returns the text and signature of a bundle.
+    /// Returns the text and signature of a bundle; an error if the bundle is not stored.
     fn bundle(&self, digest: &str) -> HandlerResult {
         let stored = self.tables()?.bundle_text(digest)?;
         let (bundle, signature) = stored.ok_or_else(|| unknown_bundle(digest))?;
@@ -335,7 +339,7 @@ impl Registry {
         Ok((200, json!(api::ReleaseList { releases })))
     }
 
-    /// Returns the newest release, even if it is not published yet.
+    /// Returns the newest release, even if it is not published yet; `not_found` if there is none.
     fn current_release(&self) -> HandlerResult {
         let current = self.tables()?.newest_release()?;
         let none = || {
@@ -349,7 +353,8 @@ impl Registry {
         Ok((200, json!(current.ok_or_else(none)?.into_api())))
     }
 
-    /// Compares two bundles. The parameters `from` and `to` are digests, or `embedded`.
+    /// Compares two bundles. Each of the query parameters `from` and `to` is the digest of a stored
+    /// bundle, or `embedded` for the bundle that the Worker contains.
     fn diff(&self, query: &HashMap<String, String>) -> HandlerResult {
         let load_bundle = |side: &str| {
             let digest = query.get(side).map(String::as_str).unwrap_or_default();
@@ -366,7 +371,8 @@ impl Registry {
         Ok((200, json!(diff)))
     }
 
-    /// Lists entries of the audit log, newest first: 50 by default, at most 500.
+    /// Lists entries of the audit log, newest first: 50 by default, at most 500. If the query has
+    /// `before`, lists only entries with a smaller id.
     fn list_audit(&self, query: &HashMap<String, String>) -> HandlerResult {
         let limit = parse_number(query, "limit")?.unwrap_or(50).clamp(1, 500);
         let before = parse_number(query, "before")?;
@@ -409,7 +415,7 @@ impl Registry {
         Ok((200, json!(status)))
     }
 
-    /// Adds a call that the admin API rejected to the audit log.
+    /// Adds an entry to the audit log for a call that the admin API rejected.
     fn audit_rejection(&self, query: &HashMap<String, String>, caller: &Caller) -> HandlerResult {
         let param = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
         let action = if caller.actor == "nobody" { tables::AUTH_ATTEMPT } else { "rejected" };
@@ -417,8 +423,8 @@ impl Registry {
         Ok((200, json!({})))
     }
 
-    /// Does the work of every minute: pulls releases, writes missing values to KV, ends revocations
-    /// that have expired, and publishes indicators and names that are due.
+    /// Runs the tasks that are due every minute: pulls releases, writes missing values to KV, ends
+    /// revocations that have expired, and publishes indicators and names that are due.
     async fn run_maintenance(&self) -> HandlerResult {
         let pulled = self.pull().await;
         let reconciled = self.reconcile_kv().await;
@@ -429,10 +435,10 @@ impl Registry {
     }
 }
 
-/// Parses an optional parameter of a query.
+/// Parses a parameter of a query. Returns `None` if the query does not contain it.
 ///
 /// # Errors
-/// `invalid`, if it is not a whole number.
+/// `invalid`, if the parameter is not a whole number.
 fn parse_number(query: &HashMap<String, String>, name: &str) -> Result<Option<u64>, ApiError> {
     let Some(text) = query.get(name) else { return Ok(None) };
     let number = text.parse().map(Some);

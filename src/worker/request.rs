@@ -2,7 +2,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `filter.rs` | the steps, and requests that are not LLM calls |
+//! | `filter.rs` | the steps of filtering, and requests that are not LLM calls |
 //! | `client_request.rs` | the head: method, target, headers, client |
 //! | `sender.rs` | account and tenant of a request |
 //! | `classify.rs` | whether a request is an LLM call, and which one |
@@ -12,7 +12,7 @@
 //! | `request_body.rs` | the body: read up to a limit, then streamed |
 //! | `body_chunk.rs` | the chunks in which the platform delivers a body |
 //! | `body_memory.rs` | the memory of an isolate that bodies may take |
-//! | `upload_pace.rs` | whether a slow upload is waited for |
+//! | `upload_pace.rs` | decides whether to wait for a slow upload |
 //! | `upload_gate.rs` | holds back the end of a large body until it is scored |
 //! | `shadow.rs` | compares the decision with that of a shadow ruleset |
 //! | `edit_body.rs` | the body of a request that is to be degraded |

@@ -800,7 +800,7 @@ describe('through the API', () => {
       expect(auth.length).toBeLessThan(15);
       expect(auth[0]).toMatchObject({
         actor: 'nobody',
-        from: expect.stringMatching(/^[0-9a-f]{16}$/),
+        client: expect.stringMatching(/^[0-9a-f]{16}$/),
       });
     },
   );

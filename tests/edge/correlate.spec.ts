@@ -490,7 +490,7 @@ describe('counting and indicators', () => {
     await eventually('the errors', async () => {
       await fleet.edge.ask();
       const errors = (await admin.status('?minutes=5')).traffic.errors.map(
-        ({ what }: { what: string }) => what,
+        ({ message }: { message: string }) => message,
       );
       expect(errors).toContainEqual(
         expect.stringMatching(/^indicators: .*not published by this deployment's registry/),
@@ -686,8 +686,8 @@ describe('failures of the objects', () => {
       const dropped = await eventually('the drops', async () => {
         await edge.ask();
         const { errors } = (await admin.status('?minutes=5')).traffic;
-        const error = errors.find(({ what }: { what: string }) =>
-          /^correlate: .*dropped/.test(what),
+        const error = errors.find(({ message }: { message: string }) =>
+          /^correlate: .*dropped/.test(message),
         );
         expect(error?.count).toBeGreaterThan(count - 4096 - 512 - 100);
         return error.count as number;

@@ -76,7 +76,7 @@ describe('campaigns in the prompt of others', () => {
     expect(attacks.map(({ band }) => band)).not.toContain('clear');
     await sleep(DELIVERY_MS);
     expect(await decisionsNotClear('Alder', 20)).toEqual([]);
-    // They do not raise the scores of later attackers, either.
+    // The refused requests do not raise the scores of later attackers, either.
     const [later] = await attack('Alder', newKeys(1));
     expect(later!.hits.map(({ name }) => name)).not.toContain('cluster_generation');
   });

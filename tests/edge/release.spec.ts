@@ -27,8 +27,8 @@ const VARS = { PUBLIC_KEYS: keys.publicKey, ADMIN_TOKEN };
 /** To measure the default: `REFRESH_SECONDS=10 vitest run tests/edge/release.spec.ts`. */
 const REFRESH_SECONDS = Number(process.env.REFRESH_SECONDS ?? 1);
 /**
- * Extra seconds after REFRESH_SECONDS, for one request that polls KV and one request that the new
- * release decides.
+ * Seconds, in addition to REFRESH_SECONDS, within which all isolates must use a new release. This
+ * leaves time for two requests: the first polls KV, and the second is scored by the new release.
  */
 const MARGIN_SECONDS = 2;
 

@@ -307,8 +307,8 @@ fn wrong_exemplars_and_untested_thresholds_are_findings_of_test() {
     assert_eq!(test(VALID), [""; 0]);
     let findings = test(&VALID.replace("gte: 4}", "gte: 5}"));
     assert!(findings.iter().any(|finding| finding.contains("exemplar 'four'")), "{findings:?}");
-    // Changes the near miss from three accounts to one. Then no exemplar distinguishes the
-    // threshold 4 from 2.
+    // Leaves one account in each group of the two near misses. Then no exemplar distinguishes the
+    // threshold 4 from the threshold 2.
     let text = VALID
         .replace("[a, b, c]", "[a]")
         .replace("[a, b], hedgerow", "a, hedgerow")

@@ -213,8 +213,8 @@ fn noise_hides_the_template_and_scale_changes_the_number_of_accounts() {
     assert!((15..25).contains(&small["campaigns"][0]["accounts"].as_u64().unwrap()));
 }
 
-/// If no signature matches the wording of a campaign, single requests do not reveal it. The
-/// requests still share a template, which correlations count.
+/// If no signature matches the wording of a campaign, individual requests do not reveal the
+/// campaign. But its requests share a template, and correlations count the accounts that use it.
 #[test]
 fn unknown_wording_leaves_only_the_template() {
     let path = write_scenario("unknown-wording", &SCENARIO.replace("\"tags\"", "\"cleaning\""));

@@ -352,7 +352,7 @@ describe.skipIf(!canRun)('the views', () => {
     if (token !== TOKEN) return;
     const revoked = await admin.getOk(`/indicators/${key}`);
     const reason = 'our own evaluation';
-    expect(revoked.indicators[0]).toMatchObject({ revoked: expect.any(Number), reason });
+    expect(revoked.indicators[0]).toMatchObject({ revoked_at: expect.any(Number), reason });
     const { entries } = await admin.getOk('/audit');
     const entry = { action: 'indicator.revoke', author: 'ana', result: 'ok' };
     expect(entries).toContainEqual(expect.objectContaining(entry));

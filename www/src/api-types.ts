@@ -28,8 +28,9 @@ export type AuditEntry = {
   /** Time of the call. */
   at: number;
   /**
-   * Caller: the scope of its token (`admin` or `read`), or `nobody` if it had no valid token;
-   * `pull` for releases from CONFIG_URL; `registry` for actions of the registry itself.
+   * Caller: the scope of the caller's token (`admin` or `read`), or `nobody` without a valid
+   * token. For releases from CONFIG_URL, the value is `pull`; for actions of the registry
+   * itself, `registry`.
    */
   actor: string;
   /** Name of the action: `release` or `indicator.revoke`, for example. */
@@ -41,7 +42,10 @@ export type AuditEntry = {
   subject: string;
   /** Author that the release or the revocation names; empty if it names none. */
   author: string;
-  /** Keyed hash of the client's address, 16 hexadecimal digits. */
+  /**
+   * Keyed hash of the client's address, 16 hexadecimal digits; null if the address or
+   * ACCOUNT_SECRET is missing.
+   */
   client: string | null;
   /** `ok`, the code of an error, or a description of the problem. */
   result: string;
@@ -130,11 +134,11 @@ export type ClusterBridge = {
 
 /** The response of `GET /clusters/{id}`. */
 export type ClusterDetails = {
-  /** Keys that link the accounts. */
+  /** Keys that link the accounts, each with a correlation that fired for the key. */
   links: Array<ClusterLink>;
   /**
-   * Accounts that have several of the keys, at most 20. Accounts without which the cluster would
-   * fall into the most parts come first.
+   * Accounts that have several of the keys, at most 20. The accounts with the highest `parts`
+   * come first.
    */
   bridges: Array<ClusterBridge>;
   /** Traffic of the cluster; null if the ledger does not answer. */
@@ -151,7 +155,10 @@ export type ClusterDetails = {
    * not included yet.
    */
   accounts: number;
-  /** Number of keys that link the accounts, at most 64. */
+  /**
+   * Number of pairs of a key that links the accounts and a correlation that fired for the key,
+   * at most 64.
+   */
   keys: number;
   /** Names of the correlations that fired for these keys, in alphabetical order. */
   correlations: Array<string>;
@@ -177,7 +184,10 @@ export type ClusterInfo = {
    * not included yet.
    */
   accounts: number;
-  /** Number of keys that link the accounts, at most 64. */
+  /**
+   * Number of pairs of a key that links the accounts and a correlation that fired for the key,
+   * at most 64.
+   */
   keys: number;
   /** Names of the correlations that fired for these keys, in alphabetical order. */
   correlations: Array<string>;
@@ -215,7 +225,10 @@ export type ClusterSummary = {
    * not included yet.
    */
   accounts: number;
-  /** Number of keys that link the accounts, at most 64. */
+  /**
+   * Number of pairs of a key that links the accounts and a correlation that fired for the key,
+   * at most 64.
+   */
   keys: number;
   /** Names of the correlations that fired for these keys, in alphabetical order. */
   correlations: Array<string>;
@@ -233,7 +246,10 @@ export type ClusterTraffic = {
   requests: number;
   /** Requests by band. */
   by_band: { [key in string]: number };
-  /** Requests by model; `other` if a model's name may not be stored. */
+  /**
+   * Requests by model. The key `other` counts requests whose model may not be stored or exceeds
+   * the limit of models per cluster.
+   */
   by_model: { [key in string]: number };
 };
 
@@ -250,9 +266,9 @@ export type Contribution = {
   capped: number;
 };
 
-/** A signature that matched, as it is logged. */
+/** A hit of a signature, list or correlation, as it is logged. */
 export type DecisionHit = {
-  /** Name of the signature. */
+  /** Name of the signature, list or correlation. */
   name: string;
   /** Family, whose weights are capped together. */
   family: string;
@@ -298,15 +314,15 @@ export type DecisionRecord = {
    */
   model: string | null;
   /**
-   * Reason why this ruleset decided: `active`, for example, if the release names it for all
-   * accounts.
+   * Reason why this ruleset decided. For example, `active`: the release names the ruleset for
+   * all accounts.
    */
   role: RulesetRole;
   /** Serial of the release in force; null if there is no release. */
   serial: number | null;
   /** Failure of Hedgerow that prevented the scoring of the request; null if there was none. */
   error: string | null;
-  /** Id of the account, a keyed hash: 32 hexadecimal digits. */
+  /** Id of the account, a keyed hash: 32 hexadecimal digits; null if the request has no account. */
   account: string | null;
   /**
    * Method by which the account was determined: `key` or `jwt`, for example; missing if the
@@ -321,10 +337,10 @@ export type DecisionRecord = {
   tenant_label?: string;
   /**
    * Id of the cluster of an indicator that hit. If the indicators have several clusters, this is
-   * the cluster that the policy treats most strictly. Missing if they have none.
+   * the cluster that the policy treats most strictly. Missing if the indicators have no cluster.
    */
   cluster?: string;
-  /** Former ids of this cluster, at most 16; missing if it has none. */
+  /** Former ids of the cluster `cluster`, at most 16; missing if it has none. */
   cluster_aliases?: Array<string>;
   /**
    * Ids of the other clusters of the indicators that hit, at most 16; missing if there are none.
@@ -389,7 +405,7 @@ export type DeploymentStatus = {
   release: ReleaseInfo | null;
   /** State of the release in KV. */
   publication: PublicationStatus;
-  /** State of pulls from CONFIG_URL; null if it is not set. */
+  /** State of pulls from CONFIG_URL; null if CONFIG_URL is not set. */
   pull: PullStatus | null;
   /** Numbers of indicators and clusters. */
   indicators: IndicatorStatus;
@@ -465,7 +481,7 @@ export type IndicatorCause = {
 export type IndicatorDetails = {
   /** Keyed hash of the group's values, 16 hexadecimal digits. */
   key: string;
-  /** All correlations that fired for the key. */
+  /** Indicators of the key, one for each correlation that fired for it. */
   indicators: Array<IndicatorInfo>;
   /** Cluster that the key belongs to; null if it belongs to none. */
   cluster: ClusterSummary | null;
@@ -507,7 +523,10 @@ export type IndicatorInfo = {
   revoked_at: number | null;
   /** Reason for the revocation; null if the indicator is not revoked. */
   reason: string | null;
-  /** End of the revocation; null if it ends when the indicator expires. */
+  /**
+   * End of the revocation; null if the indicator is not revoked, or if the revocation ends when
+   * the indicator expires.
+   */
   revoked_until: number | null;
   /** Hash of the account that caused the first firing, 16 hexadecimal digits; null if unknown. */
   account: string | null;
@@ -537,21 +556,27 @@ export type IndicatorStatus = {
   clusters: number;
   /** Whether the latest indicators are still to be written to KV. */
   pending: boolean;
-  /** Reason why the last write to KV failed, or why the next write must wait. */
+  /**
+   * Reason why the last write to KV failed, or why the next write must wait; null if neither is
+   * the case.
+   */
   problem: string | null;
   /** Maximum of `count`. */
   max: number;
   /** Maximum number of indicators of one correlation. */
   max_per_correlation: number;
-  /** Number of indicators by correlation, including those that expire within the hour. */
+  /** Number of indicators by correlation, including expired indicators that are not deleted yet. */
   by_correlation: { [key in string]: number };
   /** Number of revoked indicators. */
   revoked: number;
-  /** Number of links between accounts and keys. */
+  /** Approximate number of links between accounts and keys. */
   links: number;
   /** Maximum of `links`: older links are deleted. */
   max_links: number;
-  /** Number of firings that wait at the correlators to be sent, according to their last reports. */
+  /**
+   * Number of firings that wait at the correlators to be sent, according to the last reports of
+   * the correlators.
+   */
   queued_firings: number;
   /**
    * Largest number of observations that waited at an isolate, according to the last reports of
@@ -574,11 +599,11 @@ export type IndicatorStatus = {
    * was started.
    */
   replaced: number;
-  /** Accounts that caused the most indicators. */
+  /** Accounts that caused the most indicators, at most 5, the highest count first. */
   top_accounts: Array<IndicatorCause>;
-  /** Tenants that caused the most indicators. */
+  /** Tenants that caused the most indicators, at most 5, the highest count first. */
   top_tenants: Array<IndicatorCause>;
-  /** Networks that caused the most indicators. */
+  /** Networks that caused the most indicators, at most 5, the highest count first. */
   top_networks: Array<IndicatorCause>;
 };
 
@@ -610,8 +635,8 @@ export type PathCount = {
 };
 
 /**
- * A statement about an account. The entry identifies the account by a request that it sent, by its
- * id or by its name.
+ * A statement about an account. The entry identifies the account by the id of one of its requests,
+ * by the account's id or by the account's name.
  */
 export type PrincipalEntry = {
   /**
@@ -638,7 +663,7 @@ export type PrincipalEntry = {
 export type PrincipalOutcome = {
   /** Effect of the entry. */
   status: PrincipalStatus;
-  /** Id of the account that the entry is about; null if it was not found. */
+  /** Id of the account that the entry is about; null if the account was not found. */
   id: string | null;
 };
 
@@ -653,7 +678,7 @@ export type PrincipalsResult = {
   principals: Array<PrincipalOutcome>;
 };
 
-/** Numbers of accounts that the origin or the operator has named, and whether KV has them. */
+/** Number of accounts that the origin or the operator has named, and whether KV has the names. */
 export type PrincipalsStatus = {
   /** Number of accounts with a name or a tenant. */
   count: number;
@@ -663,7 +688,7 @@ export type PrincipalsStatus = {
   labels: number;
   /** Whether the latest names are still to be written to KV. */
   pending: boolean;
-  /** Reason why the last write to KV failed. */
+  /** Reason why the last write to KV failed; null if it succeeded. */
   problem: string | null;
 };
 
@@ -675,13 +700,13 @@ export type PrincipalsUpload = {
 
 /** State of the release in KV, which isolates read. */
 export type PublicationStatus = {
-  /** Serial of the release in KV. */
+  /** Serial of the release in KV; null if KV has no release. */
   serial: number | null;
   /** Serial of a release that is not written to KV yet; null if there is none. */
   pending: number | null;
   /** Number of failed attempts to write the pending release. */
   attempts: number;
-  /** Reason why the last attempt to write the pending release failed. */
+  /** Reason why the last attempt to write the pending release failed; null if no attempt failed. */
   problem: string | null;
 };
 
@@ -702,11 +727,11 @@ export type PublishResult = {
 export type PullStatus = {
   /** Whether CONFIG_URL is set: always true, because there is no pull status without it. */
   url_set: boolean;
-  /** Time of the last pull. */
+  /** Time of the last pull; null before the first pull. */
   checked: number | null;
-  /** Time of the last pull that found a new release. */
+  /** Time of the last pull that found a new release; null if no pull found one. */
   changed: number | null;
-  /** Reason why the last pull failed. */
+  /** Reason why the last pull failed; null if it succeeded. */
   problem: string | null;
 };
 
@@ -714,7 +739,7 @@ export type PullStatus = {
 export type Release = {
   /** Format number: `RELEASE_FORMAT`. Its name in JSON distinguishes a release from a bundle. */
   release: number;
-  /** Number of the release, higher than all before it. */
+  /** Number of the release, higher than the numbers of all earlier releases. */
   serial: number;
   /** Time of creation, in seconds since the epoch. For people: nothing depends on it. */
   created: number;
@@ -722,9 +747,12 @@ export type Release = {
   active: string;
   /** Bundle in force for a share of the accounts. */
   canary?: Canary;
-  /** Bundle that is scored and recorded, never enforced. */
+  /** Bundle that also scores the requests. Its decisions are recorded, but never carried out. */
   shadow?: ShadowBundle;
-  /** End in seconds since the epoch, with a day of tolerance (`Release::is_expired`). */
+  /**
+   * End in seconds since the epoch, with a day of tolerance (`Release::is_expired`). A release
+   * without an end does not expire.
+   */
   expires?: number;
   /** Purpose, for people. */
   note: string;
@@ -849,9 +877,9 @@ export type ShadowTraffic = {
 export type SignatureDifference = {
   /** Name of the signature, list or correlation. */
   name: string;
-  /** Number of requests that it hit only with the active bundle. */
+  /** Number of requests that were hit only with the active bundle. */
   only_active: number;
-  /** Number of requests that it hit only with the shadow bundle. */
+  /** Number of requests that were hit only with the shadow bundle. */
   only_shadow: number;
 };
 
@@ -859,7 +887,7 @@ export type SignatureDifference = {
 export type SignatureHits = {
   /** Name of the signature, list or correlation. */
   name: string;
-  /** Number of requests that it hit. */
+  /** Number of requests that the signature, list or correlation hit. */
   hits: number;
 };
 
@@ -867,7 +895,7 @@ export type SignatureHits = {
 export type SignatureSeries = {
   /** Name of the signature, list or correlation. */
   name: string;
-  /** Number of requests in the period that it hit. */
+  /** Number of requests that the signature, list or correlation hit in the period. */
   hits: number;
   /** Hits by step. */
   points: Array<number>;
@@ -921,7 +949,10 @@ export type TrafficSummary = {
   memory_mib: { [key in string]: number };
   /** Failures of Hedgerow. */
   errors: Array<ErrorCount>;
-  /** Comparison with the shadow bundle; null if there is no shadow bundle. */
+  /**
+   * Comparison with the shadow bundle that scored the most requests; null if no shadow bundle
+   * scored a request.
+   */
   shadow: ShadowTraffic | null;
 };
 

@@ -18,7 +18,7 @@ use crate::terminal::{Format, print_json, print_line};
 /// `Authorization: Bearer …`, or a whole request. The input is neither printed nor stored.
 #[derive(clap::Args)]
 pub struct AccountArgs {
-    /// Read ACCOUNT_SECRET of the deployment from this file instead of the environment.
+    /// Read the deployment's ACCOUNT_SECRET from this file instead of the environment.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// Read a name that the origin reports as `x-hedgerow-account`, instead of a credential.
@@ -27,7 +27,8 @@ pub struct AccountArgs {
     /// Read the name of a tenant, and print the tenant id.
     #[arg(long)]
     tenant: bool,
-    /// Path of the request, which decides which of several credentials counts.
+    /// Path of the request. If the input contains several credentials, the path decides which one
+    /// counts.
     #[arg(long, default_value = "/v1/chat/completions")]
     path: String,
     #[command(flatten)]
@@ -73,7 +74,7 @@ pub fn run(args: &AccountArgs, format: Format) -> Result<Outcome> {
     print_ids(&ids, format)
 }
 
-/// Prints the ids with their names, as JSON or as one line for each.
+/// Prints pairs of a name and an id, as one JSON object or as one line for each pair.
 fn print_ids(ids: &[(&str, Option<String>)], format: Format) -> Result<Outcome> {
     match format {
         Format::Json => {
@@ -89,7 +90,8 @@ fn print_ids(ids: &[(&str, Option<String>)], format: Format) -> Result<Outcome> 
     Ok(Outcome::Success)
 }
 
-/// Reads a credential from a raw request, a JSON line, header lines, or a value of `Authorization`.
+/// Parses a raw request or a JSON line. Any other text is taken for header lines or for a value of
+/// `Authorization`, and becomes a request with these headers and the path `path`.
 fn read_credential(input: &[u8], path: &str) -> Result<RecordedRequest> {
     let text = String::from_utf8_lossy(input);
     let text = text.trim();
@@ -113,7 +115,8 @@ fn is_header_line(line: &str) -> bool {
     })
 }
 
-/// Reads the secret from the file if a path is given, or else from the environment.
+/// Reads the secret from the file if a path is given, or else from the environment. Returns an
+/// error if the secret is missing or shorter than [`MIN_SECRET_BYTES`].
 fn read_secret(path: Option<&Path>) -> Result<String> {
     let secret = match path {
         Some(path) => {

@@ -1,5 +1,5 @@
-//! `hedgerow audit [--limit N]`: lists the audit log: changes of the registry, such as uploads,
-//! releases and revocations.
+//! `hedgerow audit [--limit N]`: lists the audit log, which records changes of the registry, such
+//! as uploads, releases and revocations.
 
 use std::path::Path;
 

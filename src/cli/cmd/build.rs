@@ -1,4 +1,4 @@
-//! `hedgerow build [DIR] -o BUNDLE`: builds rules into a bundle.
+//! `hedgerow build [DIR] -o BUNDLE`: checks and tests rules, and builds them into a bundle.
 
 use std::path::PathBuf;
 

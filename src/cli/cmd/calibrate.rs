@@ -25,19 +25,20 @@ use crate::terminal::{Format, print_error, print_json, print_text};
 
 #[derive(clap::Args)]
 pub struct CalibrateArgs {
-    /// Estimate from these recordings: files, directories (all `*.jsonl` below them) or patterns
-    /// with `*`, one JSON object a line as for `replay`, with `label`, and `tool`, `task` and
-    /// `account` if they are known.
+    /// Estimate from these recordings: files, directories (all `*.jsonl` files below them) or
+    /// patterns with `*`. Each line is a JSON object as for `replay`, with a `label`, and with
+    /// `tool`, `task` and `account` if they are known.
     #[arg(required = true, value_name = "CORPUS")]
     corpus: Vec<String>,
-    /// Use this standard deviation of the prior around the written weights, in decibans: with
-    /// higher values, the estimates follow the corpus more closely.
+    /// Use this standard deviation, in decibans, of the prior around the written weights. The
+    /// higher it is, the more closely the estimates follow the corpus.
     #[arg(long, value_name = "DB", default_value_t = 5.0, value_parser = parse_deviation)]
     prior_sd: f64,
     /// Use this seed for the resampling of tools.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Score each request alone only; correlations keep their weights.
+    /// Score each request alone, without correlations. The weights of correlations are not
+    /// estimated.
     #[arg(long)]
     no_correlate: bool,
     /// Write the proposed weights into the rule files of this directory.

@@ -1,5 +1,5 @@
-//! `hedgerow clusters list|show|split`: shows clusters, which are accounts that share indicators,
-//! and separates accounts from them.
+//! `hedgerow clusters list|show|split`: shows clusters, and cuts accounts off from them. A cluster
+//! is a group of accounts that share indicators.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,13 +26,13 @@ pub struct ClustersArgs {
 
 #[derive(clap::Subcommand)]
 enum ClustersCommand {
-    /// List clusters, last seen first.
+    /// List clusters, the most recently seen first.
     List(ListClustersArgs),
     /// Show one cluster: its requests, decisions and models, the keys that link its accounts, and
     /// the accounts.
     Show(ShowClusterArgs),
-    /// Cut off the accounts that join unrelated parts of a cluster. For 31 days, these accounts do
-    /// not link any keys.
+    /// Cut off accounts that join unrelated parts of a cluster. For 31 days, these accounts do not
+    /// link any keys.
     Split(SplitClusterArgs),
 }
 
@@ -46,8 +46,8 @@ struct ListClustersArgs {
 
 #[derive(clap::Args)]
 struct ShowClusterArgs {
-    /// Show the cluster with this id, or the cluster that it has merged into: 8 hexadecimal digits,
-    /// as in the list and in decisions.
+    /// Show the cluster with this id, or the cluster into which it has merged. An id has 8
+    /// hexadecimal digits, as in the list and in decisions.
     #[arg(value_parser = parse_cluster_id)]
     id: String,
     #[command(flatten)]
@@ -61,8 +61,8 @@ struct SplitClusterArgs {
     /// Split the cluster with this id, or the cluster that it has merged into.
     #[arg(value_parser = parse_cluster_id)]
     id: String,
-    /// Cut off this account: its id, as in decisions, or its hash, as `hedgerow clusters show`
-    /// lists it. Repeat the option for more.
+    /// Cut off the account with this id or hash. Decisions show ids, and `hedgerow clusters show`
+    /// lists hashes. Repeat the option for more accounts.
     #[arg(long = "account", value_name = "ID", required = true)]
     accounts: Vec<String>,
     /// Record this reason in the audit log.
@@ -211,8 +211,8 @@ fn decisions_path(summary: &ClusterSummary) -> String {
     format!("/decisions?limit={SAMPLED_DECISIONS}&cluster={}", ids.join(","))
 }
 
-/// Prints the accounts of sampled decisions, sorted by their number of decisions in descending
-/// order.
+/// Prints the accounts with the most sampled decisions in descending order, at most
+/// [`SHOWN_ACCOUNTS`], and the number of other accounts.
 fn print_accounts(decisions: &[DecisionRecord]) -> Result<()> {
     let mut accounts: BTreeMap<&str, (usize, &DecisionRecord)> = BTreeMap::new();
     for decision in decisions {
@@ -252,8 +252,9 @@ const SAMPLED_DECISIONS: usize = 500;
 /// Maximum number of accounts that are shown.
 const SHOWN_ACCOUNTS: usize = 20;
 
-/// Formats the aliases of a cluster (ids of clusters that have merged into it), at most four, for
-/// the end of a row of the list.
+/// Formats the aliases of a cluster (ids of clusters that have merged into it) for the end of a row
+/// of the list: at most four aliases, and the number of the others. Returns an empty string if the
+/// cluster has no aliases.
 fn format_aliases(aliases: &[String]) -> String {
     match aliases {
         [] => String::new(),
@@ -264,7 +265,8 @@ fn format_aliases(aliases: &[String]) -> String {
     }
 }
 
-/// Formats counts as percentages of their sum, the largest first.
+/// Formats counts as percentages of their sum, the largest first. Returns `-` if there are no
+/// counts.
 fn format_shares(counts: &Counts) -> String {
     let total: u64 = counts.values().sum();
     let mut counts: Vec<(&String, &u64)> = counts.iter().collect();

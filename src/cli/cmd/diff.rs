@@ -154,7 +154,7 @@ impl LazyStore<'_> {
     }
 
     /// Reads the bundle that has a role in the current release. `name` is `active`, `canary`,
-    /// `shadow` or `embedded`.
+    /// `shadow` or `embedded`. Returns `Rejected` if the release has no bundle with this role.
     fn load_by_role(&mut self, name: &str) -> Result<Side> {
         if name == EMBEDDED {
             return Ok(Side::Embedded);
@@ -190,7 +190,7 @@ impl LazyStore<'_> {
     }
 
     /// Requests a comparison from the deployment, because only the deployment has its embedded
-    /// rules.
+    /// rules. Returns `Rejected` if the registry does not have the other bundle.
     fn diff_with_embedded(&mut self, from: &Side, to: &Side) -> Result<Diff> {
         let other = if matches!(from, Side::Embedded) { to } else { from };
         let store = self.store()?;
@@ -250,7 +250,7 @@ fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
     Ok(())
 }
 
-/// The decisions about recorded requests that differ between two bundles.
+/// The differences between the decisions of two bundles for the same recorded requests.
 #[derive(Default, Serialize)]
 struct DecisionDiff {
     requests: usize,
@@ -260,18 +260,19 @@ struct DecisionDiff {
     unreadable: Vec<String>,
 }
 
-/// One kind of change of a decision, with its number of requests.
+/// One kind of change of a decision, with the number of requests that it affects.
 #[derive(Serialize)]
 struct DecisionChange {
     label: String,
-    /// Band and action with the first bundle, such as `suspect, degrade` or `suspect, degrade in
-    /// shadow`.
+    /// Band and action with the first bundle (`from`) and with the second bundle (`to`), such as
+    /// `suspect, degrade` or `suspect, degrade in shadow`.
     from: String,
     to: String,
     requests: usize,
 }
 
-/// A request whose decision changes. It is named by file and line, and its text is never printed.
+/// A request whose decision changes. It is identified by file and line, and its text is never
+/// printed.
 #[derive(Serialize)]
 struct ChangeExample {
     file: String,

@@ -31,19 +31,19 @@ use crate::terminal::{Format, print_error, print_json, print_text};
 
 #[derive(clap::Args)]
 pub struct EvaluateArgs {
-    /// Measure on these recordings: files, directories (all `*.jsonl` below them) or patterns with
-    /// `*`, one JSON object a line as for `replay`, with `label`, and `tool`, `task` and `account`
-    /// if they are known.
+    /// Measure on these recordings: files, directories (all `*.jsonl` files below them) or patterns
+    /// with `*`. Each line is a JSON object as for `replay`, with a `label`, and with `tool`,
+    /// `task` and `account` if they are known.
     #[arg(required = true, value_name = "CORPUS")]
     corpus: Vec<String>,
     /// Write the page to this file. If the file exists, only the part between its markers is
     /// replaced.
     #[arg(short, long, value_name = "PAGE")]
     output: Option<PathBuf>,
-    /// Also measure detection under disguises, on at most 25 chat requests of each run.
+    /// Also measure detection under disguises, on at most 25 chat requests of each harvest run.
     #[arg(long)]
     disguises: bool,
-    /// Score each request alone only, without correlations.
+    /// Score each request alone, without correlations.
     #[arg(long)]
     no_correlate: bool,
     #[command(flatten)]

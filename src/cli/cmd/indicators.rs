@@ -30,7 +30,8 @@ enum IndicatorsCommand {
     /// Disable a key until it would have expired, or until a given time, even if a correlation
     /// holds for it again.
     Revoke(RevokeIndicatorArgs),
-    /// Disable, or only count, all indicators of a correlation, a cluster, an account or a time.
+    /// Disable, or only count, all indicators that match the given correlation, cluster, account
+    /// and time.
     RevokeMatching(RevokeMatchingArgs),
 }
 
@@ -75,8 +76,8 @@ struct RevokeIndicatorArgs {
     /// Record this reason in the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// End the revocation after 12h, 7d or 2w, or with a day in UTC; default: when the indicator
-    /// would have expired.
+    /// End the revocation after a period such as 12h, 7d or 2w, or at the end of a day in UTC such
+    /// as 2027-01-31; default: when the indicator would have expired.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     #[command(flatten)]
@@ -92,11 +93,12 @@ struct RevokeMatchingArgs {
     /// Revoke only indicators of this cluster.
     #[arg(long, value_name = "ID", value_parser = parse_cluster_id, group = "filter")]
     cluster: Option<String>,
-    /// Revoke only indicators in which this account took part: its id, as in decisions and from
-    /// `hedgerow account`, or its hash, as in `hedgerow status`.
+    /// Revoke only indicators in which the account with this id or hash took part. Decisions and
+    /// `hedgerow account` show ids, and `hedgerow status` shows hashes.
     #[arg(long, value_name = "ID", group = "filter")]
     account: Option<String>,
-    /// Revoke only indicators that first fired in the last 12h, 7d or 2w, or since a day in UTC.
+    /// Revoke only indicators that first fired within a period such as the last 12h, 7d or 2w, or
+    /// since the start of a day in UTC such as 2027-01-31.
     #[arg(long, value_name = "TIME", group = "filter")]
     since: Option<String>,
     /// Revoke only indicators that first fired before a time, in the form of --since.
@@ -105,8 +107,8 @@ struct RevokeMatchingArgs {
     /// Record this reason in the audit log.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// End the revocation after 12h, 7d or 2w, or with a day in UTC; default: when the indicators
-    /// would have expired.
+    /// End the revocation after a period such as 12h, 7d or 2w, or at the end of a day in UTC such
+    /// as 2027-01-31; default: when the indicators would have expired.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Only count the indicators; do not revoke them.

@@ -83,8 +83,8 @@ fn print_key_pair(
     ))
 }
 
-/// Returns the passphrase for the new key: from the environment, or from the terminal if
-/// `wants_passphrase`.
+/// Returns the passphrase for the new key from the environment, or else from the terminal if
+/// `wants_passphrase` is true. Returns `None` if the key gets no passphrase.
 fn new_passphrase(wants_passphrase: bool) -> Result<Option<String>> {
     if let Some(passphrase) = env_passphrase() {
         return Ok(Some(passphrase));

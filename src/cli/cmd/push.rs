@@ -23,8 +23,8 @@ use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct PushArgs {
-    /// Push the rules in this directory; default: `rules` in the settings, or the directory
-    /// `rules`.
+    /// Push the rules in this directory; default: the directory that the setting `rules` names, or
+    /// else `rules`.
     directory: Option<PathBuf>,
     /// Score recorded requests first, and reject rules that hit more of the requests labelled
     /// benign than `[noise]` in the policy allows.

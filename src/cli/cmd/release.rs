@@ -41,8 +41,9 @@ pub struct PromoteArgs {
 
 #[derive(clap::Args)]
 pub struct RollbackArgs {
-    /// Reactivate this bundle: its digest, the beginning of the digest, or `embedded`; default: the
-    /// active bundle without its canary and shadow; if there is neither, the previous bundle.
+    /// Reactivate this bundle: its digest, the beginning of the digest, or `embedded`. By default,
+    /// a canary and a shadow end, and the active bundle stays active. Without them, the previous
+    /// bundle becomes active.
     #[arg(long, value_name = "DIGEST")]
     to: Option<String>,
     #[command(flatten)]
@@ -60,8 +61,8 @@ pub struct RolloutArgs {
     /// Only score and record with this bundle; the active bundle still decides.
     #[arg(long)]
     shadow: bool,
-    /// End the release after 7d, 72h or 2w, or with a day such as 2027-01-31; then the embedded
-    /// rules decide.
+    /// End the release after a period such as 7d, 72h or 2w, or at the end of a day in UTC such as
+    /// 2027-01-31. After that, the embedded rules decide.
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     #[command(flatten)]
@@ -204,8 +205,8 @@ pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> R
 }
 
 impl Publisher {
-    /// Opens the store of releases and the secret key. With `needs_deployment`, a directory instead
-    /// of a deployment's registry is an I/O error.
+    /// Opens the store of releases and the secret key. If `needs_deployment` is true and the store
+    /// is a directory, returns an I/O error.
     pub fn open(config: &Config, needs_deployment: bool) -> Result<Self> {
         let store = config.store()?;
         if needs_deployment && !store.is_registry() {
@@ -245,7 +246,8 @@ impl Publisher {
 
     /// Returns the digest that a rollback makes active. If the current release has a canary or a
     /// shadow, this is its active bundle, so that the rollback only ends the canary and the shadow.
-    /// Otherwise it is the last active bundle that differs from the current one.
+    /// Otherwise it is the last active bundle that differs from the current one, or `embedded` if
+    /// the store has no such bundle.
     fn previous_bundle(&self, current: &Release, releases: &[SignedText]) -> Result<String> {
         if has_canary_or_shadow(current) {
             return Ok(current.active.clone());
@@ -259,7 +261,8 @@ impl Publisher {
         Ok(EMBEDDED.to_owned())
     }
 
-    /// Makes the release that follows the current one.
+    /// Makes the release that follows the current one. Returns `Rejected` if the bundle of a canary
+    /// or shadow is already active.
     pub fn next_release(
         &self,
         digest: &str,
@@ -329,7 +332,8 @@ impl Publisher {
     }
 
     /// Signs and publishes a release, and waits for the rollout if `--wait` is given. Prints the
-    /// result if `format` is text, and returns the JSON result, which the caller prints.
+    /// result if `format` is text. Returns the outcome, and the result as JSON for callers that
+    /// print JSON.
     pub fn publish(
         &self,
         kind: ReleaseCommand,
@@ -375,7 +379,7 @@ fn has_canary_or_shadow(release: &Release) -> bool {
 }
 
 /// Returns the digest of the bundle with a name: `embedded`, a digest, or the beginning of a
-/// digest.
+/// digest. Returns an error if the name is invalid, ambiguous or unknown.
 pub fn resolve_digest(bundles: &[BundleInfo], name: &str) -> Result<String> {
     if name == EMBEDDED {
         return Ok(EMBEDDED.to_owned());

@@ -23,8 +23,8 @@ use crate::terminal::{Format, print_json};
 
 #[derive(clap::Args)]
 pub struct ReplayArgs {
-    /// Read these files: one JSON object a line, {method, path, headers, body}, with `t` (seconds
-    /// since the epoch), status, account and label if they are known.
+    /// Read these files. Each line is a JSON object {method, path, headers, body}, with `t`
+    /// (seconds since the epoch), `status`, `account` and `label` if they are known.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Write every decision to this file, one JSON object a line.

@@ -121,7 +121,8 @@ fn print_corrections(score: &Score) -> Result<()> {
     Ok(())
 }
 
-/// Prints what did not count, what was not read or not scored, and exemptions.
+/// Prints the hits that did not count, the exemption, and the parts of the request that were not
+/// read or not scored.
 fn print_notes(decision: &Decision) -> Result<()> {
     for name in &decision.shadow_hits {
         print_line(format_args!("    experimental, not counted: {name}"))?;

@@ -22,8 +22,8 @@ pub enum SeedsCommand {
 
 #[derive(clap::Args)]
 struct PromptFiles {
-    /// Read the prompts of these files: JSON lines (`.jsonl`, `.ndjson`), `.csv`, or one prompt
-    /// per line.
+    /// Read the prompts in these files: JSON lines (`.jsonl`, `.ndjson`), CSV (`.csv`) or, with any
+    /// other extension, one prompt per line.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Read this member of JSON lines, or this column of CSV.
@@ -44,7 +44,7 @@ pub struct BuildSetArgs {
 pub struct TestSetArgs {
     #[command(flatten)]
     prompts: PromptFiles,
-    /// Test this set, as `hedgerow seeds build` wrote it.
+    /// Test this set, which `hedgerow seeds build` wrote.
     #[arg(long, value_name = "NAME.fuse")]
     set: PathBuf,
 }

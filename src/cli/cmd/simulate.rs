@@ -58,7 +58,7 @@ pub struct SimulateArgs {
     /// Use this seed of random numbers instead of the scenario's seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Multiply numbers of accounts by this factor, instead of the scenario's factor.
+    /// Multiply the numbers of accounts by this factor instead of the scenario's factor.
     #[arg(long, value_parser = parse_scale)]
     scale: Option<f64>,
     /// Score each request alone, without correlations.

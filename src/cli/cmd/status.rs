@@ -315,6 +315,7 @@ fn print_unscored(traffic: &TrafficSummary) -> Result<()> {
 }
 
 /// Prints counts in one line, as percentages of all requests in the traffic, the largest first.
+/// Prints nothing if all counts are 0.
 fn print_shares(
     traffic: &TrafficSummary,
     name: &str,

@@ -13,8 +13,9 @@ use hedgerow_core::{Bundle, Release, ruleset};
 use super::store::{ReleaseCommand, ReleaseStore, SignedText, serial_conflict};
 use crate::error::{Error, Result, io_error};
 
-/// A directory with `release.json` and `bundles/<digest>.json`, each with its `.minisig`, and with
-/// the history `releases/<serial>.json`, which only the command line reads.
+/// A directory that contains `release.json`, `bundles/<digest>.json`, and the history
+/// `releases/<serial>.json`. Next to each file is its signature, with `.minisig` appended to the
+/// name. Only the command line reads the history.
 pub struct DirectoryStore {
     path: PathBuf,
 }

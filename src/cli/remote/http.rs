@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 pub struct Token(String);
 
 impl Token {
-    /// Checks and wraps a token. `source` is the file or environment variable that contains it, for
-    /// errors.
+    /// Checks and wraps a token. `source` is the file or environment variable that contains the
+    /// token; errors name it.
     pub fn new(text: &str, source: &str) -> Result<Self> {
         let token = text.trim();
         if token.len() < MIN_TOKEN_LEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -277,7 +277,7 @@ fn describe(details: &ErrorDetails) -> String {
     if remedy.is_empty() { message.clone() } else { format!("{message}; {remedy}") }
 }
 
-/// Returns the error for a request that got no answer.
+/// Returns the error for a request that got no complete HTTP answer.
 fn transport_error(request_line: &str, error: &ureq::Error) -> Error {
     let check_url = "check that the URL is that of a Hedgerow Worker";
     let (problem, remedy) = match error {

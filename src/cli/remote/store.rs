@@ -73,7 +73,8 @@ pub enum ReleaseCommand {
 }
 
 impl SignedText {
-    /// Verifies the digest and the signature of a bundle, and parses the bundle.
+    /// Verifies the digest and the signature of a bundle, and parses the bundle. Returns `Rejected`
+    /// if one of these steps fails.
     pub fn verified_bundle(&self, expected_digest: &str, keys: &TrustedKeys) -> Result<Bundle> {
         let name = short_digest(expected_digest);
         let actual_digest = digest(self.text.as_bytes());
@@ -86,7 +87,8 @@ impl SignedText {
             .map_err(|error| Error::Rejected(format!("bundle {name}: {error}")))
     }
 
-    /// Verifies the signature of a release, and parses the release.
+    /// Verifies the signature of a release, and parses the release. Returns `Rejected` if one of
+    /// these steps fails.
     pub fn verified_release(&self, keys: &TrustedKeys) -> Result<Release> {
         let verified = keys.verify(self.text.as_bytes(), &self.signature);
         verified.map_err(|error| untrusted_error("the registry's release", &error))?;
@@ -114,8 +116,8 @@ fn untrusted_error(subject: &str, error: &hedgerow_core::Error) -> Error {
     ))
 }
 
-/// Returns the error for a serial that is not above the current serial `serial`. The cause is that
-/// somebody else has published a release in the meantime.
+/// Returns the error for a release whose serial is not above the current serial, because somebody
+/// else has published a release in the meantime. `serial` is the current serial, if it is known.
 pub fn serial_conflict(serial: Option<u64>) -> Error {
     let current =
         serial.map_or(String::new(), |serial| format!(": the current serial is {serial}"));

@@ -20,8 +20,9 @@ pub struct AuditEntry {
     pub id: u64,
     /// Time of the call.
     pub at: u64,
-    /// Caller: the scope of its token (`admin` or `read`), or `nobody` if it had no valid token;
-    /// `pull` for releases from CONFIG_URL; `registry` for actions of the registry itself.
+    /// Caller: the scope of the caller's token (`admin` or `read`), or `nobody` without a valid
+    /// token. For releases from CONFIG_URL, the value is `pull`; for actions of the registry
+    /// itself, `registry`.
     pub actor: String,
     /// Name of the action: `release` or `indicator.revoke`, for example.
     pub action: String,
@@ -30,7 +31,8 @@ pub struct AuditEntry {
     pub subject: String,
     /// Author that the release or the revocation names; empty if it names none.
     pub author: String,
-    /// Keyed hash of the client's address, 16 hexadecimal digits.
+    /// Keyed hash of the client's address, 16 hexadecimal digits; null if the address or
+    /// ACCOUNT_SECRET is missing.
     #[serde(rename = "client")]
     pub client_hash: Option<String>,
     /// `ok`, the code of an error, or a description of the problem.

@@ -28,7 +28,8 @@ pub struct ClusterSummary {
     /// Number of accounts that firings have linked. An account that joined after the last firing is
     /// not included yet.
     pub accounts: u64,
-    /// Number of keys that link the accounts, at most 64.
+    /// Number of pairs of a key that links the accounts and a correlation that fired for the key,
+    /// at most 64.
     pub keys: u64,
     /// Names of the correlations that fired for these keys, in alphabetical order.
     pub correlations: Vec<String>,
@@ -56,10 +57,10 @@ pub struct ClusterDetails {
     /// The cluster. In JSON, its members are members of this object.
     #[serde(flatten)]
     pub summary: ClusterSummary,
-    /// Keys that link the accounts.
+    /// Keys that link the accounts, each with a correlation that fired for the key.
     pub links: Vec<ClusterLink>,
-    /// Accounts that have several of the keys, at most 20. Accounts without which the cluster would
-    /// fall into the most parts come first.
+    /// Accounts that have several of the keys, at most 20. The accounts with the highest `parts`
+    /// come first.
     pub bridges: Vec<ClusterBridge>,
     /// Traffic of the cluster; null if the ledger does not answer.
     pub traffic: Option<ClusterTraffic>,
@@ -109,7 +110,7 @@ pub struct SplitRequest {
 pub struct SplitResult {
     /// Number of accounts that were removed from the cluster, or would be in a dry run.
     pub accounts: u64,
-    /// Clusters into which the cluster falls, the clusters with the most accounts first. In a dry
+    /// Clusters that result from the split, the clusters with the most accounts first. In a dry
     /// run, their ids are 00000000.
     pub clusters: Vec<ClusterSummary>,
     /// Whether this is the result of a dry run, which changed nothing.
@@ -127,6 +128,7 @@ pub struct ClusterTraffic {
     pub requests: u64,
     /// Requests by band.
     pub by_band: Counts,
-    /// Requests by model; `other` if a model's name may not be stored.
+    /// Requests by model. The key `other` counts requests whose model may not be stored or exceeds
+    /// the limit of models per cluster.
     pub by_model: Counts,
 }

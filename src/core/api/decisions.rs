@@ -35,14 +35,14 @@ pub struct DecisionRecord {
     /// Name of the requested model; null if the request names no model, or if the name may not be
     /// stored.
     pub model: Option<String>,
-    /// Reason why this ruleset decided: `active`, for example, if the release names it for all
-    /// accounts.
+    /// Reason why this ruleset decided. For example, `active`: the release names the ruleset for
+    /// all accounts.
     pub role: RulesetRole,
     /// Serial of the release in force; null if there is no release.
     pub serial: Option<u64>,
     /// Failure of Hedgerow that prevented the scoring of the request; null if there was none.
     pub error: Option<String>,
-    /// Id of the account, a keyed hash: 32 hexadecimal digits.
+    /// Id of the account, a keyed hash: 32 hexadecimal digits; null if the request has no account.
     pub account: Option<String>,
     /// Method by which the account was determined: `key` or `jwt`, for example; missing if the
     /// request has no account.
@@ -62,11 +62,11 @@ pub struct DecisionRecord {
     #[cfg_attr(test, ts(optional))]
     pub tenant_label: Option<String>,
     /// Id of the cluster of an indicator that hit. If the indicators have several clusters, this is
-    /// the cluster that the policy treats most strictly. Missing if they have none.
+    /// the cluster that the policy treats most strictly. Missing if the indicators have no cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub cluster: Option<String>,
-    /// Former ids of this cluster, at most 16; missing if it has none.
+    /// Former ids of the cluster `cluster`, at most 16; missing if it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, ts(optional, as = "Option<Vec<String>>"))]
     pub cluster_aliases: Vec<String>,

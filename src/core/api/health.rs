@@ -9,9 +9,9 @@ use crate::rules::policy::Mode;
 pub struct HealthReport {
     /// Whether requests are forwarded and scored.
     pub status: HealthStatus,
-    /// Problems because of which requests are not forwarded or not scored.
+    /// Problems that prevent the forwarding or the scoring of requests.
     pub problems: Vec<ConfigProblem>,
-    /// Problems that disable a feature, but neither forwarding nor scoring.
+    /// Problems that disable a feature, but do not prevent forwarding or scoring.
     pub warnings: Vec<ConfigProblem>,
     /// Bytes of the isolate's Wasm memory, which never shrinks.
     pub memory_bytes: u64,
@@ -35,13 +35,13 @@ pub enum HealthStatus {
 pub struct HealthDetails {
     /// Digest of the active bundle; null if the embedded rules do not load.
     pub ruleset: Option<String>,
-    /// Number of signatures in the active bundle.
+    /// Number of signatures in the active bundle; null if the embedded rules do not load.
     pub signatures: Option<u64>,
-    /// Mode of the policy in the active bundle.
+    /// Mode of the policy in the active bundle; null if the embedded rules do not load.
     pub mode: Option<Mode>,
     /// Serial of the release; null for the embedded rules.
     pub release: Option<u64>,
-    /// Reason why the last release was rejected.
+    /// Reason why the last release was rejected; null if it was not rejected.
     pub rejection: Option<String>,
 }
 
@@ -82,7 +82,7 @@ pub enum ConsoleHost {
     /// origin.
     Local,
     /// The host serves the console and the pages of the origin. Scripts of these pages share the
-    /// web origin of the console, and so can read what it stores.
+    /// web origin of the console, and so can read the data that the console stores.
     Shared,
     /// The host does not serve the console: another host does.
     Other,

@@ -47,7 +47,8 @@ pub struct IndicatorInfo {
     pub revoked_at: Option<u64>,
     /// Reason for the revocation; null if the indicator is not revoked.
     pub reason: Option<String>,
-    /// End of the revocation; null if it ends when the indicator expires.
+    /// End of the revocation; null if the indicator is not revoked, or if the revocation ends when
+    /// the indicator expires.
     pub revoked_until: Option<u64>,
     /// Hash of the account that caused the first firing, 16 hexadecimal digits; null if unknown.
     pub account: Option<String>,
@@ -67,7 +68,7 @@ pub struct IndicatorInfo {
 pub struct IndicatorDetails {
     /// Keyed hash of the group's values, 16 hexadecimal digits.
     pub key: String,
-    /// All correlations that fired for the key.
+    /// Indicators of the key, one for each correlation that fired for it.
     pub indicators: Vec<IndicatorInfo>,
     /// Cluster that the key belongs to; null if it belongs to none.
     pub cluster: Option<ClusterSummary>,
@@ -116,8 +117,8 @@ pub struct RevokeMatchingRequest {
     pub dry_run: bool,
 }
 
-/// Conditions that select indicators: an indicator must meet all of them. At least one condition is
-/// required.
+/// Conditions that select indicators. An indicator must meet all conditions that are not null. At
+/// least one condition is required.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]

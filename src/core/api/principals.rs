@@ -28,8 +28,8 @@ pub struct PrincipalsUpload {
     pub principals: Vec<PrincipalEntry>,
 }
 
-/// A statement about an account. The entry identifies the account by a request that it sent, by its
-/// id or by its name.
+/// A statement about an account. The entry identifies the account by the id of one of its requests,
+/// by the account's id or by the account's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
@@ -74,7 +74,7 @@ pub struct PrincipalsResult {
 pub struct PrincipalOutcome {
     /// Effect of the entry.
     pub status: PrincipalStatus,
-    /// Id of the account that the entry is about; null if it was not found.
+    /// Id of the account that the entry is about; null if the account was not found.
     pub id: Option<String>,
 }
 
@@ -109,8 +109,9 @@ impl PrincipalsUpload {
     /// Parses and checks a body. `now` is the current time, in seconds since the epoch.
     ///
     /// # Errors
-    /// Returns all problems at once, each with the index of its entry. If there are more than 20,
-    /// the text gives only the number of the others.
+    /// Returns an error if the body is not a list of entries or has more than 1,000 entries.
+    /// Otherwise, returns all problems of the entries at once, each with the index of its entry.
+    /// After 20 problems, the text gives only the number of the others.
     pub fn parse(text: &str, now: u64) -> Result<Self, String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -151,7 +152,8 @@ impl PrincipalEntry {
         self.expires.unwrap_or(now.saturating_add(DEFAULT_SECONDS))
     }
 
-    /// Checks that the entry identifies one account and gives a name for it or its tenant.
+    /// Checks that the entry identifies one account, gives a name for the account or its tenant,
+    /// and ends within 366 days after `now`.
     fn check(&self, now: u64) -> Result<(), String> {
         let is_name = |name: &&String| {
             name.len() <= MAX_NAME_BYTES && valid(name).is_some_and(|valid| valid == name.as_str())
@@ -196,7 +198,7 @@ impl PrincipalEntry {
     }
 }
 
-/// Returns whether a text is an account id.
+/// Returns whether a text has the form of an account id: 32 hexadecimal digits in lower case.
 fn is_account_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -66,7 +66,7 @@ pub struct ActionSeries {
 pub struct SignatureSeries {
     /// Name of the signature, list or correlation.
     pub name: String,
-    /// Number of requests in the period that it hit.
+    /// Number of requests that the signature, list or correlation hit in the period.
     pub hits: u64,
     /// Hits by step.
     pub points: Vec<u64>,

@@ -23,7 +23,7 @@ pub struct DeploymentStatus {
     pub release: Option<ReleaseInfo>,
     /// State of the release in KV.
     pub publication: PublicationStatus,
-    /// State of pulls from CONFIG_URL; null if it is not set.
+    /// State of pulls from CONFIG_URL; null if CONFIG_URL is not set.
     pub pull: Option<PullStatus>,
     /// Numbers of indicators and clusters.
     pub indicators: IndicatorStatus,
@@ -40,13 +40,13 @@ pub struct DeploymentStatus {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub struct PublicationStatus {
-    /// Serial of the release in KV.
+    /// Serial of the release in KV; null if KV has no release.
     pub serial: Option<u64>,
     /// Serial of a release that is not written to KV yet; null if there is none.
     pub pending: Option<u64>,
     /// Number of failed attempts to write the pending release.
     pub attempts: u64,
-    /// Reason why the last attempt to write the pending release failed.
+    /// Reason why the last attempt to write the pending release failed; null if no attempt failed.
     pub problem: Option<String>,
 }
 
@@ -57,11 +57,11 @@ pub struct PublicationStatus {
 pub struct PullStatus {
     /// Whether CONFIG_URL is set: always true, because there is no pull status without it.
     pub url_set: bool,
-    /// Time of the last pull.
+    /// Time of the last pull; null before the first pull.
     pub checked: Option<u64>,
-    /// Time of the last pull that found a new release.
+    /// Time of the last pull that found a new release; null if no pull found one.
     pub changed: Option<u64>,
-    /// Reason why the last pull failed.
+    /// Reason why the last pull failed; null if it succeeded.
     pub problem: Option<String>,
 }
 
@@ -76,21 +76,23 @@ pub struct IndicatorStatus {
     pub clusters: u64,
     /// Whether the latest indicators are still to be written to KV.
     pub pending: bool,
-    /// Reason why the last write to KV failed, or why the next write must wait.
+    /// Reason why the last write to KV failed, or why the next write must wait; null if neither is
+    /// the case.
     pub problem: Option<String>,
     /// Maximum of `count`.
     pub max: u64,
     /// Maximum number of indicators of one correlation.
     pub max_per_correlation: u64,
-    /// Number of indicators by correlation, including those that expire within the hour.
+    /// Number of indicators by correlation, including expired indicators that are not deleted yet.
     pub by_correlation: Counts,
     /// Number of revoked indicators.
     pub revoked: u64,
-    /// Number of links between accounts and keys.
+    /// Approximate number of links between accounts and keys.
     pub links: u64,
     /// Maximum of `links`: older links are deleted.
     pub max_links: u64,
-    /// Number of firings that wait at the correlators to be sent, according to their last reports.
+    /// Number of firings that wait at the correlators to be sent, according to the last reports of
+    /// the correlators.
     pub queued_firings: u64,
     /// Largest number of observations that waited at an isolate, according to the last reports of
     /// the correlators. If 4,096 observations wait, the isolate drops further ones.
@@ -107,11 +109,11 @@ pub struct IndicatorStatus {
     /// Number of indicators that were replaced by stronger ones on this UTC day, since the registry
     /// was started.
     pub replaced: u64,
-    /// Accounts that caused the most indicators.
+    /// Accounts that caused the most indicators, at most 5, the highest count first.
     pub top_accounts: Vec<IndicatorCause>,
-    /// Tenants that caused the most indicators.
+    /// Tenants that caused the most indicators, at most 5, the highest count first.
     pub top_tenants: Vec<IndicatorCause>,
-    /// Networks that caused the most indicators.
+    /// Networks that caused the most indicators, at most 5, the highest count first.
     pub top_networks: Vec<IndicatorCause>,
 }
 
@@ -126,7 +128,7 @@ pub struct IndicatorCause {
     pub count: u64,
 }
 
-/// Numbers of accounts that the origin or the operator has named, and whether KV has them.
+/// Number of accounts that the origin or the operator has named, and whether KV has the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
@@ -139,7 +141,7 @@ pub struct PrincipalsStatus {
     pub labels: u64,
     /// Whether the latest names are still to be written to KV.
     pub pending: bool,
-    /// Reason why the last write to KV failed.
+    /// Reason why the last write to KV failed; null if it succeeded.
     pub problem: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::policy::Band;
 
-/// Numbers by name: of requests by band, for example.
+/// Numbers by name, such as the number of requests by the name of the band.
 pub type Counts = BTreeMap<String, u64>;
 
 /// Decided requests of a period, over all isolates.
@@ -46,7 +46,8 @@ pub struct TrafficSummary {
     pub memory_mib: Counts,
     /// Failures of Hedgerow.
     pub errors: Vec<ErrorCount>,
-    /// Comparison with the shadow bundle; null if there is no shadow bundle.
+    /// Comparison with the shadow bundle that scored the most requests; null if no shadow bundle
+    /// scored a request.
     pub shadow: Option<ShadowTraffic>,
 }
 
@@ -56,7 +57,7 @@ pub struct TrafficSummary {
 pub struct SignatureHits {
     /// Name of the signature, list or correlation.
     pub name: String,
-    /// Number of requests that it hit.
+    /// Number of requests that the signature, list or correlation hit.
     pub hits: u64,
 }
 
@@ -115,8 +116,8 @@ pub struct BandChange {
 pub struct SignatureDifference {
     /// Name of the signature, list or correlation.
     pub name: String,
-    /// Number of requests that it hit only with the active bundle.
+    /// Number of requests that were hit only with the active bundle.
     pub only_active: u64,
-    /// Number of requests that it hit only with the shadow bundle.
+    /// Number of requests that were hit only with the shadow bundle.
     pub only_shadow: u64,
 }

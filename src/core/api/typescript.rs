@@ -37,7 +37,7 @@ impl TypeVisitor for Declarations {
     }
 }
 
-/// Puts each member of an object type on a line of its own, after its documentation.
+/// Puts each member of an object type on a separate line, after the documentation of the member.
 fn format_declaration(declaration: &str) -> String {
     let declaration = declaration.replace('"', "'");
     let members = declaration.split_once("{ \n").and_then(|(start, members)| {

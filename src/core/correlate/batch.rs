@@ -121,7 +121,7 @@ impl Batch {
     }
 
     /// Returns the observations with indexes that refer to `plan`. Drops signatures and fields that
-    /// `plan` does not have.
+    /// `plan` does not have, and numbers that are not finite.
     pub fn observations(&self, plan: &Plan) -> Vec<Observation> {
         let to_u16 = |index: Option<usize>| index.and_then(|index| u16::try_from(index).ok());
         let signature_index =
@@ -170,8 +170,9 @@ impl WireObservation {
         Self { at, signatures, values, numbers, proven, tenant, network }
     }
 
-    /// Replaces index `i` of a signature or field by entry `i` of `signature_indexes` or
-    /// `field_indexes`. Drops the signature or value if that entry is `None`.
+    /// Returns the observation with other indexes: index `i` of a signature or field becomes entry
+    /// `i` of `signature_indexes` or `field_indexes`. Drops the signature, value or number if that
+    /// entry is `None`. Also drops numbers that are not finite.
     fn to_observation(
         &self,
         signature_indexes: &[Option<u16>],
@@ -215,8 +216,9 @@ struct LastSequence {
 }
 
 impl SequenceTracker {
-    /// Returns whether a batch is new, and records it. `now` is the current time, in seconds since
-    /// the epoch.
+    /// Returns whether a batch is new: whether its sequence number is higher than the last number
+    /// of its sender. Records the number of a new batch. `now` is the current time, in seconds
+    /// since the epoch.
     ///
     /// A full tracker forgets the sender whose last batch is the oldest.
     pub fn accept(&mut self, batch: &Batch, now: u32) -> bool {
@@ -271,7 +273,8 @@ mod tests {
         Field::parse(name).unwrap()
     }
 
-    /// Returns a plan that counts accounts by each of `fields`.
+    /// Returns a plan that counts the accounts with events of `signature`, grouped by each of
+    /// `fields`.
     fn plan(signature: &str, fields: &[&str]) -> Plan {
         let thresholds = vec![Threshold { comparator: Comparator::Gte, value: 3.0 }];
         let correlation = |group_by: &&str| Correlation {

@@ -12,8 +12,8 @@ use crate::keyed_hash::fmix64;
 /// Maximum number of accounts and keys together; further accounts and keys are ignored.
 const MAX_NODES: usize = 500_000;
 
-/// Maximum number of keys that are listed per cluster. Further keys link accounts, too, but are not
-/// listed.
+/// Maximum number of pairs of key and correlation that are listed per cluster. Further keys link
+/// accounts, too, but are not listed.
 const MAX_KEYS_PER_CLUSTER: usize = 64;
 
 /// Maximum number of aliases of all clusters together. Beyond this number, the cluster with the
@@ -42,13 +42,13 @@ pub struct Clusters {
 pub struct Linked {
     /// Id of the cluster of the key.
     pub id: u32,
-    /// Ids that became aliases of `id`, because their clusters merged into this one.
+    /// Ids that became aliases of `id`, because their clusters merged into the cluster `id`.
     pub merged: Vec<u32>,
     /// Aliases that were forgotten, because there were more than [`MAX_ALIASES`].
     pub forgotten: Vec<u32>,
 }
 
-/// Accounts that shared keys link.
+/// A cluster: accounts that are linked by shared keys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
     /// Id, which stays the same until the cluster merges into an older one; never 0 in a cluster
@@ -58,7 +58,8 @@ pub struct Cluster {
     pub aliases: Vec<u32>,
     /// Number of accounts in the cluster.
     pub account_count: u32,
-    /// Keys that link the accounts, each with the name of its correlation.
+    /// Pairs of a key that links the accounts and the name of a correlation that fired for the key;
+    /// at most 64 pairs.
     pub keys: Vec<(u64, String)>,
     /// Time of the first link, in seconds since the epoch.
     pub first_seen: u32,
@@ -128,8 +129,8 @@ impl Clusters {
         Some(linked)
     }
 
-    /// Adds an alias to the cluster with the id or alias `id`. Ignores unknown clusters and known
-    /// aliases.
+    /// Adds an alias to the cluster with the id or alias `id`. Does nothing if there is no such
+    /// cluster, if `alias` is 0 or known already, or if there are [`MAX_ALIASES`] aliases.
     pub fn add_alias(&mut self, alias: u32, id: u32) {
         let Some(node) = self.node_by_id.get(&id).copied() else { return };
         let root = self.find_root(node);
@@ -143,7 +144,7 @@ impl Clusters {
         }
     }
 
-    /// Returns the cluster with an id or an alias.
+    /// Returns the cluster with an id or an alias; `None` if there is no such cluster.
     pub fn for_id(&self, id: u32) -> Option<&Cluster> {
         self.cluster_by_root.get(&self.find_root(*self.node_by_id.get(&id)?))
     }
@@ -160,12 +161,13 @@ impl Clusters {
         self.id_counter
     }
 
-    /// Returns the cluster of an account, given by its hash.
+    /// Returns the cluster of the account with the hash `account`; `None` if the graph does not
+    /// have the account.
     pub fn for_account(&self, account: u64) -> Option<&Cluster> {
         self.cluster_by_root.get(&self.find_root(*self.account_nodes.get(&account)?))
     }
 
-    /// Returns the cluster that a key links.
+    /// Returns the cluster that a key links; `None` if the graph does not have the key.
     pub fn for_key(&self, key: u64) -> Option<&Cluster> {
         self.cluster_by_root.get(&self.find_root(*self.key_nodes.get(&key)?))
     }
@@ -175,8 +177,9 @@ impl Clusters {
         self.cluster_by_root.values()
     }
 
-    /// Returns the root of a key or account. A new key or account becomes a cluster of its own.
-    /// Returns `None` if the graph has no room for another node.
+    /// Returns the root of the cluster of a key or account, given by its hash. A new key or account
+    /// becomes a separate cluster, first seen at `at`. Returns `None` if the graph has no room for
+    /// another node.
     fn find_or_add_root(&mut self, kind: Node, hash: u64, at: u32) -> Option<u32> {
         let nodes = match kind {
             Node::Account => &mut self.account_nodes,
@@ -210,9 +213,9 @@ impl Clusters {
         node
     }
 
-    /// Gives the id `id` to the cluster of `root`. If another cluster has the id already, the two
-    /// clusters merge. If the cluster of `root` has an id already, `id` becomes an alias of it.
-    /// Returns the root of the resulting cluster.
+    /// Gives the id `id` to the cluster of `root`, unless `id` is 0. If another cluster has the id
+    /// or alias `id`, the two clusters merge. Otherwise, if the cluster of `root` has an id
+    /// already, `id` becomes an alias. Returns the root of the resulting cluster.
     fn join_id(&mut self, root: u32, id: u32, linked: &mut Linked) -> u32 {
         if id == 0 {
             return root;
@@ -270,8 +273,8 @@ impl Clusters {
         }
     }
 
-    /// Merges two clusters and returns the root. The larger cluster absorbs the other, so that
-    /// paths to a root stay short.
+    /// Merges the clusters of the roots `left` and `right`, and returns the root of the merged
+    /// cluster. The larger cluster absorbs the other, so that paths to a root stay short.
     fn union(&mut self, left: u32, right: u32, linked: &mut Linked) -> u32 {
         if left == right {
             return left;

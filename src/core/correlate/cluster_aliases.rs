@@ -62,8 +62,9 @@ impl ClusterAliases {
         self.id_by_alias.iter().map(|(alias, id)| (*alias, *id))
     }
 
-    /// Encodes the aliases: their number (4 bytes, little-endian), then alias and id (4 bytes
-    /// each), in ascending order of the aliases.
+    /// Appends the aliases to `encoded`: first the number of aliases (4 bytes), then each alias and
+    /// the id of its cluster (4 bytes each), in ascending order of the aliases. Numbers are
+    /// little-endian.
     pub(super) fn encode(&self, encoded: &mut Vec<u8>) {
         let count = u32::try_from(self.len()).unwrap_or(u32::MAX);
         encoded.extend_from_slice(&count.to_le_bytes());
@@ -74,8 +75,8 @@ impl ClusterAliases {
     }
 
     /// Decodes the aliases at the beginning of `bytes`. Returns the aliases and the remaining
-    /// bytes, or `None` if the aliases are truncated, too many, not sorted, 0, or aliases of
-    /// aliases.
+    /// bytes. Returns `None` if the aliases are truncated, more than [`MAX_ALIASES`], not sorted or
+    /// repeated, if an alias or an id is 0, or if an id is itself an alias.
     pub(super) fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (count, rest) = bytes.split_first_chunk()?;
         let count = u32::from_le_bytes(*count) as usize;

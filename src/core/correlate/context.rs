@@ -33,7 +33,8 @@ pub struct AggregationContext<'t> {
     pub event: EventContext<'t>,
     /// Aggregation that counts the observation.
     pub aggregation: &'t Aggregation,
-    /// Values of the field of the aggregation; empty if the aggregation has no field.
+    /// Values that the aggregation counts: the principals if it counts accounts that share a key,
+    /// or else the values of its field. Empty if the aggregation has no field.
     pub values: &'t [(u16, u64)],
     /// Hash of the group's values. It is combined with each counted value by exclusive or, so that
     /// different large groups sample different accounts. An account that shares several keys with
@@ -67,12 +68,12 @@ impl<'t> EventContext<'t> {
 }
 
 impl AggregationContext<'_> {
-    /// Returns the context for one group, given by the hash of its values.
+    /// Returns the context for the group with the hash `values_hash` over its values.
     pub fn for_group(&self, values_hash: u64) -> Self {
         Self { salt: values_hash, ..*self }
     }
 
-    /// Returns the hash of the tenant or else of the account, as the group counts it.
+    /// Returns the hash of the tenant or else of the account, combined with the salt of the group.
     pub fn salted_principal(&self) -> u64 {
         self.event.principal() ^ self.salt
     }
@@ -82,8 +83,9 @@ impl AggregationContext<'_> {
         self.aggregation.windows.get(rule.window).copied().unwrap_or_default()
     }
 
-    /// Returns the firing of a rule for the group with these values, or for the account of the
-    /// observation if the indicators of the rule are for accounts. `value` is the measured number.
+    /// Returns the firing of a rule. `values` are the values of the group; the account of the
+    /// observation replaces them if the indicators of the rule are for accounts. `value` is the
+    /// measured number, and `accounts` are the accounts to report.
     pub fn firing(&self, rule: &Rule, values: &[u64], value: f64, accounts: Vec<u64>) -> Firing {
         let observation = self.event.observation;
         let account = [observation.account()];

@@ -28,12 +28,13 @@ pub struct Correlator {
     pub(super) table: GroupTable,
     pub(super) singletons: SingletonTable,
     pub(super) refire_limiter: RefireLimiter,
-    /// Whether a group is created only when a second account has its key, if the plan allows this.
+    /// Whether groups are deferred: created only when a second account uses their key. This
+    /// concerns only groups for which the plan allows it.
     pub(super) deferral_enabled: bool,
     observation_count: u32,
     /// Groups of the current observation, for one combination of fields.
     pub(super) group_keys: GroupKeys,
-    /// For each of `group_keys`, whether the observation is deferred.
+    /// For each of `group_keys`, whether the observation is deferred. Missing entries mean false.
     pub(super) deferred: Vec<bool>,
     /// Buffer for the hits of an observation.
     hits: Vec<AggregationHit>,
@@ -107,15 +108,15 @@ impl Correlator {
         self
     }
 
-    /// Makes correlations fire that only feed other correlations, and disables deferral. The
-    /// exemplars of these correlations need the firings.
+    /// Enables the firings of correlations that only feed other correlations, and disables
+    /// deferral. The exemplars (test cases in rule files) of these correlations need the firings.
     pub fn fire_intermediates(&mut self) {
         self.refire_limiter.fires_intermediates = true;
         self.deferral_enabled = false;
     }
 
-    /// Forgets that a correlation fired for a key, so that it fires again at the next event. `name`
-    /// is the name of the correlation.
+    /// Forgets that a correlation fired for a key, so that the correlation fires again at the next
+    /// event. `name` is the name of the correlation.
     pub fn forget_firing(&mut self, name: &str, key: u64) {
         let position =
             self.plan.correlations.iter().position(|correlation| correlation.name == name);
@@ -125,9 +126,9 @@ impl Correlator {
         }
     }
 
-    /// Records that the host refused a firing: it fires again from `until` on, in seconds since the
-    /// epoch, or as soon as more than `accounts` accounts take part. `name` is the name of the
-    /// correlation.
+    /// Records that the host refused a firing of `accounts` accounts. The correlation `name` may
+    /// fire for the key again from `until` on, in seconds since the epoch. If `accounts` is 2 or
+    /// more, it may also fire as soon as more accounts take part.
     pub fn refuse_firing(&mut self, name: &str, key: u64, accounts: usize, until: u32) {
         let position =
             self.plan.correlations.iter().position(|correlation| correlation.name == name);
@@ -201,7 +202,8 @@ impl Correlator {
         }
     }
 
-    /// Sets `group_keys` to the groups of an observation that belong to the shard.
+    /// Sets `group_keys` to the groups of an observation by `fields`, without the groups of other
+    /// shards.
     fn load_groups(&mut self, fields: &[u16], observation: &Observation) {
         group_keys(fields, observation, &mut self.group_keys);
         let shard = self.shard;
@@ -211,8 +213,8 @@ impl Correlator {
         self.group_keys.hash_values();
     }
 
-    /// Counts hits for each of `group_keys`. If a key is deferred, hits of deferred aggregations
-    /// are skipped. `hits` must be sorted by aggregation.
+    /// Counts hits for each of `group_keys`. For a key that is deferred, skips the hits of deferred
+    /// aggregations. `hits` must be sorted by aggregation.
     fn update_groups(
         &mut self,
         event: &EventContext<'_>,
@@ -302,8 +304,9 @@ impl Correlator {
 
 impl Correlator {
     /// Returns, for each rule of an aggregation, the number of values that the other aggregation of
-    /// its share counts for the key. `share_of` returns the share of a rule. The result is empty if
-    /// no rule has a share.
+    /// its share counts for the key. The number is `None` if the rule has no share, or if the other
+    /// aggregation has no group for the key. `share_of` returns the share of a rule. The result is
+    /// empty if no rule has a share.
     fn other_counts(
         &self,
         context: &AggregationContext<'_>,
@@ -325,17 +328,18 @@ impl Correlator {
     }
 }
 
-/// Returns whether the counted accounts are a large enough share of all accounts of a key.
-/// `other_count` is the number of all accounts. If it is `None`, because the other aggregation has
-/// no group for the key, the share is not checked.
+/// Returns whether `value`, the number of counted values, is a large enough share of `other_count`,
+/// the number of values that the other aggregation counts for the key. True if the rule has no
+/// share, or if `other_count` is `None`, because the other aggregation has no group for the key.
 fn meets_share(rule: &Rule, value: f64, other_count: Option<f64>) -> bool {
     rule.share
         .zip(other_count)
         .is_none_or(|(share, base)| value * 100.0 >= share.min_percent * base)
 }
 
-/// Returns whether a key has enough values of the other aggregation for its number of events.
-/// `variety` is the number of these values; `None` counts as 0.
+/// Returns whether a key has enough values in the other aggregation for `events`, the number of its
+/// events. `variety` is the number of these values; `None` counts as 0. True if the rule demands no
+/// variety.
 fn meets_variety(rule: &Rule, variety: Option<f64>, events: f64) -> bool {
     let meets =
         |share: SharePlan| variety.unwrap_or_default() * 100.0 >= share.min_percent * events;
@@ -368,7 +372,7 @@ fn indicator_key(event: EventContext<'_>, rule: &Rule, key: GroupKey<'_>) -> u64
 }
 
 /// Adds the correlation of a rule that holds for a group. Also adds a firing, if a firing is due
-/// and the values of the key are known.
+/// and the values of the key are known. `value` is the measured number.
 fn add_finding(
     refire_limiter: &mut RefireLimiter,
     context: &AggregationContext<'_>,

@@ -89,7 +89,8 @@ impl Correlator {
     }
 
     /// Records the events of a key in the singleton table. The table may have evicted the key
-    /// although the key has groups. A look-up of these groups in `aggregations` detects this.
+    /// although the key has groups. To detect this, the function searches the group table for
+    /// groups of `aggregations`.
     fn record_event<'t>(
         &mut self,
         DeferredKey { deferral, values_hash, now, .. }: DeferredKey<'_>,
@@ -185,8 +186,8 @@ impl DeferralPlan {
         }
     }
 
-    /// Returns one observation that represents all deferred observations of a singleton. It has
-    /// only the parts that deferred aggregations read.
+    /// Returns one observation at the time `at` that represents all deferred observations of a
+    /// singleton. The observation has only the parts that deferred aggregations read.
     fn to_observation(&self, singleton: &SoleAccountEvents, at: u32) -> Observation {
         let mean_field = self.mean_field.filter(|_| !singleton.mean.is_nan());
         let numbers = mean_field.map(|field| (field, f64::from(singleton.mean)));
@@ -201,7 +202,8 @@ impl DeferralPlan {
     }
 }
 
-/// Appends the hits of an aggregation whose bits are set in `hit_bits`, which a singleton stores.
+/// Appends the hits of an aggregation that `hit_bits` contains. `hit_bits` is the field of a
+/// singleton, and `index` is the index of the aggregation in the plan.
 fn push_deferred_hits(
     index: usize,
     aggregation: &Aggregation,

@@ -41,8 +41,8 @@ pub struct SampledValue {
     previous_events: u16,
 }
 
-/// The distinct values of a group, for several windows that end with its newest event. Events per
-/// value are counted over the first window.
+/// The distinct values of a group, for several windows that end with the newest event of the group.
+/// Events per value are counted over the first window; in a sample, over the window of the sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DistinctValues {
     /// A single value, without heap memory: most groups never have a second value.
@@ -137,8 +137,9 @@ impl DistinctValues {
         }
     }
 
-    /// Adds a value, or updates the value with the same hash. `update` gets the window over which
-    /// events per value are counted.
+    /// Adds a value, or updates the value with the same hash. `update` gets the stored value, and
+    /// the seconds over which its events are counted: the first window, or the window of the sample
+    /// if the values are sampled.
     fn upsert(
         &mut self,
         value: SampledValue,
@@ -214,14 +215,15 @@ impl DistinctValues {
         values.iter().filter(move |value| is_within(value.last_seen, newest, window))
     }
 
-    /// Returns the number of recent events of a value ([`SampledValue::events`]); 0 if the sample
-    /// of the window does not have the value. `window_index` is the index of the window.
+    /// Returns the number of recent events of a value ([`SampledValue::events`]); 0 if the value is
+    /// not stored, or is not in the sample of the window. `window_index` is the index of the
+    /// window.
     pub fn events_of(&self, hash: u64, window_index: usize) -> f64 {
         self.value(hash, window_index).map_or(0.0, SampledValue::events)
     }
 
-    /// Returns [`SampledValue::first_seen`] of a value; `None` if the sample of the window, given
-    /// by its index, does not have the value.
+    /// Returns [`SampledValue::first_seen`] of a value; `None` if the value is not stored, or is
+    /// not in the sample of the window. `window_index` is the index of the window.
     pub fn first_seen(&self, hash: u64, window_index: usize) -> Option<u32> {
         self.value(hash, window_index).map(|value| value.first_seen)
     }
@@ -237,14 +239,14 @@ impl DistinctValues {
         values.iter().find(|value| value.hash == hash)
     }
 
-    /// Returns the start of the period of `within` seconds in which most values of a window were
-    /// first seen, in seconds since the epoch.
+    /// Returns the start of the period of `within` seconds in which the largest number of values of
+    /// a window were first seen, in seconds since the epoch; 0 without values.
     pub fn common_start(&self, window_index: usize, window: u32, newest: u32, within: u32) -> u32 {
         let values = self.values_in_window(window_index, window, newest);
         common_start(&values.copied().collect::<Vec<_>>(), within).1
     }
 
-    /// Returns the mean number of events of the values in a window.
+    /// Returns the mean number of events of the values in a window; 0 without values.
     pub fn mean_events(&self, window_index: usize, window: u32, newest: u32) -> f64 {
         let (mut events, mut count) = (0.0, 0.0);
         for value in self.values_in_window(window_index, window, newest) {
@@ -346,7 +348,8 @@ impl LevelSample {
         Self { level: 0, level_checked_at: newest, values: recent_values.copied().collect() }
     }
 
-    /// Adds a value, or updates the value with the same hash, if the level samples it.
+    /// Adds a value, or updates the value with the same hash. Ignores a value that the level does
+    /// not sample.
     fn upsert(
         &mut self,
         value: SampledValue,
@@ -420,7 +423,8 @@ fn push(values: &mut Vec<SampledValue>, value: SampledValue) {
     values.push(value);
 }
 
-/// Removes values, and frees their memory if a third of it is unused.
+/// Removes the values that `is_kept` rejects. If more than a third of the capacity is unused then,
+/// reduces the capacity to 1.25 times the number of values.
 fn retain(values: &mut Vec<SampledValue>, is_kept: impl Fn(&SampledValue) -> bool) {
     values.retain(is_kept);
     if values.capacity() > values.len().saturating_add(values.len() / 2) {
@@ -467,7 +471,8 @@ fn synchronized_start(values: &[SampledValue], within: u32) -> f64 {
 }
 
 /// Returns the largest number of values that were first seen within the same `within` seconds, and
-/// the latest start of such a period, in seconds since the epoch.
+/// the latest start of such a period, in seconds since the epoch. Returns 0 for both without
+/// values.
 fn common_start(values: &[SampledValue], within: u32) -> (usize, u32) {
     let starts = sorted(values.iter().map(|value| value.first_seen));
     let counts = starts.iter().enumerate().map(|(index, start)| {

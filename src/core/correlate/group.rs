@@ -6,15 +6,15 @@ use super::group_state::GroupState;
 use super::hits::AggregationHit;
 use super::plan::{Aggregation, Predicate, Rule};
 
-/// After a check that failed, the coordination of a group is checked again after 1/32 as many
-/// events as the group has values.
+/// After a failed check, the coordination of a group is not checked for some events: for one event
+/// per 32 values of the group.
 const RECHECK_DIVISOR: usize = 32;
 
-/// Length in seconds of the shortest window in which a new account needs fewer events than the
-/// mean.
+/// Length in seconds of the shortest window in which fewer events than the mean are expected of a
+/// new account.
 const MIN_PROPORTIONAL_WINDOW: u32 = 86_400;
 
-/// Minimum share of the mean number of events that a new account needs, however new it is.
+/// Minimum share of the mean number of events that is expected of a new account, however new it is.
 const MIN_AGE_SHARE: f64 = 0.125;
 
 /// A group, with its counts.
@@ -44,8 +44,9 @@ impl Group {
         }
     }
 
-    /// Counts the hits that belong to the group. Returns whether its coordination is due for a
-    /// check.
+    /// Counts the hits that belong to the group. `first_value` is the first value of the group. If
+    /// the group has expired, its counts begin again from zero. Returns whether the coordination of
+    /// the group is due for a check.
     pub fn record(
         &mut self,
         context: &AggregationContext<'_>,
@@ -67,7 +68,7 @@ impl Group {
         is_check_due
     }
 
-    /// Returns the measured number if a rule holds.
+    /// Returns the measured number if a rule holds, or else `None`.
     ///
     /// `is_check_due` is the result of [`Group::record`]. If it is false, a rule that demands
     /// coordination is not checked and does not hold, because a check reads all values.
@@ -89,8 +90,8 @@ impl Group {
         rule.min_own_events.is_none_or(|min| self.own_events(context, rule) >= min)
     }
 
-    /// Returns whether the account of the event takes part in a rule that holds: whether it has at
-    /// least half of the events that are expected of it. True if the indicators of the rule are not
+    /// Returns whether the account of the event takes part in a rule that holds: whether this
+    /// account has at least half of its expected events. True if the indicators of the rule are not
     /// for accounts.
     pub fn takes_part(&self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
         let expected = self.expected_events(context, rule);
@@ -102,10 +103,11 @@ impl Group {
     /// mean.
     ///
     /// If the rule demands that most accounts begin together, an account that replaces another
-    /// account has had less time than the group. So it needs proportionally fewer events. This
-    /// applies only to windows of a day or longer: in a shorter window, a person who comes back
-    /// from a break counts as new again. For an account that was there before the others began, the
-    /// result is infinity: the account has not begun with them, and does not take part.
+    /// account has had less time than the group. So proportionally fewer events are expected of the
+    /// new account. This applies only to windows of a day or longer: in a shorter window, a person
+    /// who comes back from a break counts as new again. For an account that was there before the
+    /// others began, the result is infinity: the account has not begun with them, and does not take
+    /// part.
     fn expected_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
         let mean = self.mean_events(context, rule);
         let (Some(within), GroupState::Distinct(values)) =
@@ -134,7 +136,8 @@ impl Group {
         values.mean_events(rule.window, context.window(rule), self.newest)
     }
 
-    /// Returns the number of events of the account of the event; 0 without an account.
+    /// Returns the number of events of the account of the event; 0 without an account. Returns
+    /// infinity if the rule does not depend on the number of events of each account.
     fn own_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
         if context.event.observation.account() == 0 {
             return 0.0;
@@ -159,7 +162,7 @@ impl Group {
     }
 
     /// Returns a rank for eviction: about the number of accounts that share the group, halved for
-    /// every `retention / 4` seconds since the latest event.
+    /// every `retention / 4` seconds since the latest event; 0 if this event is in the future.
     pub fn retention_rank(&self, now: u32, retention: u32) -> u8 {
         if is_from_future(self.newest, now) {
             return 0;
@@ -169,8 +172,9 @@ impl Group {
         self.state.rank().checked_shr(halvings).unwrap_or(0)
     }
 
-    /// Returns whether the values show the coordination of a rule. If they do not, checks are
-    /// skipped until the group has counted 1/32 as many events as it has values.
+    /// Returns whether the values show the coordination of a rule; true if the rule demands no
+    /// coordination or the group counts no values. After a failed check, checks are skipped for one
+    /// event per 32 values in the window.
     fn meets_coordination(&mut self, context: &AggregationContext<'_>, rule: &Rule) -> bool {
         let (Predicate::Thresholds { coordination, .. }, GroupState::Distinct(distinct_values)) =
             (&rule.predicate, &self.state)

@@ -30,8 +30,9 @@ pub struct GroupKey<'v> {
     pub values_hash: u64,
 }
 
-/// Sets `keys` to every combination of the values of `fields`; to no group if a field has no value.
-/// The hashes of `keys` are out of date until [`GroupKeys::hash_values`] is called.
+/// Sets `keys` to the groups of an observation: one for every combination of the values of
+/// `fields`, and none if a field has no value. The hashes of `keys` are out of date until
+/// [`GroupKeys::hash_values`] is called.
 pub fn group_keys(fields: &[u16], observation: &Observation, keys: &mut GroupKeys) {
     keys.width = 0;
     keys.values.clear();

@@ -65,8 +65,8 @@ impl GroupState {
         }
     }
 
-    /// Returns the number that a rule measures; `None` if its condition does not hold. The
-    /// coordination of values is not checked here.
+    /// Returns the number that a rule measures; `None` if the condition of the rule does not hold.
+    /// The coordination of values is not checked here.
     pub fn measure(
         &self,
         context: &AggregationContext<'_>,
@@ -114,8 +114,10 @@ impl GroupState {
         Some(values.count(window, seconds, newest))
     }
 
-    /// Returns the hashes of the accounts that share the group: the counted values if they are
-    /// accounts, or else the account of the event, if the event has an account.
+    /// Returns the hashes of the accounts to report for a rule. If the group counts accounts, these
+    /// are the accounts in the window with at least [`Rule::min_own_events`] events; `keep_links`
+    /// reduces them if the rule has this minimum. Otherwise, it is the account of the event, if the
+    /// event has one.
     pub fn accounts(&self, context: &AggregationContext<'_>, rule: &Rule, newest: u32) -> Vec<u64> {
         match self {
             Self::Distinct(distinct_values) if context.aggregation.field == Some(0) => {
@@ -155,7 +157,8 @@ impl GroupState {
         }
     }
 
-    /// Returns about the number of accounts that share the group, as a rank for eviction.
+    /// Returns a rank for eviction: about the number of accounts that share the group, at most 64;
+    /// 2 if the group does not count distinct values.
     pub fn rank(&self) -> u8 {
         match self {
             Self::Distinct(DistinctValues::One(_)) => 1,
@@ -176,9 +179,9 @@ impl GroupState {
     }
 }
 
-/// Reduces `accounts` to the accounts to which a firing links `own_account`: the accounts with the
-/// lowest hashes, and `own_account` itself. So all accounts of a group are linked to the same
-/// accounts.
+/// Reduces `accounts` to the accounts to which a firing links `own_account`: the [`MAX_LINKS`]
+/// accounts with the lowest hashes, and `own_account` itself. So all accounts of a group are linked
+/// to the same accounts.
 fn keep_links(accounts: &mut Vec<u64>, own_account: u64) {
     accounts.sort_unstable();
     accounts.truncate(MAX_LINKS);
@@ -191,8 +194,9 @@ fn keep_links(accounts: &mut Vec<u64>, own_account: u64) {
 /// because each account of the group has a firing of its own.
 const MAX_LINKS: usize = 8;
 
-/// Adds the number of an observation, or 1 if the aggregation counts events. A deferred observation
-/// counts as often as its account had events within the window.
+/// Adds the number of an observation, or 1 if the aggregation counts events. Adds nothing if the
+/// observation does not have the number. A deferred observation counts as often as its account had
+/// events within the window.
 fn record_sum(window_sum: &mut WindowSum, context: &AggregationContext<'_>, newest: u32) {
     let AggregationContext { event, aggregation, .. } = *context;
     let window = aggregation.max_window();

@@ -2,10 +2,11 @@
 //!
 //! The table is set-associative: a key may be in any of the eight slots of its set. If a set is
 //! full, its partition doubles, up to the memory limit. At the limit, a new group replaces the
-//! group of its set that the fewest accounts share. But the new group is rejected if fewer accounts
-//! have used its key than share that group (see [`sketch`](super::sketch) for the estimate). So a
-//! flood of keys that one account uses evicts only keys that one account uses. Among groups that
-//! equally many accounts share, the group whose correlations need the most accounts is replaced.
+//! group of its set that the fewest accounts share. But the new group is rejected if the number of
+//! accounts that have used its key is less than the number of accounts that share the old group
+//! (see [`sketch`](super::sketch) for the estimate). So a flood of keys that one account uses
+//! evicts only keys that one account uses. Among groups that equally many accounts share, the group
+//! whose correlations need the most accounts is replaced.
 
 use std::cmp::Reverse;
 
@@ -101,10 +102,11 @@ impl GroupTable {
         self.evicted
     }
 
-    /// Updates the group of a key. If the key has no group, `new_group` creates it, unless there is
-    /// no room.
+    /// Updates the group of a key with `apply`. If the key has no group, `new_group` creates it
+    /// first. If there is no room for a new group, neither function is called.
     ///
-    /// `account` is the account of the event, which counts for the admission of the key.
+    /// `account` is the account of the event. The sketch counts it for the key, and so for the
+    /// admission of the key.
     pub fn update(
         &mut self,
         key: u64,
@@ -141,7 +143,7 @@ impl GroupTable {
         self.find(key).is_some()
     }
 
-    /// Returns the group with a key.
+    /// Returns the group with a key; `None` if there is no such group.
     pub fn group(&self, key: u64) -> Option<&Group> {
         self.get(self.find(key)?)
     }
@@ -236,7 +238,7 @@ impl GroupTable {
     }
 
     /// Returns an empty slot for a new key. May evict another group. Returns `None` if the key is
-    /// not admitted.
+    /// not admitted, because each group of its set has a higher eviction rank than the key.
     fn admit(&mut self, key: u64, now: u32, plan: &Plan) -> Option<SlotIndex> {
         loop {
             if let Some(slot) = self.reclaim(key, now, plan) {
@@ -258,8 +260,8 @@ impl GroupTable {
         Some(victim)
     }
 
-    /// Returns a slot in the set of a key that is empty or has an expired group. Removes the
-    /// expired group. Returns `None` if all groups of the set are active.
+    /// Returns a free slot in the set of a key: an empty slot, or the slot of an expired group,
+    /// which is removed. Returns `None` if all groups of the set are active.
     fn reclaim(&mut self, key: u64, now: u32, plan: &Plan) -> Option<SlotIndex> {
         let slot = self
             .candidate_slots(key)

@@ -11,7 +11,8 @@ pub struct AggregationHit {
     pub aggregation: usize,
     /// Index of the source in [`Aggregation::sources`].
     pub source: usize,
-    /// First value of the groups that have the event; `None` for all groups of the observation.
+    /// First value of the groups that have the event; `None` if all groups of the observation have
+    /// it.
     pub first_value: Option<u64>,
 }
 
@@ -31,7 +32,9 @@ impl AggregationHit {
     }
 }
 
-/// Appends the events of an aggregation: signatures that matched, and correlations that hold.
+/// Appends the events of an aggregation to `hits`: signatures that matched, and correlations in
+/// `satisfied`. Appends nothing if the observation does not match [`Aggregation::only`], or has no
+/// value that the aggregation counts.
 pub fn find_hits(
     aggregation_index: usize,
     aggregation: &Aggregation,

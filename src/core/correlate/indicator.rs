@@ -45,7 +45,7 @@ pub struct Indicator<'i> {
     pub key: u64,
     /// Time from which on the indicator is inactive, in seconds since the epoch.
     pub expires: u32,
-    /// Id of the cluster of its accounts; 0 if they are not in a cluster.
+    /// Id of the cluster of the indicator's accounts; 0 if the accounts are not in a cluster.
     pub cluster: u32,
 }
 
@@ -82,7 +82,8 @@ impl Indicators {
             .filter_map(|entry| self.resolve(&entry))
     }
 
-    /// Returns the indicator of a correlation for a key, even if it has expired.
+    /// Returns the indicator of a correlation for a key, even if it has expired; `None` if there is
+    /// none.
     pub fn find(&self, correlation: &str, key: u64) -> Option<Indicator<'_>> {
         let name_index = self.name_index(correlation)?;
         let entry =
@@ -103,7 +104,8 @@ impl Indicators {
     }
 
     /// Adds an indicator, or extends the indicator with the same key and correlation. Ignores new
-    /// indicators beyond [`MAX_INDICATORS`], and names of correlations that exceed a limit.
+    /// indicators beyond [`MAX_INDICATORS`], and indicators of a new correlation if its name is too
+    /// long or there are [`MAX_CORRELATION_NAMES`] names already.
     pub fn add(&mut self, indicator: Indicator<'_>) {
         let Indicator { key, expires, cluster, .. } = indicator;
         if let Some(name_index) = self.intern(indicator.correlation) {
@@ -136,11 +138,15 @@ impl Indicators {
 
     /// Encodes the indicators in the binary form.
     ///
-    /// The form has these parts, with the number of bytes in parentheses: version (1); number of
-    /// names (1), and for each name its length (1) and its text; number of aliases of clusters (4),
-    /// and for each alias the alias (4) and the id of its cluster (4); entries of 18 bytes: key
-    /// (8), index of the name (2), expiry (4), cluster (4). Numbers are little-endian. Aliases are
-    /// sorted, and entries are sorted by key and index.
+    /// The form has these parts, in this order. The number of bytes is in parentheses. Numbers are
+    /// little-endian.
+    ///
+    /// - The version (1).
+    /// - The number of names (1). For each name: its length (1) and its text.
+    /// - The number of aliases (4). For each alias, in ascending order: the alias (4) and the id of
+    ///   its cluster (4).
+    /// - The entries, sorted by key and index of the name. For each entry: key (8), index of the
+    ///   name (2), expiry (4), cluster (4).
     pub fn encode(&self) -> Vec<u8> {
         let name_count = self.correlation_names.len().min(MAX_CORRELATION_NAMES);
         let mut encoded = vec![FORMAT_VERSION, name_count as u8];

@@ -44,8 +44,8 @@ impl Observation {
         self.values(0).first().map_or(0, |(_, hash)| *hash)
     }
 
-    /// Returns the values under which the request counts among the accounts that share a key: its
-    /// tenant if it is known, or else its accounts.
+    /// Returns the values under which the request counts among the accounts that share a key: the
+    /// tenant if it is known, or else the accounts.
     pub(super) fn principals(&self) -> Vec<(u16, u64)> {
         if self.tenant == 0 { self.values(0).to_vec() } else { vec![(0, self.tenant)] }
     }

@@ -1,7 +1,8 @@
 //! Limits how often a firing is repeated for the same correlation and key.
 //!
-//! A firing that the host refused is repeated only after a time that the host gives, or when more
-//! accounts take part.
+//! A firing is repeated after a quarter of its indicator's time to live. If the host (the Worker or
+//! the command line) refused the firing, it is repeated at the time that the host named. A refused
+//! firing of several accounts is repeated earlier if more accounts take part.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -28,7 +29,7 @@ const REFIRE_FRACTION: u32 = 4;
 /// The identity of a firing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FiringId {
-    /// Key of the group.
+    /// Key of the indicator.
     pub key: u64,
     /// Index of the correlation in the plan.
     pub correlation: u16,
@@ -37,7 +38,8 @@ pub struct FiringId {
 /// Whether a correlation fires for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FiringDecision {
-    /// The correlation does not fire, because it fired or was refused recently.
+    /// The correlation does not fire, because it fired or was refused recently, or only feeds other
+    /// correlations.
     Suppressed,
     /// The correlation fires. According to the remembered firings, it has no indicator for the key.
     First,
@@ -74,9 +76,11 @@ impl FiringId {
 }
 
 impl RefireLimiter {
-    /// Returns whether a correlation may fire for a key. It may if its last firing for the key is
-    /// old enough. It may also if that firing had several accounts and was refused, because more
-    /// accounts may take part now.
+    /// Returns whether a correlation may fire for a key at the time `at`. It may fire if its last
+    /// firing for the key is old enough or not remembered, or if the time of a refusal is over. It
+    /// may also fire if the refused firing had several accounts, because more accounts may take
+    /// part now. Correlations that only feed other correlations may fire only if
+    /// `fires_intermediates` is set.
     pub fn is_due(&self, plan: &Plan, correlation_index: usize, key: u64, at: u32) -> bool {
         let Some(correlation) = plan.correlations.get(correlation_index) else { return false };
         let fired_at = self.last_fired.get(&FiringId::new(correlation_index, key));
@@ -128,8 +132,8 @@ impl RefireLimiter {
         decision
     }
 
-    /// Records that the host refused a firing of `accounts` accounts, which may fire again from
-    /// `until` on, in seconds since the epoch.
+    /// Records, if there is room, that the host refused a firing of `accounts` accounts. The
+    /// correlation may fire for the key again from `until` on, in seconds since the epoch.
     pub fn refuse(&mut self, correlation_index: usize, key: u64, accounts: usize, until: u32) {
         let id = FiringId::new(correlation_index, key);
         if self.has_room(id) {
@@ -173,7 +177,8 @@ impl RefireLimiter {
         }
     }
 
-    /// Keeps the firings that were not refused, and are younger than `max_age` seconds.
+    /// Keeps the firings that were not refused, and are younger than the seconds that `max_age`
+    /// returns for their correlation.
     fn retain_younger(&mut self, plan: &Plan, at: u32, max_age: impl Fn(&Correlation) -> u32) {
         self.last_fired.retain(|id, last| {
             let correlation = plan.correlations.get(usize::from(id.correlation));

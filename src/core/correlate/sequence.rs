@@ -42,10 +42,10 @@ impl LastSeen {
 
 /// The latest sequence of events that has one event of each source, in the order of the sources.
 ///
-/// For each source, it keeps two partial sequences that end with an event of that source. The first
-/// is the sequence that began last. The second is the sequence that began last among sequences that
-/// end with another value. The second is needed if consecutive values must differ: an event with
-/// the last value of the first sequence can extend only the second.
+/// For each source, the state keeps two partial sequences that end with an event of that source.
+/// The first is the sequence that began last. The second is the sequence that began last among
+/// sequences that end with another value. The second is needed if consecutive values must differ:
+/// an event with the last value of the first sequence can extend only the second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OrderedMatch(Box<[[Partial; 2]]>);
 
@@ -66,8 +66,9 @@ impl OrderedMatch {
         Self(vec![Default::default(); source_count].into())
     }
 
-    /// Records an event of a source. If `value` is given, the event extends only a sequence that
-    /// ends with another value.
+    /// Records an event of a source. An event of the first source begins a sequence. An event of
+    /// another source extends a sequence that ends with the source before it and, if `value` is
+    /// given, with another value.
     ///
     /// A late event is not inserted into a sequence: it can only extend a sequence at its end. So a
     /// sequence may be missed, but no false sequence is found.

@@ -14,9 +14,11 @@ use super::group_table::PARTITIONS;
 pub struct SoleAccountEvents {
     /// Hash of the account.
     pub account: u64,
-    /// Time since which the account has the key, in seconds since the epoch.
+    /// Time of the first event of the account with the key, in seconds since the epoch. After
+    /// [`SeenAt::reset_gap`] without events, the next event counts as the first.
     pub first_seen: u32,
-    /// Mean of a number over the events; NaN if no event had the number.
+    /// Mean of a number over the events; NaN if no event had the number. Events without the number
+    /// count as if they had the mean.
     pub mean: f32,
     /// Number of events of the account with the key.
     pub event_count: u16,
@@ -55,14 +57,14 @@ pub struct SeenAt {
 pub struct DeferralOutcome {
     /// Whether the event is deferred, because its key has only one account.
     pub is_deferred: bool,
-    /// Earlier events of the key, which must be counted now.
+    /// Earlier events of the key, which must be counted now; `None` if there are none.
     pub released: Option<TimedSingleton>,
 }
 
 /// Singletons by key.
 #[derive(Debug)]
 pub struct SingletonTable {
-    /// Key of each slot, 0 if it is empty.
+    /// Key of each slot; 0 if the slot is empty.
     keys: Vec<u64>,
     /// Time of the latest event of each key, in seconds since the epoch.
     newest: Vec<u32>,
@@ -149,9 +151,9 @@ impl SingletonTable {
     /// Records an event of a key, and returns whether it is deferred. If it is not, the key is
     /// marked as having groups, and the earlier events that were deferred are returned.
     ///
-    /// The table may grow by `free_bytes`. `has_groups` is called for a key that is not in the
-    /// table. If it returns true, the table has evicted the key earlier, and the event is not
-    /// deferred.
+    /// The table grows only if the larger table takes at most `free_bytes` bytes. `has_groups` is
+    /// called for a key that is not in the table. If it returns true, the table has evicted the key
+    /// earlier, and the event is not deferred.
     pub fn record_event(
         &mut self,
         key: u64,

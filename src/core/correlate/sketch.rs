@@ -18,7 +18,7 @@ pub const SKETCH_BYTES: usize = COUNTERS + DOORKEEPER_BITS / 8;
 /// Number of recorded pairs after which all counts are halved and the Bloom filter is cleared.
 const HALVING_INTERVAL: usize = COUNTERS;
 
-/// Number of counters that each key increments.
+/// Number of counters of each key.
 const ROWS: u64 = 4;
 
 /// Approximate counts of the accounts that used each key.

@@ -2,10 +2,13 @@
 //! saved again.
 //!
 //! A saved partition begins with a version byte. The rest is in the format of the crate `postcard`:
-//! the ids of the aggregations, and their groups; the ids of the group-bys (combinations of
-//! fields), and their singletons; the names of the correlations, and their firings. If the plan has
-//! changed since then, entries of an aggregation, group-by or correlation that the new plan does
-//! not have are dropped.
+//!
+//! - the ids and windows of the aggregations, and the groups
+//! - the ids of the group-bys (combinations of fields), and the singletons
+//! - the names of the correlations, and the firings
+//!
+//! If the plan has changed since then, entries of an aggregation, group-by or correlation that the
+//! new plan does not have are dropped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,8 +73,9 @@ struct FiringSnapshot {
 
 impl Correlator {
     /// Returns the index and the encoding of the first partition that has changed since it was
-    /// saved. It returns one partition at a time, because a host may not have the memory for all.
-    /// The host saves the partition, and then calls [`Correlator::mark_saved`].
+    /// saved; `None` if no partition has changed. A call returns only one partition, because a host
+    /// may not have the memory for all. The host saves the partition, and then calls
+    /// [`Correlator::mark_saved`].
     pub fn first_dirty_partition(&self) -> Option<(usize, Vec<u8>)> {
         let partition = self.table.first_dirty()?;
         Some((partition, self.encode_partition(partition)))
@@ -99,7 +103,8 @@ impl Correlator {
     }
 
     /// Restores a partition that a correlator of the same shard has saved, perhaps with an earlier
-    /// plan. Saved counts are added to existing counts, so this also merges two correlators.
+    /// plan. Saved counts are added to existing counts, so this also merges two correlators. `now`
+    /// is the current time, in seconds since the epoch.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ pub fn table_key(id: u64, values_hash: u64) -> u64 {
     fmix64(id ^ values_hash).max(1)
 }
 
-/// Returns the hash over the values of the group that has a [`table_key`].
+/// Inverts [`table_key`]: returns the hash over the values of the group whose table key is `key`.
 pub fn values_hash_from(id: u64, key: u64) -> u64 {
     fmix64_inverse(key) ^ id
 }

@@ -32,7 +32,8 @@ pub struct WindowTotal {
 
 impl WindowSum {
     /// Adds `event_count` events with the same value and the same time `at`. `newest` is the time
-    /// of the group's latest event, including the added events.
+    /// of the group's latest event, including the added events. Ignores events that are too old for
+    /// the window of `window` seconds that ends with `newest`.
     pub fn add(&mut self, value: f64, event_count: u16, at: u32, newest: u32, window: u32) {
         let sum = clamp_f32(value * f64::from(event_count));
         let count = u32::from(event_count);

@@ -31,7 +31,8 @@ impl Degradation {
         }
     }
 
-    /// Returns the body to forward instead of the received one, if it was edited.
+    /// Returns the edited body, which is forwarded instead of the received body; `None` if the body
+    /// was not edited.
     pub fn into_edited_bytes(self) -> Option<Vec<u8>> {
         match self {
             Self::Edited(bytes) => Some(bytes),
@@ -43,8 +44,8 @@ impl Degradation {
 /// Removes log-probabilities, biases, additional choices, echoes and reasoning summaries from a
 /// body.
 ///
-/// The body is JSON, or a form of type `content_type` for file uploads. Each entry of a batch is
-/// edited.
+/// The body is JSON. At the endpoint for file uploads, the body is a form of type `content_type`.
+/// Each entry of a batch is edited.
 ///
 /// ```
 /// # use hedgerow_core::{enforce::degrade::{Degradation, degrade}, http::route::Endpoint};
@@ -89,11 +90,11 @@ enum MemberAction {
     FilterInclude,
 }
 
-/// A byte range of the body, and its replacement.
+/// A byte range of a text, and the text that replaces it.
 type Edit = (Range<usize>, &'static str);
 
-/// Edits one JSON text, which begins at byte `offset` of the body. Returns false if the text is
-/// malformed.
+/// Appends the edits of one JSON text to `edits`. The text begins at byte `offset` of the body.
+/// `scope` is the kind of its outermost object. Returns false if the text is malformed.
 fn edit_document(text: &[u8], offset: usize, scope: Scope, edits: &mut Vec<Edit>) -> bool {
     let mut editor = DocumentEditor { text, edits: Vec::new() };
     let mut reader = Reader::new(text, 0);
@@ -223,7 +224,8 @@ struct MemberRemover {
     after_last_kept: usize,
     /// Whether a member has been kept.
     has_kept: bool,
-    /// Removed member that is removed together with the comma after it.
+    /// Byte range of the last removed member, if no earlier member is kept. The comma after this
+    /// member must be removed, too.
     pending_removal: Option<Range<usize>>,
 }
 

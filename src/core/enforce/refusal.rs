@@ -131,7 +131,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the refusal of a request that was not scored whole, by the name of the reason.
+    /// Returns the refusal of a request of which a part was not scored. `reason` is the name of the
+    /// reason. For `unknown_path`, `websocket` and unknown names, the refusal is
+    /// [`Refusal::Block`].
     pub fn of_incomplete(reason: &str) -> Self {
         match reason {
             "late" => Self::Late,
@@ -148,9 +150,12 @@ impl Refusal {
     }
 
     /// Returns the WebSocket close code that is sent after the refusal of a message (RFC 6455 and
-    /// its registry): 1008 for a violation of the policy or a late message, 1009 for a message that
-    /// is too large, 1003 for a message that is not readable, 1013 for a message that could not be
-    /// scored.
+    /// its registry of codes):
+    ///
+    /// - 1003: the message is not readable.
+    /// - 1008: the message violates the policy or is late.
+    /// - 1009: the message is too large.
+    /// - 1013: the message could not be scored.
     pub fn close_code(self) -> u16 {
         match self {
             Self::Throttle | Self::Block | Self::Late => 1008,
@@ -183,8 +188,8 @@ impl Refusal {
         Some(body)
     }
 
-    /// Returns the JSON body of the response. It contains nothing that would help a client to tune
-    /// its requests. `retry_after` is in seconds.
+    /// Returns the JSON body of the response. The body contains nothing that would help a client to
+    /// tune its requests. `retry_after` is in seconds.
     pub fn body(self, dialect: Dialect, request_id: &str, retry_after: u32) -> Value {
         let message = format!("{} Request id: {request_id}", self.message());
         let mut body = self.kind().body(dialect, &message, request_id);
@@ -199,7 +204,8 @@ impl Refusal {
     }
 
     /// Returns the value of the header `x-should-retry`, which has priority over all other retry
-    /// rules of the SDKs of OpenAI and Anthropic. If it is `None`, the SDK decides.
+    /// rules of the SDKs of OpenAI and Anthropic. If the value is `None`, the header is not sent,
+    /// and the SDK decides.
     ///
     /// If a refused request is sent again, it is refused again. By default, SDKs repeat a request
     /// twice after a 429: after half a second if they ignore `Retry-After`, or else after a silent

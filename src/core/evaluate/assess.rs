@@ -120,8 +120,9 @@ impl Ruleset {
         self.correlate(&envelope, request, &mut assessment, true).unwrap_or_default()
     }
 
-    /// Returns the observation of a request if it is counted, and adds the indicators that the
-    /// request matches to its assessment.
+    /// Returns the observation of a request, and adds the indicators that the request matches to
+    /// its assessment. Returns `None` and adds no indicators if the request is not counted: if
+    /// `is_counted` is false, correlation is off, or a reason below applies.
     ///
     /// Correlations count neither fully exempt requests nor requests to unknown paths. At unknown
     /// paths, ordinary web forms would also have template keys, and would link ordinary accounts to
@@ -213,7 +214,8 @@ impl Ruleset {
         Score::new(weights, &self.policy.score)
     }
 
-    /// Returns the first exemption that is for all signatures or suppresses one of the hits.
+    /// Returns the first exemption that is for all signatures or suppresses one of the hits; `None`
+    /// if there is none.
     fn first_applying_exemption<'e>(
         &self,
         hits: &[Hit],
@@ -243,7 +245,7 @@ fn is_suppressed(signature: &Signature, exemptions: &[&Exemption]) -> bool {
 struct EntryResults {
     /// Assessment with the highest score.
     highest: Option<Assessment>,
-    /// Observation of the request with the highest score, of those that are counted, and the score.
+    /// Highest score of the counted requests, and the observation of the request with this score.
     highest_observation: Option<(f64, Observation)>,
     /// Number of requests.
     count: usize,
@@ -256,12 +258,13 @@ struct EntryResults {
 }
 
 impl EntryResults {
-    /// Returns whether a score is higher than those of all requests so far.
+    /// Returns whether a score is higher than the scores of all requests so far.
     fn is_highest(&self, score: &Score) -> bool {
         self.highest.as_ref().is_none_or(|highest| score.probability > highest.score.probability)
     }
 
-    /// Adds a request that asks for `model`.
+    /// Adds the results of a request. `model` is the requested model; `None` if the request names
+    /// no model.
     fn add(
         &mut self,
         mut assessment: Assessment,

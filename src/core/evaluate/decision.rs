@@ -25,7 +25,8 @@ pub struct Assessment {
     pub score: Score,
     /// Band of the score.
     pub band: Band,
-    /// Signatures that matched, including experimental signatures.
+    /// Hits of signatures, lists and indicators, including experimental signatures. Hits that an
+    /// exemption suppresses are left out.
     pub hits: Vec<Hit>,
     /// Reasons why parts of the body were not read, in any LLM request of the body.
     pub issues: ReadIssues,
@@ -33,26 +34,26 @@ pub struct Assessment {
     pub completeness: Completeness,
     /// Number of LLM requests in the body.
     pub entries: usize,
-    /// Name of the first exemption that applies.
+    /// Name of the first exemption that applies; `None` if none applies.
     pub exemption_name: Option<String>,
     /// Whether an exemption allows the request whatever its score.
     pub is_exempt: bool,
-    /// Observation for the correlator, if the request is counted.
+    /// Observation for the correlator; `None` if the request is not counted.
     pub observation: Option<Observation>,
     /// Clusters of the indicators that count for the request. The cluster with the strongest
     /// evidence is first.
     pub clusters: Vec<RequestCluster>,
-    /// Requested model.
+    /// Requested model; `None` if the request names no model.
     pub model: Option<String>,
 }
 
 impl Assessment {
-    /// Returns the action of the policy. If the action is not due to the score, but to a part that
-    /// was not scored, also returns the reason why it was not scored. Mode Shadow only records the
-    /// action.
+    /// Returns the action of the policy. If a part of the request that was not scored determines
+    /// the action, also returns the reason why this part was not scored. Returns `None` instead of
+    /// a reason if the score determines the action. Mode Shadow only records the action.
     ///
-    /// The strictest action on a request to an unknown path is Tag, because the request may not be
-    /// an LLM call.
+    /// A fully exempt request is always allowed. The strictest action on a request to an unknown
+    /// path is Tag, because the request may not be an LLM call.
     pub fn action(
         &self,
         policy: &Policy,
@@ -75,20 +76,20 @@ impl Assessment {
 /// The action on a request, with the evidence. The decision is the record that is logged.
 #[derive(Clone, Debug, Serialize)]
 pub struct Decision {
-    /// Id of the account (a keyed hash).
+    /// Id of the account (a keyed hash); `None` if the request has no account.
     pub account: Option<String>,
     /// Method by which the account was determined: `key` or `jwt`, for example.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account_kind: Option<&'static str>,
-    /// Id of the tenant (a keyed hash), if it is known.
+    /// Id of the tenant (a keyed hash); `None` if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Id of the cluster of an indicator that hit. If the indicators have several clusters, this is
     /// the cluster that the policy treats most strictly; if the treatment is the same, the cluster
-    /// with the strongest evidence.
+    /// with the strongest evidence. `None` if the indicators have no cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// Former ids of this cluster, at most 16. Ids that the policy names come first.
+    /// Former ids of the cluster `cluster`, at most 16. Ids that the policy names come first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cluster_aliases: Vec<String>,
     /// Ids of the other clusters of the indicators that hit, at most 16.
@@ -98,7 +99,7 @@ pub struct Decision {
     pub dialect: &'static str,
     /// Operation of the endpoint.
     pub operation: &'static str,
-    /// Probability of harvesting, from 0 to 100.
+    /// Probability of harvesting in percent.
     pub score: f64,
     /// Prior of the policy: the decibans before any evidence is added.
     pub prior: f64,
@@ -112,11 +113,12 @@ pub struct Decision {
     pub action: Action,
     /// Mode: whether the action is carried out.
     pub mode: Mode,
-    /// Signatures that matched and count, with weight and evidence.
+    /// Hits of signatures, lists and correlations that contribute to the score, with weight and
+    /// evidence.
     pub hits: Vec<DecisionHit>,
     /// Names of experimental signatures that matched. They do not change the score.
     pub shadow_hits: Vec<String>,
-    /// Name of the exemption that applies.
+    /// Name of the exemption that applies; `None` if none applies.
     pub exemption: Option<String>,
     /// Whether an exemption allows the request whatever its score.
     #[serde(skip)]
@@ -149,11 +151,11 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// A signature that matched, as it is logged.
+/// A hit of a signature, list or correlation, as it is logged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct DecisionHit {
-    /// Name of the signature.
+    /// Name of the signature, list or correlation.
     pub name: String,
     /// Family, whose weights are capped together.
     pub family: String,
@@ -225,7 +227,8 @@ impl Decision {
 
     /// Adds reasons why a part of the request was not scored. They are found during enforcement,
     /// after the decision. If the policy has a stricter action for one of these reasons, this
-    /// action replaces the action for the score.
+    /// action replaces the action for the score. The action of an exempt request, and of a request
+    /// to an unknown path, does not change.
     pub fn add_unscored(&mut self, reasons: UnscoredReasons, policy: &Policy) {
         let is_new = |name: &&str| !self.unscored.contains(name);
         let names: Vec<&'static str> = reasons.names().filter(is_new).collect();
@@ -255,8 +258,8 @@ impl Decision {
         }
     }
 
-    /// Returns the names of the hits with the highest weight first, for a header: at most
-    /// 32, separated by commas.
+    /// Returns the names of at most 32 hits for a header, separated by commas. The hit with the
+    /// highest weight is first.
     pub fn hit_names(&self) -> String {
         let mut hits: Vec<&DecisionHit> = self.hits.iter().collect();
         hits.sort_by(|a, b| b.weight.total_cmp(&a.weight));
@@ -268,9 +271,9 @@ impl Decision {
 
 /// The ids of a decision's clusters.
 struct ClusterIds {
-    /// Id of the cluster that decides.
+    /// Id of the cluster that determines the treatment of the request; `None` if no cluster does.
     deciding: Option<String>,
-    /// Former ids of this cluster.
+    /// Former ids of the cluster `deciding`.
     aliases: Vec<String>,
     /// Ids of the other clusters.
     others: Vec<String>,

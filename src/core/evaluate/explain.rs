@@ -34,8 +34,8 @@ pub struct Explanation {
     pub holds: bool,
     /// Selections, by name.
     pub selections: Vec<ExplainedSelection>,
-    /// Names of the innocence selections that hold, which are signs of a harmless request; empty if
-    /// the condition of the signature does not hold.
+    /// Names of the innocence selections that hold. Such a selection is a sign of a harmless
+    /// request. Empty if the condition of the signature does not hold.
     pub innocence: Vec<String>,
 }
 
@@ -59,7 +59,8 @@ pub struct ExplainedComparison {
     pub comparison: String,
     /// Whether the comparison holds.
     pub holds: bool,
-    /// Location of the match; `None` if the comparison does not hold, or its value has no location.
+    /// Location of the match. `None` if the comparison does not hold, or if it tests a number, a
+    /// flag or the absence of a value.
     pub evidence: Option<Evidence>,
 }
 
@@ -94,8 +95,8 @@ pub struct Explainer<'c> {
 enum Outcome {
     /// The comparison does not hold.
     Fails,
-    /// The comparison holds, but has no location, because it tests a number or the absence of a
-    /// value.
+    /// The comparison holds, but has no location, because it tests a number, a flag or the absence
+    /// of a value.
     Holds,
     /// The comparison holds at a location.
     Matches(Evidence),
@@ -119,12 +120,12 @@ impl Outcome {
 }
 
 impl<'c> Explainer<'c> {
-    /// Creates an explainer of signatures that name these concepts.
+    /// Creates an explainer. `concepts` are the concepts that signatures may name.
     pub fn new(concepts: &'c [Concept]) -> Self {
         Self { concepts, ..Self::default() }
     }
 
-    /// Explains every signature of a ruleset, every list and every correlation.
+    /// Explains every signature of a ruleset, including the lists and the correlations.
     pub fn explain_all(
         &self,
         ruleset: &Ruleset,
@@ -219,7 +220,7 @@ impl<'c> Explainer<'c> {
         }
     }
 
-    /// Evaluates a comparison with the values of its field.
+    /// Evaluates a comparison with the request's values of the compared field.
     fn evaluate(
         &self,
         test: &FieldComparison,
@@ -281,8 +282,9 @@ impl<'c> Explainer<'c> {
         matching.map_or(Outcome::Fails, |value| Outcome::Matches(evidence_at(test, 0..value.len())))
     }
 
-    /// Returns the range of a match that begins in `passage`, a range of `text`. `text` is the
-    /// normalised text of a segment, and `source` is where the segment comes from.
+    /// Returns the range of the match that begins in `passage`, a range of `text`; `None` if there
+    /// is no match. `text` is the normalised text of a segment, and `source` is the source of that
+    /// segment.
     fn find_in_text(
         &self,
         comparison: &Comparison,
@@ -348,7 +350,8 @@ impl<'c> Explainer<'c> {
         }
     }
 
-    /// Searches with a compiled regex; `None` if it does not match or does not compile.
+    /// Returns the result of `search` with the compiled regex. Returns `None` if the regex does not
+    /// compile, or if `search` finds nothing.
     fn with_regex<T>(&self, pattern: &str, search: impl Fn(&Regex) -> Option<T>) -> Option<T> {
         let mut regexes = self.regexes.borrow_mut();
         let regex =
@@ -379,7 +382,8 @@ pub fn explain_passages(request: &Request<'_>, limit: usize) -> Vec<ExplainedPas
     explained
 }
 
-/// Appends the first `limit` passages of a string of the body.
+/// Appends the first `limit` passages of a segment to `explained`. The source of the segment is a
+/// string of the body.
 fn push_passages(
     request: &Request<'_>,
     segment: &Segment<'_>,
@@ -413,9 +417,9 @@ fn role_of_bit(bit: u16) -> Option<PassageRole> {
     PassageRole::ALL.into_iter().find(|role| *role as u16 == bit)
 }
 
-/// Returns the passages of a segment whose text a field holds, as ranges of the segment's text.
-/// `sections` are the sections and roles of the field. If a section of the segment is among them,
-/// the result is the whole text as one range.
+/// Returns the passages of a segment that belong to a field, as ranges of the segment's text.
+/// `sections` is the set of the field's sections and roles. If the segment belongs to one of these
+/// sections, the result is the whole text as one range.
 fn passages_of_field(
     request: &Request<'_>,
     segment: &Segment<'_>,
@@ -450,8 +454,9 @@ fn evidence_at(test: &FieldComparison, range: Range<usize>) -> Evidence {
     Evidence { field: test.field.clone(), start: range.start, end: range.end }
 }
 
-/// Explains a rule without comparisons: a list or a correlation. The rule holds if there is
-/// `evidence`, such as a value that is on the list.
+/// Explains a rule without comparisons: a list or a correlation. The rule holds if `evidence` is
+/// given, such as a value on the list. `label` comes before the title of the rule in the text of
+/// the explained comparison.
 fn explain_list_or_correlation(
     signature: &Signature,
     label: &str,

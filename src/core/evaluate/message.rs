@@ -15,7 +15,7 @@ pub struct MessageAssessment {
     pub assessment: Option<Assessment>,
     /// Whether the assessment covers the message together with earlier messages.
     pub is_joined: bool,
-    /// Findings of the assessment.
+    /// Findings of the assessment; `None` if `assessment` is `None`.
     pub findings: Option<EarlierFindings>,
     /// The text to keep for the assessment of later messages.
     pub kept: KeptMessage,
@@ -32,8 +32,8 @@ impl Ruleset {
     /// - If the message asks for an answer and has text, the joint assessment is recorded, as for
     ///   an HTTP request, which repeats its conversation.
     /// - For any other message, the joint assessment is recorded only if it has a higher band than
-    ///   all earlier assessments, or has template keys and they had none. Otherwise, the same text
-    ///   would count twice.
+    ///   every earlier assessment, or if it has template keys and no earlier assessment had any.
+    ///   Otherwise, the same text would count twice.
     /// - If the joint assessment is not recorded and the message may carry a prompt, the assessment
     ///   of the message alone is recorded.
     pub fn assess_message(
@@ -71,8 +71,8 @@ impl Ruleset {
         MessageAssessment { assessment, is_joined: false, findings, kept }
     }
 
-    /// Returns whether a joint assessment has a higher band than the recorded assessments of the
-    /// conversation, or has template keys and they had none.
+    /// Returns whether a joint assessment has a higher band than every recorded assessment of the
+    /// conversation, or has template keys although no recorded assessment had any.
     fn exceeds_recorded(&self, joint: &Assessment, conversation: &Conversation) -> bool {
         let (shown, findings) = (self.findings(joint), conversation.earlier().findings());
         shown.band > findings.band || (shown.has_template && !findings.has_template)

@@ -1,4 +1,5 @@
-//! The observation of a request for the correlator, and the indicators that its keys match.
+//! The observation of a request for the correlator, and the indicators that match keys of a
+//! request.
 #![deny(clippy::arithmetic_side_effects)]
 
 use crate::correlate::cluster_aliases::ClusterAliases;
@@ -16,7 +17,7 @@ use crate::rules::signature::{Signature, Status};
 use crate::ruleset::Ruleset;
 
 impl Ruleset {
-    /// Returns the observation of a request with its hits. `llr` (log-likelihood ratio) is the
+    /// Returns the observation of a request and its hits. `llr` (log-likelihood ratio) is the
     /// evidence of the hits in decibans.
     ///
     /// A hit for which an innocence selection holds (a sign of a harmless request) is not an event
@@ -77,9 +78,9 @@ impl Ruleset {
     /// the origin. If an earlier request has proven the account, the host sets
     /// [`Observation::proven`] itself.
     ///
-    /// If the origin rejects the credential, only signatures that test the outcome stay in the
-    /// observation. Anybody can invent credentials, and thereby accounts that seem to share a
-    /// template with others.
+    /// If the origin rejects the credential (status 401), the observation loses all signatures
+    /// except those that test the outcome. Reason: anybody can invent credentials, and the invented
+    /// accounts would seem to share a template with other accounts.
     pub fn record_outcome(
         &self,
         observation: &mut Observation,
@@ -125,8 +126,9 @@ impl Ruleset {
         }
     }
 
-    /// Returns the indicators that the keys of a request match, as hits, with their clusters.
-    /// `evidence` is the evidence of the request's content, in decibans.
+    /// Returns the hits of the indicators that match keys of a request, and the clusters of these
+    /// indicators. Both are empty if no indicator matches. `evidence` is the evidence of the
+    /// request's content, in decibans.
     ///
     /// An indicator is a hit only if the request takes part in the conduct that its correlation
     /// describes. If several correlations have the same `hedgerow.fact`, only the correlation with
@@ -153,8 +155,9 @@ impl Ruleset {
         (matched.into_iter().map(|entry| self.indicator_hit(&entry)).collect(), clusters)
     }
 
-    /// Returns the correlations that have active indicators for keys of a request, if the request
-    /// takes part in their conduct. `now` is in seconds since the epoch.
+    /// Returns the correlations that have active indicators for keys of a request. A correlation is
+    /// left out if the request does not take part in the conduct that it describes. `now` is in
+    /// seconds since the epoch.
     fn matched_indicators<'r>(
         &'r self,
         indicators: &Indicators,
@@ -190,8 +193,8 @@ impl Ruleset {
         matched
     }
 
-    /// Returns the hit of a correlation that has indicators. Its evidence is the first field that
-    /// groups the correlation's events.
+    /// Returns the hit of a correlation that has indicators. The evidence of the hit is the first
+    /// field by which the correlation groups events, without a byte range.
     fn indicator_hit(&self, entry: &MatchedIndicator<'_>) -> Hit {
         let field = entry.fields.first().and_then(|field| self.field(*field));
         let evidence = field.map(|field| Evidence { field: field.clone(), start: 0, end: 0 });
@@ -203,11 +206,11 @@ impl Ruleset {
         }
     }
 
-    /// Returns the clusters of indicators, without duplicates, in the order of the indicators.
+    /// Returns the clusters of correlations, without duplicates, in the order of `matched`.
     ///
-    /// In the aliases of a cluster, the aliases that the policy names come first, and the limit on
-    /// the number of aliases does not remove them. So the policy applies however many aliases there
-    /// are.
+    /// In the list of a cluster's aliases, the aliases that the policy names come first, and
+    /// [`MAX_SHOWN_ALIASES`] does not limit them. So a rule of the policy for an alias applies,
+    /// however many aliases the cluster has.
     fn clusters_of(
         &self,
         matched: &[MatchedIndicator<'_>],
@@ -265,9 +268,10 @@ impl Ruleset {
     }
 
     /// Returns the evidence of the account's own behaviour in decibans: the sum of the weights of
-    /// the matched correlations that group by account. A correlation is included only if `content`,
-    /// the evidence of the request's content, is at least the `own_evidence` that it demands. Each
-    /// fact counts once, so `matched` must be sorted, the strongest first.
+    /// the matched correlations that group by account. A correlation counts only if it is not
+    /// experimental, and if `content`, the evidence of the request's content, reaches the
+    /// correlation's `own_evidence`. Each fact counts once, with its strongest correlation, so
+    /// `matched` must be sorted, the strongest first.
     fn own_behavior(&self, matched: &[MatchedIndicator<'_>], content: f64) -> f64 {
         let mut facts = Vec::new();
         let mut evidence = 0.0;
@@ -295,13 +299,14 @@ impl Ruleset {
         })
     }
 
-    /// Returns the correlation of a matched indicator.
+    /// Returns the correlation of a matched indicator; `None` if the plan has no such correlation.
     fn correlation_of(&self, entry: &MatchedIndicator<'_>) -> Option<&Correlation> {
         let index = entry.signature.checked_sub(self.first_correlation_index())?;
         self.plan.correlations().get(index)
     }
 
-    /// Returns the minimum number of template keys of a request that must be indicators.
+    /// Returns how many template keys of a request must match indicators of a correlation that
+    /// groups by `fields`: two if the request has more than two template keys, otherwise one.
     ///
     /// Requests that are made from one template share several keys. Requests that only quote the
     /// same text, or ask the same question from a public list, share one key.
@@ -335,9 +340,10 @@ impl Ruleset {
         takes_part.then(|| self.first_correlation_index().checked_add(index)).flatten()
     }
 
-    /// Returns whether a request matches a rule of a correlation, given by its index in the plan.
+    /// Returns whether a request is an event of the correlation with this index in the plan: it
+    /// matches one of the correlation's rules, and also the rule `only` if the correlation has one.
     /// Rules that test an outcome count as matched, because the outcome is not known yet. If all
-    /// rules are correlations, the request need not match a rule.
+    /// rules are correlations, the request need not match one of them.
     fn is_event_of(&self, index: usize, observation: &Observation) -> bool {
         let only = self.plan.correlations().get(index).and_then(|found| found.only.as_ref());
         if only.is_some_and(|only| !self.has_signature(observation, only)) {
@@ -353,7 +359,7 @@ impl Ruleset {
             || signatures.iter().any(tests_outcome)
     }
 
-    /// Returns whether a signature of the plan, by its name, is among the events of a request.
+    /// Returns whether an observation contains the signature with this name.
     fn has_signature(&self, observation: &Observation, name: &str) -> bool {
         let mut signatures = observation.signatures.iter();
         signatures.any(|index| {
@@ -361,7 +367,8 @@ impl Ruleset {
         })
     }
 
-    /// Adds the keyed hashes of the names of the signatures that hit and add to the score.
+    /// Adds the keyed hashes of the names of the signatures that add to the score. Hits with an
+    /// innocence selection and experimental signatures do not count.
     fn append_signature_hashes(&self, hits: &[Hit], key: &HashKey, values: &mut Vec<u64>) {
         let signatures =
             without_innocence(hits).filter_map(|hit| self.signatures.get(hit.signature));
@@ -372,7 +379,7 @@ impl Ruleset {
         values.extend(weighted.map(hash));
     }
 
-    /// Adds the keyed hashes of the values of a field that is not a number.
+    /// Adds the keyed hashes of the values of a field that is neither a number nor a flag.
     fn append_hashed_values(
         &self,
         envelope: &Envelope<'_>,
@@ -421,8 +428,9 @@ impl Ruleset {
 }
 
 /// Adds the values of a number or a flag of a request to its observation: the first value as a
-/// number, and the keyed hashes of all different values. `llr` is a further value. The field is
-/// given by its index in the plan and its id.
+/// number, and the keyed hashes of at most [`MAX_VALUES_PER_FIELD`] different values. `llr` is an
+/// additional value, after the values of the request. The tuple holds the index of the field in the
+/// plan, and the field's id.
 fn add_numbers(
     observation: &mut Observation,
     (field_index, field_id): (u16, FieldId),
@@ -451,15 +459,15 @@ const TYPICAL_VALUES: usize = 64;
 /// listed even beyond this number.
 const MAX_SHOWN_ALIASES: usize = 16;
 
-/// A correlation that has indicators for some keys of a request.
+/// A correlation that has indicators for at least one key of a request.
 struct MatchedIndicator<'p> {
     /// Index of the correlation among the signatures.
     signature: usize,
     /// First key that matched.
     key: u64,
-    /// Fields that group its events.
+    /// Fields by which the correlation groups events, as indices in the plan.
     fields: &'p [u16],
-    /// Clusters of its keys, each once.
+    /// Clusters of the indicators that matched, each once.
     clusters: Vec<u32>,
     /// Template keys of the groups that matched, each once; a single `None` if the correlation does
     /// not group by template.
@@ -471,7 +479,8 @@ impl<'p> MatchedIndicator<'p> {
         Self { signature, key, fields, clusters: Vec::new(), template_keys: Vec::new() }
     }
 
-    /// Adds the template key and the cluster of a key. `cluster` is 0 if the key has no cluster.
+    /// Adds the template key and the cluster of an indicator. `cluster` is 0 if the indicator has
+    /// no cluster.
     fn add(&mut self, template_key: Option<u64>, cluster: u32) {
         if !self.template_keys.contains(&template_key) {
             self.template_keys.push(template_key);

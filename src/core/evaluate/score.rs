@@ -39,8 +39,8 @@ pub struct HitWeight<'h> {
     pub family: &'h str,
     /// Weight in decibans.
     pub weight: f64,
-    /// Whether an innocence selection of the signature holds: a sign of a harmless request, which
-    /// cancels the weight up to a cap.
+    /// Whether an innocence selection of the signature holds. Such a selection is a sign of a
+    /// harmless request. It cancels the weight of the hit, up to a cap.
     pub is_innocent: bool,
 }
 
@@ -69,7 +69,8 @@ impl Score {
         for (contribution, innocent) in contributions.iter_mut().zip(innocent) {
             let cap = scoring.family_cap(&contribution.family).abs();
             contribution.capped = contribution.raw.clamp(-cap, cap);
-            // Subtracts at most the amount that the innocent hits have added to the capped sum.
+            // Adds, as a negative number, the share of the capped sum that is due to the innocent
+            // hits.
             innocence += (contribution.raw - innocent).clamp(-cap, cap) - contribution.capped;
         }
         if innocence < 0.0 {

@@ -54,6 +54,7 @@ fn read_thinking<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool
 }
 
 /// Reads the value of `output_format`, or of `output_config`, which wraps the format in `format`.
+/// `depth` is 1 inside `format`, and otherwise 0.
 fn read_output_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.next_token() {
         Token::Object => {

@@ -122,8 +122,8 @@ impl<'a> Attachment<'a> {
         }
     }
 
-    /// Reads the value of a member that names the format. Returns false if `key` is not such a
-    /// member.
+    /// Reads the value of a member that indicates the format, such as a media type or a file name.
+    /// Returns false, with the value unread, for any other `key`.
     pub(super) fn read_hint(&mut self, key: &str, reader: &mut Reader<'a>) -> bool {
         if !matches!(key, "mediatype" | "mimetype" | "format" | "filename" | "name") {
             return false;
@@ -155,14 +155,15 @@ impl<'a> Attachment<'a> {
         }
     }
 
-    /// Returns whether a string with content was read.
+    /// Returns whether a string that holds the content of the file was read.
     pub(super) fn has_data(&self) -> bool {
         !self.data.is_empty()
     }
 }
 
 impl FileFormat {
-    /// Returns the format that a media type, a file name or a file extension indicates.
+    /// Returns the format that a media type, a file name or a file extension indicates; `Unknown`
+    /// if it indicates none.
     pub fn from_name(name: &str) -> Self {
         let name = name.trim().to_ascii_lowercase();
         let name = name.split(';').next().unwrap_or_default();
@@ -256,7 +257,8 @@ struct DataUrl<'a> {
 }
 
 impl<'a> DataUrl<'a> {
-    /// Parses a `data:` URL; `None` for any other string.
+    /// Parses a `data:` URL. Returns `None` for any other string, and if no comma is among the
+    /// first [`MAX_HEAD_BYTES`].
     fn parse(raw: RawString<'a>) -> Option<Self> {
         if !is_data_url(raw.bytes()) {
             return None;

@@ -17,8 +17,8 @@ use crate::http::route::{Dialect, Endpoint, builtin_endpoint};
 /// reading.
 type OnEntry<'t, 'a> = &'t mut dyn FnMut(&mut Request<'a>) -> bool;
 
-/// Reads a file upload and calls `on_entry` for each line or file. Returns `None` if no file holds
-/// prompts or text.
+/// Reads a file upload and calls `on_entry` for each line or file. Returns `None` if the upload is
+/// certainly not a batch, and either is not for a model or holds no text.
 pub fn read_upload<'a>(
     request: &mut Request<'a>,
     envelope: &Envelope<'a>,
@@ -119,8 +119,9 @@ pub fn read_inline_requests<'a>(
     }
 }
 
-/// Finds the list `requests`, also where Gemini nests it (`batch.input_config.requests.requests`),
-/// and reads its elements.
+/// Finds the list `requests` and reads its elements. Gemini nests this list
+/// (`batch.input_config.requests.requests`). Sets `found_requests` if there is such a list. `depth`
+/// is the number of objects around the value.
 fn find_requests<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -156,6 +157,7 @@ fn find_requests<'a>(
 }
 
 /// Reads the array `requests`, which has been entered, and calls `on_entry` for each element.
+/// `is_first` is true for the first such array of the body.
 fn read_requests<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -286,7 +288,8 @@ fn read_wrapped_line<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, sta
     }
 }
 
-/// Reads the members of a line: records the endpoint of its URL, and the position of each body.
+/// Reads the members of a line. Records in `endpoint` the endpoint of the URL
+/// ([`Endpoint::Generic`] if several URLs differ), and in `bodies` the position of each body.
 fn read_line_members<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,

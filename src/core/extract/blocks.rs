@@ -52,7 +52,8 @@ impl MissingClosingMarks {
 /// enclosed blocks are found.
 const MAX_MISSING_CLOSING_MARKS: usize = 16;
 
-/// Returns the block that begins in line `index` and is enclosed in marks.
+/// Returns the block that begins in line `index` and is enclosed in marks; `None` if the line has
+/// no opening mark, or if the closing mark is missing.
 fn enclosed(
     lines: &[Line<'_>],
     index: usize,
@@ -83,18 +84,18 @@ struct Mark<'t> {
 }
 
 enum MarkKind<'t> {
-    /// A code fence, with its three characters.
+    /// A code fence. The string is the three characters of the fence.
     Fence(&'t str),
-    /// Three quotation marks.
+    /// Three quotation marks, which the string holds.
     Quotes(&'t str),
-    /// A tag, with its name.
+    /// A tag. The string is the name of the tag.
     Tag(&'t str),
     /// A line that repeats one character, such as `---`. The string is the whole line.
     Rule(&'t str),
 }
 
 impl Mark<'_> {
-    /// Returns the mark that ends the block.
+    /// Returns the text that ends the block. For a tag, this is the beginning of the closing tag.
     fn closing(&self) -> String {
         match self.kind {
             MarkKind::Fence(mark) | MarkKind::Quotes(mark) | MarkKind::Rule(mark) => {
@@ -105,7 +106,7 @@ impl Mark<'_> {
     }
 
     /// Returns the index of the line with the closing mark, and the byte offset of the mark in that
-    /// line.
+    /// line; `None` if no line has the closing mark.
     fn find_end(&self, lines: &[Line<'_>], index: usize, closing: &str) -> Option<(usize, usize)> {
         let mut depth = 1_usize;
         let first = match self.kind {
@@ -139,7 +140,7 @@ impl Mark<'_> {
     }
 }
 
-/// Returns the mark that opens a block in line `index`.
+/// Returns the mark that opens a block in line `index`; `None` if the line has no such mark.
 fn opening_mark<'t>(lines: &[Line<'t>], index: usize) -> Option<Mark<'t>> {
     let line = lines.get(index)?.text;
     for fence in ["```", "~~~"] {
@@ -164,7 +165,8 @@ fn opening_mark<'t>(lines: &[Line<'t>], index: usize) -> Option<Mark<'t>> {
     None
 }
 
-/// Returns the name of the tag with which a line begins, and the length of the tag in bytes.
+/// Returns the name and the length in bytes of the tag at the start of a line; `None` if the line
+/// does not start with a tag.
 fn tag(line: &str) -> Option<(&str, usize)> {
     let inner = line.strip_prefix('<')?;
     let is_name = |char: char| char.is_alphanumeric() || matches!(char, '_' | '-' | ':');
@@ -174,14 +176,15 @@ fn tag(line: &str) -> Option<(&str, usize)> {
     Some((name, close.saturating_add(1)))
 }
 
-/// Returns whether a line repeats one mark at least three times, such as `---`.
+/// Returns whether a line consists of one mark, repeated at least three times, such as `---`.
 fn is_rule(line: &str) -> bool {
     let mut chars = line.chars();
     let first = chars.next().unwrap_or_default();
     line.len() >= 3 && "-=*_#~+".contains(first) && chars.all(|char| char == first)
 }
 
-/// Returns the block that begins with a label in line `index`.
+/// Returns the block that begins with a label in line `index`. Returns `None` if the line has no
+/// label, or if the label names neither a document nor a task.
 fn labelled(lines: &[Line<'_>], index: usize, text: &str) -> Option<TextBlock> {
     let line = lines.get(index)?;
     let label = label(line.text)?;
@@ -205,12 +208,13 @@ fn labelled(lines: &[Line<'_>], index: usize, text: &str) -> Option<TextBlock> {
 /// Number of lines at the beginning of a text that may name its task.
 const OPENING_LINES: usize = 6;
 
-/// Returns the index of the line before which a labelled block ends.
+/// Returns the index of the line before which a labelled block ends. `from` is the line after the
+/// label, and `is_bare` says that the line of the label has no other text.
 ///
 /// The block ends at a label that names a question, an order or an answer, at an opening mark, or
 /// at a paragraph that begins with an order or is a question. Such a paragraph does not end the
-/// block if it is the first one, or if the label names a task, because then all following text is
-/// the object of the task.
+/// block if it is the first text after a bare label. It also does not end the block if the label
+/// names a task (`is_task`), because then all following text is the object of the task.
 fn block_end(lines: &[Line<'_>], from: usize, is_bare: bool, is_task: bool) -> usize {
     let mut is_first = is_bare;
     let mut is_paragraph_start = is_bare;

@@ -113,8 +113,9 @@ pub fn read_message_content<'a>(
     request.join_parts(start);
 }
 
-/// Returns the section of a message, which follows from the members after the value that `reader`
-/// is about to read.
+/// Returns the section of a message. `reader` is at a value of the message; the members after this
+/// value decide the section, and `is_output` says whether a member `output` came before. If the
+/// search budget is spent, the section is that of the user.
 ///
 /// In malformed JSON a message may extend to the end of the body. Looking ahead is therefore
 /// charged to the search budget, so that many such messages still take linear time.
@@ -129,8 +130,9 @@ fn lookahead_section(request: &mut Request<'_>, reader: &Reader<'_>, is_output: 
     section
 }
 
-/// Skips the value at the reader's position. Returns the section that follows from the members
-/// after it.
+/// Skips the value at the reader's position. Returns the section of the first role after that
+/// value. Without a role, returns the section of tools if the message has an `output`, and
+/// otherwise the section of the user.
 fn find_section(lookahead: &mut Reader<'_>, mut is_output: bool) -> Section {
     lookahead.skip();
     while let Some(key) = lookahead.next_key() {
@@ -220,7 +222,7 @@ impl PartKind {
 ///
 /// The type decides the section of the content, even if the type comes after the content. If a part
 /// has two types, the origin decides which one it uses, so the part counts as text of the message.
-/// A part with the role of the user or the system counts as an instruction in any message.
+/// If such text has the role of the user or the system, it counts as an instruction in any message.
 fn read_part<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Section, depth: u8) {
     let deeper = depth.saturating_add(1);
     let part_start = request.segments.len();
@@ -367,7 +369,8 @@ fn read_reasoning_token<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) 
     }
 }
 
-/// Adds and counts a reasoning token, unless it is empty.
+/// Adds and counts a reasoning token, unless it is empty. Tokens beyond [`MAX_VALUES`] are only
+/// counted.
 fn push_reasoning_token<'a>(request: &mut Request<'a>, raw: RawString<'a>) {
     if raw.bytes().is_empty() {
         return;
@@ -441,7 +444,8 @@ fn read_tool<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) 
     }
 }
 
-/// Reads a JSON schema, or an object that wraps one: names, titles and descriptions are text.
+/// Reads a JSON schema, or an object that wraps one. Names, titles and descriptions are read as
+/// text.
 pub fn read_schema<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,

@@ -33,8 +33,9 @@ pub struct KeptMessage {
 }
 
 impl KeptMessage {
-    /// Adds the text of a message to the kept text. Of a long text, only the beginning and the end
-    /// are kept. Texts of earlier messages in `request` are left out.
+    /// Adds the text of a message to the kept text. If the message has too much text, only the
+    /// beginning and the end of its text are kept. Texts of earlier messages in `request` are left
+    /// out.
     pub fn take(&mut self, request: &Request<'_>, effect: MessageEffect) {
         let max_bytes = if effect.is_session { MAX_INSTRUCTION_BYTES } else { MAX_MESSAGE_BYTES };
         let own = |segment: &&Segment<'_>| {
@@ -98,8 +99,8 @@ impl KeptMessage {
 }
 
 impl Conversation {
-    /// Prepares for a message. Drops the kept texts if the message starts a conversation of its own
-    /// and all kept texts have been scored.
+    /// Prepares for a message. Forgets the kept texts and the model if the message starts a
+    /// conversation of its own and all kept texts have been scored.
     pub fn begin_message(&mut self, effect: MessageEffect) {
         let is_independent = effect.generation == Generation::StandaloneRequest;
         if is_independent && self.new_messages == 0 {
@@ -107,9 +108,10 @@ impl Conversation {
         }
     }
 
-    /// Returns whether a message is scored together with the conversation. That is the case if the
-    /// message may make the model generate, and if the combined text has not been scored as a whole
-    /// yet.
+    /// Returns whether a message is scored together with the conversation. The message must be one
+    /// that may make the model generate. If the message carries a prompt, at least one earlier
+    /// message must be kept. Otherwise, at least two must be kept, and one must be new since the
+    /// whole conversation was last scored.
     pub fn is_scored_with(&self, effect: MessageEffect) -> bool {
         let kept = self.earlier.message_count(usize::MAX);
         let (least, has_unscored_text) =
@@ -122,7 +124,8 @@ impl Conversation {
         &self.earlier
     }
 
-    /// Returns the model that a message has named for the session.
+    /// Returns the model that a message has named for the session; `None` if no message has named
+    /// one.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
@@ -166,8 +169,9 @@ impl Conversation {
 }
 
 impl<'a> Request<'a> {
-    /// Adds the texts of earlier messages as segments, before the segments of the message itself.
-    /// Each earlier message counts as a turn.
+    /// Adds the texts of earlier messages as segments, before the segments of the message itself,
+    /// whose size is `message_bytes`. Each earlier message counts as a turn, unless it begins with
+    /// text of the system.
     pub(super) fn push_earlier(&mut self, earlier: &'a EarlierTexts, message_bytes: usize) {
         for kept in earlier.texts(message_bytes) {
             self.push_earlier_text(kept.section, &kept.text);
@@ -190,8 +194,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Returns the range to leave out of the middle of a text of `total` bytes, so that `max_bytes`
-/// remain.
+/// Returns the range to leave out of the middle of a text of `total` bytes, so that at most
+/// `max_bytes` remain. If the text fits, the range is empty and at the end of the text.
 fn middle(total: usize, max_bytes: usize) -> Range<usize> {
     if total <= max_bytes {
         return total..total;

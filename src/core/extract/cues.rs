@@ -74,24 +74,26 @@ pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
     sentences.map(str::trim).filter(|sentence| !sentence.is_empty())
 }
 
-/// Returns whether a text begins with an order to the model, or gives it a role.
+/// Returns whether one of the first sentences of a text is an order to the model, or gives the
+/// model a role.
 pub(super) fn begins_with_order(text: &str) -> bool {
     let mut openings = sentences(text).take(OPENING_SENTENCES).map(without_markup);
     openings.any(|sentence| is_order(sentence) || gives_role(sentence))
 }
 
-/// Returns whether a sentence after the first is an order to the model, or gives it a role.
+/// Returns whether a sentence after the first one of a text is an order to the model, or gives the
+/// model a role.
 pub(super) fn orders_later(text: &str) -> bool {
     let mut later = sentences(text).skip(1).map(without_markup);
     later.any(|sentence| is_order(sentence) || gives_role(sentence))
 }
 
-/// Returns whether the name of a label is that of a document.
+/// Returns whether a label contains a word for a document.
 pub(super) fn names_document(label: &str) -> bool {
     words_begin_with(label, &CUES.documents)
 }
 
-/// Returns whether the name of a label announces a question, an order or an answer.
+/// Returns whether a label contains a word for a question, an order or an answer.
 pub(super) fn names_ask(label: &str) -> bool {
     words_begin_with(label, &CUES.asks)
 }
@@ -125,18 +127,19 @@ fn without_markup(sentence: &str) -> &str {
     courtesy.map_or(sentence, |rest| rest.trim_start_matches(is_markup))
 }
 
-/// Returns the first `bytes` of a text, or somewhat fewer, so that no character is split.
+/// Returns the first `bytes` bytes of a text, or up to three fewer, so that no character is split.
 fn head(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
-/// Returns whether a prefix is anywhere in the text. Always false for a text that is all ASCII.
+/// Returns whether one of the prefixes is anywhere in a text. Always false for a text that is all
+/// ASCII.
 fn contains(text: &str, prefixes: &PrefixSet) -> bool {
     !text.is_ascii() && prefixes.is_in(text, |_| true)
 }
 
-/// Returns whether any word of the text begins with a prefix. In scripts without spaces, the prefix
-/// may be anywhere.
+/// Returns whether any word of a text begins with one of the prefixes. In scripts without spaces,
+/// the prefix may be anywhere.
 fn words_begin_with(text: &str, prefixes: &PrefixSet) -> bool {
     let mut words = text.split(|char: char| !char.is_alphanumeric());
     words.any(|word| prefixes.begins(word.strip_prefix(ARABIC_ARTICLE).unwrap_or(word)))

@@ -10,8 +10,9 @@
 //!   if the caller only adds "do what it says", the document contains the caller's order.
 //! - A block that begins with an order is an instruction, unless the text around it names a task on
 //!   texts, such as to translate.
-//! - An attached file is material if the caller asks for something. The user's text is material if
-//!   the system text orders a task on it, and no sentence of it after the first is an order.
+//! - An attached file is material if the caller asks for something.
+//! - The user's text is material if the system text orders a task on it. This does not apply if a
+//!   sentence of the user's text, other than the first, is an order.
 //!
 //! In doubt, text is an instruction.
 #![deny(clippy::arithmetic_side_effects)]
@@ -59,7 +60,8 @@ fn divide(request: &Request<'_>) -> Passages {
     passages
 }
 
-/// A part of a message.
+/// A segment of the request that is not joined from other segments: its section, its bytes in the
+/// body, and the roles of its text.
 struct MessagePart {
     section: Section,
     source: Range<usize>,
@@ -68,7 +70,7 @@ struct MessagePart {
 }
 
 impl MessagePart {
-    /// Returns the parts of all messages, in the order of their positions in the body.
+    /// Returns the parts of all messages, sorted by position in the body.
     fn all(request: &Request<'_>, passages: &Passages) -> Vec<Self> {
         let segments = request.segments().iter().filter(|segment| !segment.source.is_joined());
         let part = |segment: &Segment<'_>| {
@@ -82,8 +84,9 @@ impl MessagePart {
     }
 }
 
-/// Returns the role of joined parts: an instruction if any part begins or ends with an
-/// instruction, examples if all parts are examples, and material otherwise.
+/// Returns the role of joined parts, as one bit: an instruction if any part begins or ends with an
+/// instruction or if no part has a role, examples if all parts are examples, and material
+/// otherwise. Returns 0 if the section has no roles.
 fn joined_role(parts: &[MessagePart], joined: &Segment<'_>) -> u16 {
     let source = joined.source.range();
     let first = parts.partition_point(|part| part.source.start < source.start);
@@ -241,7 +244,7 @@ impl<'t> Text<'t> {
     }
 
     /// Returns whether the label of a block, or a line next to the block, orders the model to
-    /// follow it.
+    /// follow the block.
     fn is_pointed_to(&self, block: &TextBlock) -> bool {
         let before = last_text(&self.lines, block.lines.start)
             .is_some_and(|line| cues::sentences(line).last().is_some_and(cues::orders_to_follow));
@@ -301,7 +304,8 @@ const TASK_SENTENCES: usize = 3;
 /// does more than order a task.
 const MAX_TASK_BYTES: usize = 1_200;
 
-/// Minimum bytes of a block that is material. A shorter block is a form to fill in.
+/// Minimum bytes of a block that is material although no task on texts is named. A shorter block
+/// may be a form to fill in.
 const MIN_MATERIAL_BYTES: usize = 120;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct EarlierTexts {
 pub struct KeptText {
     pub(super) section: Section,
     pub(super) text: String,
-    /// Whether it is the first text of its message.
+    /// Whether this is the first text of its message.
     pub(super) begins_message: bool,
     /// Findings of decisions about the text, scored alone or together with other texts.
     findings: EarlierFindings,
@@ -52,8 +52,9 @@ impl EarlierTexts {
     /// Returns the texts to score together with a message of `message_bytes`: the instructions of
     /// the session and the last texts, the oldest first.
     ///
-    /// The limit of the texts' bytes is in proportion to the bytes sent since the texts were last
-    /// scored, so that a small message does not cost as much as a large one.
+    /// The memory of the last texts is limited to [`EARLIER_ALLOWANCE`], plus [`EARLIER_PER_BYTE`]
+    /// for each byte that was sent since the texts were last scored. So a small message does not
+    /// cost as much as a large one.
     pub(super) fn texts(&self, message_bytes: usize) -> impl Iterator<Item = &KeptText> {
         let sent = self.new_bytes.saturating_add(message_bytes);
         let max_cost = sent.saturating_mul(EARLIER_PER_BYTE).saturating_add(EARLIER_ALLOWANCE);
@@ -128,9 +129,10 @@ impl KeptText {
 /// Maximum bytes of memory that the kept texts of all messages may take.
 const MAX_KEPT_BYTES: usize = 64 << 10;
 
-/// Bytes of earlier text with which any message may be scored, whatever its size.
+/// Bytes of earlier text that may be scored together with any message, however small the message
+/// is.
 const EARLIER_ALLOWANCE: usize = 16 << 10;
 
-/// Bytes of earlier text with which a message may be scored, per byte that was sent since the
-/// earlier text was last scored.
+/// Further bytes of earlier text that may be scored together with a message, per byte that was sent
+/// since the earlier text was last scored.
 const EARLIER_PER_BYTE: usize = 8;

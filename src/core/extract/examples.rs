@@ -61,7 +61,7 @@ fn label_lines<'t>(lines: &[Line<'t>], enclosed: &[TextBlock]) -> Vec<LabelLine<
 }
 
 /// Returns the first pair of different labels that follow each other at least [`MIN_RECORDS`]
-/// times.
+/// times; `None` if there is no such pair.
 fn repeated_pair<'t>(labels: &[LabelLine<'t>]) -> Option<(&'t str, &'t str)> {
     let pairs = || labels.iter().zip(labels.iter().skip(1)).map(|(one, two)| (one.name, two.name));
     let is_repeated = |pair: &(&str, &str)| {

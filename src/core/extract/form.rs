@@ -29,8 +29,8 @@ pub(super) enum BodyFormat<'a> {
 impl<'a> BodyFormat<'a> {
     /// Returns the format of a body by its first bytes and its content type.
     ///
-    /// A body that begins like JSON is read as JSON, whatever its content type: `curl -d` declares
-    /// every body as a form.
+    /// A body that is empty or begins like JSON is read as JSON, whatever its content type, because
+    /// `curl -d` declares every body as a form.
     pub(super) fn detect(envelope: &Envelope<'a>, body: &Body<'_>) -> Self {
         let bytes = body.bytes();
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
@@ -111,7 +111,8 @@ fn read_part<'a>(request: &mut Request<'a>, part: &Part<'a>, exceeds_window: boo
     }
 }
 
-/// Returns a part without the head of an HTTP request, if it begins with one.
+/// Returns a part without the head of an HTTP request. A part that does not begin with such a head
+/// is returned unchanged.
 fn without_http_head<'a>(raw: RawString<'a>) -> RawString<'a> {
     let is_request = [&b"POST "[..], b"PUT ", b"PATCH "]
         .iter()

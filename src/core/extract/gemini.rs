@@ -33,7 +33,8 @@ pub fn read_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reader
     }
 }
 
-/// Reads a request that is wrapped in a member of the body; it may not wrap another request.
+/// Reads a request that is wrapped in a member of the body. A request that is wrapped in the
+/// wrapped request is skipped.
 fn read_wrapped_request<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) {
     match reader.next_token() {
         Token::Object => {

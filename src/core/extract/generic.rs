@@ -36,8 +36,8 @@ impl Place {
 /// Reads the members of an object whose opening brace has been read: a message, a request, or an
 /// object that wraps either.
 ///
-/// `on_key` is called with each key. If the object has a role, the role decides the section of its
-/// text.
+/// `on_key` is called with each key, normalised by [`MemberName`]. If the object has a role, the
+/// role decides the section of the object's text.
 pub(super) fn read_object<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,
@@ -200,8 +200,9 @@ pub(super) fn read_value<'a>(
     true
 }
 
-/// Reads a value under an unknown key: objects in it may hold a prompt. Always returns true,
-/// because the member was read.
+/// Reads a value under an unknown key. Objects in the value may hold a prompt; strings outside of
+/// objects count as text only if `place.has_variables` is set. Always returns true, because the
+/// member was read.
 fn read_unknown<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, place: Place) -> bool {
     match reader.next_token() {
         Token::String(raw) if place.has_variables => request.push_text(place.section, raw, false),
@@ -316,7 +317,7 @@ fn read_settings<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool
     true
 }
 
-/// Reads a role in the spelling of any API; `None` if it is not a string.
+/// Reads a role in the spelling of any API; `None` if the value is not a string.
 fn read_role(reader: &mut Reader<'_>) -> Option<Section> {
     match reader.next_token() {
         Token::String(raw) => Some(match raw.text().to_ascii_lowercase().as_str() {

@@ -60,7 +60,7 @@ impl ReadIssues {
         NAMES.into_iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| name)
     }
 
-    /// Adds the errors of a JSON reader. A body that exceeds the scan window is not reported as
+    /// Adds the errors of a JSON reader. If `exceeds_window` is true, the body is not reported as
     /// truncated, because the filter itself cut it.
     pub(crate) fn record_json_errors(&mut self, errors: JsonErrors, exceeds_window: bool) {
         if errors.syntax {

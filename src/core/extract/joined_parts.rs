@@ -16,9 +16,9 @@ use crate::text::TrimmedEdges;
 /// A joined segment under construction.
 struct JoinedParts {
     section: Section,
-    /// Byte offset in the text at which it begins.
+    /// Byte offset in the text at which the segment begins.
     text_start: usize,
-    /// Byte offset of its first part in the body.
+    /// Byte offset of the segment's first part in the body.
     source_start: usize,
     /// Whether the segment holds more than one part.
     is_joined: bool,
@@ -30,7 +30,9 @@ impl Request<'_> {
         self.join_range(start..self.segments.len());
     }
 
-    /// Adds the joined segments of the parts in a range of segment indices.
+    /// Joins the parts with these segment indices: each run of adjacent parts that have the same
+    /// section, if the section is one of [`JOINED_SECTIONS`]. A second variant with spaces is
+    /// added, unless every two adjacent parts have white space between them anyway.
     pub(super) fn join_range(&mut self, parts: Range<usize>) {
         let Range { start: mut from, end } = parts;
         while let Some(first) = self.segments.get(from..end).and_then(<[_]>::first) {
@@ -50,7 +52,9 @@ impl Request<'_> {
         }
     }
 
-    /// Joins parts: short parts completely, long parts only by their first and last bytes.
+    /// Joins parts: short parts completely, long parts only by their first and last bytes. If
+    /// `insert_spaces` is false, only parts that had white space between them are separated by a
+    /// space.
     fn join_run(&mut self, run: Range<usize>, insert_spaces: bool) {
         let mut joined: Option<JoinedParts> = None;
         let mut previous_edges = TrimmedEdges::default();
@@ -94,8 +98,8 @@ impl Request<'_> {
         }
     }
 
-    /// Returns the ranges of the first and last [`OVERLAP_BYTES`] of a text longer than both
-    /// together; `None` if it is shorter.
+    /// Returns the ranges of the first and the last [`OVERLAP_BYTES`] of a text; `None` if the text
+    /// is not longer than both together.
     fn overlap_ranges(&self, range: Range<usize>) -> Option<(Range<usize>, Range<usize>)> {
         let text = self.text.get(range.clone())?;
         let tail_start =
@@ -110,7 +114,8 @@ impl Request<'_> {
         JoinedParts { section, text_start: self.text.len(), source_start, is_joined: false }
     }
 
-    /// Adds a joined segment, or drops it if it holds a single part.
+    /// Adds a joined segment whose last part ends at byte `source_end` of the body. Drops a segment
+    /// that holds a single part.
     fn finish_join(&mut self, joined: JoinedParts, source_end: usize) {
         if !joined.is_joined {
             return self.text.truncate(joined.text_start);

@@ -17,9 +17,10 @@ pub struct JsonPosition {
     in_string: bool,
     /// Whether the byte before the position escapes the next byte of a string.
     is_escaped: bool,
-    /// The current or last string, if it may be a key.
+    /// Bytes of the current or last string, which may be a key. Incomplete if
+    /// `is_last_string_long`.
     last_string: Vec<u8>,
-    /// Whether the last string is longer than a known key.
+    /// Whether the last string is longer than [`MAX_KEY_BYTES`], and therefore not a known key.
     is_last_string_long: bool,
     /// Number of outermost levels that have stayed open since the last mark.
     kept_levels: usize,
@@ -31,7 +32,8 @@ pub struct JsonPosition {
 #[derive(Clone, Debug)]
 struct Level {
     is_object: bool,
-    /// The key of the member that is being read, with its escapes; empty in a list.
+    /// The key of the member that is being read, with its escapes. Empty in a list, and if the key
+    /// is longer than [`MAX_KEY_BYTES`].
     key: Vec<u8>,
     /// Whether the position is in the value of a member.
     in_value: bool,
@@ -68,7 +70,8 @@ impl JsonPosition {
     }
 
     /// Returns the text that opens the objects, lists and string that are open at the position.
-    /// This text followed by the rest of the JSON is valid JSON.
+    /// This text followed by the rest of the JSON is valid JSON, unless more than `MAX_LEVELS`
+    /// levels are open.
     pub fn opening(&self) -> Vec<u8> {
         let mut text = Vec::new();
         self.levels.iter().for_each(|level| level.open(&mut text));
@@ -85,8 +88,8 @@ impl JsonPosition {
 
     /// Returns the text that replaces the bytes left out between `before` (a copy of this position
     /// at its last mark) and this position. The text closes the levels that are open at `before`,
-    /// and opens the levels that are open here. `None` if so many levels are open at either
-    /// position that not all of them are known.
+    /// and opens the levels that are open here. Returns `None` if more than `MAX_LEVELS` levels are
+    /// open at either position.
     pub fn replacement_for_gap(&self, before: &Self) -> Option<Vec<u8>> {
         if before.deeper > 0 || self.deeper > 0 {
             return None;
@@ -123,7 +126,8 @@ impl JsonPosition {
         }
     }
 
-    /// Reads to the end of the string, or of `bytes`. Returns the bytes consumed, at least 1.
+    /// Reads a part of a string: one escaped byte, or all bytes up to and including the next quote
+    /// or backslash. Returns the number of bytes consumed, at least 1.
     fn read_string(&mut self, bytes: &[u8]) -> usize {
         if std::mem::take(&mut self.is_escaped) {
             self.keep(bytes.get(..1).unwrap_or_default());
@@ -146,7 +150,7 @@ impl JsonPosition {
         }
     }
 
-    /// Keeps bytes of a string that may be a key.
+    /// Appends bytes to `last_string`. If they do not fit, marks the string as long instead.
     fn keep(&mut self, bytes: &[u8]) {
         if self.last_string.len().saturating_add(bytes.len()) <= MAX_KEY_BYTES {
             self.last_string.extend_from_slice(bytes);

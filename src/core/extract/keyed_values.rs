@@ -7,8 +7,8 @@ use crate::keyed_hash::HashKey;
 use crate::template;
 
 impl Request<'_> {
-    /// Returns the values of `field`, a field of keyed hashes. Values that come from the rules that
-    /// matched the request, or from its headers, are not included.
+    /// Returns the values of `field`, which are keyed hashes. Values that come from the matched
+    /// rules, or from the headers of the request, are not included.
     ///
     /// Template hashes are cached in the request, for the first `hash_key` only.
     pub fn keyed_hashes(&self, field: FieldId, hash_key: &HashKey) -> Vec<u64> {
@@ -72,10 +72,11 @@ fn may_be_ciphertext(token: &[u8]) -> bool {
         && seen.iter().filter(|seen| **seen).count() >= MIN_DIFFERENT_BYTES
 }
 
-/// Minimum bytes of a token. Real tokens have hundreds of bytes.
+/// Minimum bytes of a token that may be a ciphertext. Real tokens have hundreds of bytes.
 const MIN_TOKEN_BYTES: usize = 48;
 
-/// Minimum number of different bytes of a token: the number of hexadecimal digits.
+/// Minimum number of different bytes in a token that may be a ciphertext: 16, because a token may
+/// be written in hexadecimal digits.
 const MIN_DIFFERENT_BYTES: usize = 16;
 
 /// Maximum number of bytes at the start of a token in which different bytes are counted.

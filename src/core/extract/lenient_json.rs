@@ -2,11 +2,11 @@
 //! failure.
 //!
 //! `serde_json` stops at the first error: a lone surrogate, `NaN`, an invalid UTF-8 byte, or the
-//! cut at the end of the scan window. Many origins continue (Python's `json` accepts all of these
-//! but the cut), so a client could hide a prompt behind an error. This reader records the error and
-//! continues. Every step consumes input or ends, so reading takes time linear in the body. Nesting
-//! needs no stack, because only known structures are entered, and everything else is skipped by
-//! counting brackets.
+//! cut at the end of the scan window. Many origins continue: Python's `json`, for example, accepts
+//! lone surrogates and `NaN`. So a client could hide a prompt behind an error. This reader records
+//! the error and continues. Every step consumes input or ends, so reading takes time linear in the
+//! body. Nesting needs no stack, because only known structures are entered, and everything else is
+//! skipped by counting brackets.
 #![deny(clippy::arithmetic_side_effects)]
 
 use super::raw_string::RawString;
@@ -32,8 +32,9 @@ pub struct JsonErrors {
     pub truncated: bool,
 }
 
-/// The start of a value. After `Object`, the caller calls [`Reader::next_key`] until it returns
-/// `None`; after `Array`, it calls [`Reader::next_element`] until that returns false.
+/// The first token of a value. After `Object`, the caller calls [`Reader::next_key`] until the
+/// result is `None`. After `Array`, the caller calls [`Reader::next_element`] until the result is
+/// false.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
     /// `{`
@@ -50,7 +51,8 @@ pub enum Token<'a> {
     Null,
 }
 
-/// The containers that are open while a value is skipped. The kinds of the innermost 64 are known.
+/// The containers that are open while a value is skipped. The kinds of at most the innermost 64 are
+/// known.
 struct OpenContainers {
     depth: usize,
     /// Bit 0 is the innermost container; a set bit is an array.
@@ -74,7 +76,7 @@ impl OpenContainers {
         self.known = self.known.saturating_add(1).min(u64::BITS);
     }
 
-    /// Closes the innermost container. Returns whether it can be of this kind.
+    /// Closes the innermost container. Returns whether the container can be of this kind.
     fn pop(&mut self, is_array: bool) -> bool {
         let is_valid = self.innermost_may_be(is_array);
         self.depth = self.depth.saturating_sub(1);
@@ -121,7 +123,8 @@ impl<'a> Reader<'a> {
         Reader { position: position.min(self.text.len()), errors: JsonErrors::default(), ..*self }
     }
 
-    /// Reads the first token of the next value.
+    /// Reads the first token of the next value. At the end of the text, returns `Null` and records
+    /// that the text is truncated.
     pub fn next_token(&mut self) -> Token<'a> {
         self.skip_whitespace();
         match self.peek() {
@@ -287,7 +290,7 @@ impl<'a> Reader<'a> {
         self.raw_string(text.get(..end).unwrap_or_default(), start)
     }
 
-    /// Returns a string from its position in the text, relative to the body.
+    /// Returns `bytes`, which begin at byte `start` of the text, as a string of the body.
     fn raw_string(&self, bytes: &'a [u8], start: usize) -> RawString<'a> {
         RawString::new(bytes, self.base_offset.saturating_add(start))
     }
@@ -319,7 +322,8 @@ impl<'a> Reader<'a> {
         self.raw_string(bytes, start)
     }
 
-    /// Reads the bytes up to the next structural byte. Returns no bytes at a structural byte.
+    /// Reads the bytes up to the next structural byte, quote or white space. Returns no bytes if
+    /// the reader is at such a byte.
     fn unquoted_bytes(&mut self) -> &'a [u8] {
         let remaining = self.remaining();
         let is_delimiter =
@@ -339,8 +343,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Returns the byte position of the first quote that is not escaped; `None` if all
-/// quotes are escaped.
+/// Returns the byte position of the first quote that is not escaped; `None` if there is none.
 fn find_closing_quote(text: &[u8]) -> Option<usize> {
     let mut position = 0_usize;
     while position < text.len() {

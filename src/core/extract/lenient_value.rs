@@ -6,7 +6,8 @@ use crate::extract::lenient_json::{Reader, Token};
 /// Maximum bytes of a quoted number or flag, including leading zeros and spaces.
 const MAX_QUOTED_BYTES: usize = 256;
 
-/// Returns a value as a finite number, or `None`.
+/// Returns a value as a finite number. Returns `None` if the value is not a number, is not finite,
+/// or is a string of more than [`MAX_QUOTED_BYTES`].
 ///
 /// Like Pydantic, the function accepts a number in quotes, and digits grouped by underscores. An
 /// object or an array is skipped.
@@ -24,7 +25,8 @@ pub fn parse_number(token: Token<'_>, reader: &mut Reader<'_>) -> Option<f64> {
     number.filter(|number| number.is_finite())
 }
 
-/// Returns a value as a flag, or `None`. Like Pydantic, it accepts words such as `"yes"` and
+/// Returns a value as a flag. Returns `None` if the value is not a flag, or is a string of more
+/// than [`MAX_QUOTED_BYTES`]. Like Pydantic, `parse_flag` accepts words such as `"yes"` and
 /// `"off"`.
 ///
 /// The function reads no further tokens, so the caller must skip the rest of an object or an array.
@@ -42,8 +44,8 @@ pub fn parse_flag(token: Token<'_>) -> Option<bool> {
     }
 }
 
-/// Calls `on_token` with the first token of each element of a list. A value of another type is
-/// skipped.
+/// Calls `on_token` with the first token of each element of a list. `on_token` must read or skip
+/// the rest of an element that is an object or a list. A value that is not a list is skipped.
 pub fn for_each_token<'a>(
     reader: &mut Reader<'a>,
     mut on_token: impl FnMut(Token<'a>, &mut Reader<'a>),

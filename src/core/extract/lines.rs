@@ -37,8 +37,9 @@ pub(super) struct Line<'t> {
     pub text: &'t str,
 }
 
-/// Returns the lines of a normalised text, whose source is `source`. Returns `None` if the lines
-/// are unknown because the text is only a part of the source, or if there are too many lines.
+/// Returns the lines of a normalised text, whose source is `source`. Returns `None` in three cases:
+/// the text was joined from parts, it does not agree with the beginning of its source, or it has
+/// more than [`MAX_LINES`] lines.
 pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<Line<'t>>> {
     if is_one_line(source, text) {
         return Some(vec![Line { start: 0, text: text.trim() }]);
@@ -64,9 +65,9 @@ pub(super) fn text_lines<'t>(source: &Source<'_>, text: &'t str) -> Option<Vec<L
     starts.iter().zip(ends).map(line).collect()
 }
 
-/// Returns whether a text is all of its source and the source has no line end, as is the case for
-/// most short messages. The check: the text is ASCII and as long as its source, which has no
-/// escapes.
+/// Returns whether a text is certainly the whole of its source, and has no line end. This is so for
+/// most short messages. The function recognises only text in ASCII whose source has the same length
+/// and no escapes.
 fn is_one_line(source: &Source<'_>, text: &str) -> bool {
     source.value().is_some_and(|raw| {
         let bytes = raw.bytes().trim_ascii();
@@ -79,7 +80,8 @@ fn is_one_line(source: &Source<'_>, text: &str) -> bool {
 /// Maximum number of lines of a text that is divided.
 const MAX_LINES: usize = 20_000;
 
-/// Returns a range without the white space at its edges.
+/// Returns a range of `text` without the white space at the edges of the range. A range that is not
+/// valid in `text` becomes empty.
 pub(super) fn trimmed(range: Range<usize>, text: &str) -> Range<usize> {
     let Some(content) = text.get(range.clone()) else { return range.start..range.start };
     let leading = content.len().saturating_sub(content.trim_start().len());
@@ -87,13 +89,13 @@ pub(super) fn trimmed(range: Range<usize>, text: &str) -> Range<usize> {
     start..start.saturating_add(content.trim().len())
 }
 
-/// Returns the last line before line `index` that is not empty.
+/// Returns the last non-empty line before line `index`; `None` if there is none.
 pub(super) fn last_text<'t>(lines: &[Line<'t>], index: usize) -> Option<&'t str> {
     let before = lines.get(..index)?;
     before.iter().rev().map(|line| line.text).find(|text| !text.is_empty())
 }
 
-/// Returns the first line that is not empty, from line `index` on.
+/// Returns the first non-empty line from line `index` on; `None` if there is none.
 pub(super) fn next_text<'t>(lines: &[Line<'t>], index: usize) -> Option<&'t str> {
     let after = lines.get(index..)?;
     after.iter().map(|line| line.text).find(|text| !text.is_empty())
@@ -108,7 +110,8 @@ pub(super) struct Label<'t> {
     pub content_offset: usize,
 }
 
-/// Returns the label with which a line begins: a few words before a colon, or a heading.
+/// Returns the label at the beginning of a line: a few words before a colon, or a heading. Returns
+/// `None` if the line does not begin with a label.
 pub(super) fn label<'t>(line: &'t str) -> Option<Label<'t>> {
     let is_edge = |char: char| "#*>[]=-_()|\". ".contains(char) || char.is_ascii_digit();
     let is_enclosed = |start: &str, end: &str| line.starts_with(start) && line.ends_with(end);

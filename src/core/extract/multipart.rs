@@ -7,7 +7,7 @@ use memchr::memmem;
 pub(super) struct Form<'a> {
     pub(super) parts: Vec<Part<'a>>,
     pub(super) purposes: Vec<&'a [u8]>,
-    /// Content and byte offset in the body of each file.
+    /// Content of each file, and the byte offset of this content in the body.
     pub(super) files: Vec<(&'a [u8], usize)>,
     /// Whether the form has a part that servers may read differently.
     pub(super) is_ambiguous: bool,
@@ -44,8 +44,9 @@ pub(super) fn parse_form<'a>(body: &'a [u8], content_type: Option<&str>) -> Opti
 }
 
 impl<'a> Form<'a> {
-    /// Returns whether the form certainly is not a batch file: it has another purpose, or it has no
-    /// purpose and no line of it can hold a request.
+    /// Returns whether the form certainly is not a batch file. Such a form is unambiguous. It has
+    /// either purposes other than `batch`, or no purpose and no file that contains a key of a
+    /// request.
     pub(super) fn is_not_batch(&self) -> bool {
         if self.is_ambiguous || self.purposes.contains(&&b"batch"[..]) {
             return false;
@@ -89,8 +90,9 @@ impl<'a> Form<'a> {
     }
 }
 
-/// Returns the name of a part from its headers, and whether all servers agree on the name. Servers
-/// may disagree if header lines are folded, or if the name or the content is encoded.
+/// Returns the name of a part from its headers, and whether all servers agree on the name. The name
+/// is `None` if the headers have none. Servers may disagree if header lines are folded, if the name
+/// or the content is encoded, or if there are several names.
 fn parse_part_name(head: &str) -> (Option<String>, bool) {
     let lines: Vec<&str> = head.lines().filter(|line| !line.is_empty()).collect();
     let is_folded = lines.iter().any(|line| line.starts_with([' ', '\t']));

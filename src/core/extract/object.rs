@@ -44,7 +44,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Reads an object, or at `depth` 0 an array of objects, in the dialect of `endpoint`.
+    /// Reads an object in the dialect of `endpoint`. If `depth` is 0, also reads an array, whose
+    /// objects are read as generic requests.
     fn read_members(&mut self, reader: &mut Reader<'a>, endpoint: Endpoint, depth: u8) {
         match reader.next_token() {
             Token::Object if endpoint.body_dialect() == Dialect::Generic => {

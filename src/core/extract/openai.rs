@@ -67,7 +67,8 @@ fn read_text<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, section: Se
     true
 }
 
-/// Reads `prompt` or `input`: a string, strings, token ids, lists of token ids, or messages.
+/// Reads `prompt` or `input`: a string, a reference to a stored prompt, or a list of strings, token
+/// ids, lists of token ids, or messages. `is_turn` says whether a bare string counts as a turn.
 fn read_prompt<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, is_turn: bool) -> bool {
     match reader.next_token() {
         Token::String(raw) => {
@@ -168,7 +169,7 @@ fn read_include<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>) -> bool 
 }
 
 /// Reads `response_format` of chat completions, or `text` of the responses API, which wraps the
-/// format in `format`.
+/// format in `format`. `depth` is 1 inside `format`, and otherwise 0.
 fn read_response_format<'a>(request: &mut Request<'a>, reader: &mut Reader<'a>, depth: u8) -> bool {
     match reader.next_token() {
         Token::Object => {

@@ -30,7 +30,8 @@ impl Passages {
         self.0.get(next).map_or(usize::MAX, |next| next.start)
     }
 
-    /// Returns the passages within a range of the text, with their roles.
+    /// Returns the passages within a range of the text, cut at the edges of the range. Each has a
+    /// role, as one bit.
     pub fn within(&self, range: &Range<usize>) -> impl Iterator<Item = (Range<usize>, u16)> {
         let Range { start, end } = range.clone();
         let passages = self.0.get(self.index_at(start).unwrap_or_default()..).unwrap_or_default();
@@ -45,7 +46,8 @@ impl Passages {
         self.0.partition_point(|passage| passage.start <= position).checked_sub(1)
     }
 
-    /// Adds a passage at the end. If the last passage is empty, the new passage replaces it.
+    /// Adds a passage at the end. A passage with the role of the last passage extends the last
+    /// passage. If the last passage is empty, the new passage replaces it.
     pub(super) fn push(&mut self, start: usize, role: u16) {
         match self.0.last_mut() {
             Some(last) if last.role == role => {}

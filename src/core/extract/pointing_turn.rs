@@ -1,5 +1,5 @@
-//! A last turn that points to another text: "do that" turns the text to which it refers into an
-//! instruction.
+//! A last turn that points to another text: the order "do that" makes an instruction of the text to
+//! which the order refers.
 //!
 //! Results of tools, texts of the model and definitions of tools are data, not instructions. But a
 //! caller may put an instruction into such data and then only say "go". The data then counts as an
@@ -97,7 +97,8 @@ impl Request<'_> {
         pointer_of_words(&words)
     }
 
-    /// Returns the direction in which a request without a turn of the user points.
+    /// Returns the direction in which a request without a turn of the user points. Returns `None`
+    /// if the request has an instruction or continues a stored conversation.
     fn pointer_without_turn(&self) -> Option<Pointer> {
         let is_instruction = |segment: &Segment<'_>| {
             matches!(segment.section, Section::System | Section::Attachment)
@@ -108,8 +109,8 @@ impl Request<'_> {
 }
 
 /// Marks the nearest runs of segments as pointed at. A run consists of adjacent segments of one
-/// section. Marking stops after `max_runs` runs, or at the next turn of the user. Returns whether
-/// there is a run.
+/// section. Marking stops after `max_runs` runs, or at the next turn of the user. Returns false if
+/// no segment is part of a turn.
 fn mark_runs<'s, 'a: 's>(
     segments: impl Iterator<Item = &'s mut Segment<'a>>,
     max_runs: usize,
@@ -140,7 +141,7 @@ fn is_outside_turns(section: Section) -> bool {
     !is_data(section) && section != Section::User
 }
 
-/// Returns the direction in which a turn of these normalised words points, or `None` if the turn
+/// Returns the direction in which a turn with this normalised text points, or `None` if the turn
 /// has content of its own.
 fn pointer_of_words(text: &str) -> Option<Pointer> {
     let text = text.trim_start();
@@ -168,8 +169,8 @@ pub(super) fn orders_to_follow(sentence: &str) -> bool {
     width <= ORDER_WIDTH && contains_prefix(sentence, &PREFIXES.follow_orders)
 }
 
-/// Returns whether a prefix begins a word of the text. Scripts that do not separate words may
-/// contain it anywhere.
+/// Returns whether a word of the text begins with one of the prefixes. In scripts that do not
+/// separate words, a prefix may be anywhere.
 fn contains_prefix(text: &str, prefixes: &PrefixSet) -> bool {
     let mut is_in_word = false;
     prefixes.is_in(text, |char| {

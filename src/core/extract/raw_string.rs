@@ -30,8 +30,8 @@ pub enum Piece<'a> {
 }
 
 impl<'a> RawString<'a> {
-    /// Creates a string from bytes that are not read from JSON, such as a header. A backslash in
-    /// them still starts an escape.
+    /// Creates a string from `bytes`, which begin at byte `start` of the body. A backslash starts
+    /// an escape, even if the bytes do not come from JSON.
     pub fn new(bytes: &'a [u8], start: usize) -> Self {
         Self { bytes, start }
     }
@@ -126,8 +126,8 @@ impl Sink for String {
     }
 }
 
-/// Calls `emit` with the valid and invalid UTF-8 runs of `bytes`, which begin at byte `start` of
-/// the body. Returns the position after them.
+/// Calls `emit` with each run of valid UTF-8 in `bytes`, and with U+FFFD for each invalid sequence.
+/// `bytes` begin at byte `start` of the body. Returns the position after them.
 fn emit_utf8_chunks<'a>(
     bytes: &'a [u8],
     start: usize,

@@ -56,8 +56,8 @@ pub enum Generation {
 /// Returns the effect of a client's message.
 ///
 /// A message that the client's API does not define, or that is not valid JSON, counts as a message
-/// that may carry a prompt, because an origin may read it. Only bytes that do not begin like an
-/// object or an array cannot be a message, unless the endpoint is [`Endpoint::Generic`].
+/// that may carry a prompt, because an origin may read it. Bytes that do not begin like an object
+/// or an array have no effect, unless the endpoint is [`Endpoint::Generic`].
 pub fn message_effect(message: &[u8], endpoint: Endpoint) -> MessageEffect {
     const UNKNOWN: MessageEffect =
         MessageEffect { carries_prompt: true, generation: Generation::Possible, is_session: false };
@@ -208,8 +208,8 @@ fn gemini_effect(reader: &mut Reader<'_>) -> MessageEffect {
     effect
 }
 
-/// Reads `clientContent`. The model generates after it if the member says that the turn is
-/// complete.
+/// Reads `clientContent`. The model generates if the value says that the turn is complete. A
+/// malformed value may make the model generate.
 fn client_content_generation(reader: &mut Reader<'_>) -> Generation {
     let token = reader.next_token();
     if token != Token::Object {
@@ -235,7 +235,8 @@ fn client_content_generation(reader: &mut Reader<'_>) -> Generation {
     generation
 }
 
-/// Reads `realtimeInput`. Returns whether it may carry a prompt; its media are not scored.
+/// Reads `realtimeInput`. Returns whether the value may carry a prompt. Its media do not count,
+/// because they are not scored.
 fn realtime_input_may_carry(reader: &mut Reader<'_>) -> bool {
     let token = reader.next_token();
     if token != Token::Object {
@@ -293,7 +294,8 @@ fn read_live_member<'a>(request: &mut Request<'a>, key: &str, reader: &mut Reade
     }
 }
 
-/// Reads the members of an object with `read`, which returns whether it has read the member.
+/// Reads the members of an object with `read`, which returns whether it has read the member. Always
+/// returns true, because the object was read.
 fn read_members<'a>(
     request: &mut Request<'a>,
     reader: &mut Reader<'a>,

@@ -30,7 +30,7 @@ pub struct Request<'a> {
     pub(super) keywords: Vec<(FieldId, Cow<'a, str>)>,
     pub(super) numbers: Vec<(FieldId, f64)>,
     /// Counters, one per field. They are not in `numbers`, because each increment searches the
-    /// counters, and a body may hold any number of numbers.
+    /// counters, and `numbers` may have up to [`MAX_VALUES`] entries.
     pub(super) counts: Vec<(FieldId, f64)>,
     /// Signed or encrypted reasoning that the client sends back.
     pub(super) reasoning_tokens: Vec<RawString<'a>>,
@@ -47,10 +47,10 @@ pub struct Request<'a> {
     /// Bytes of user text, of all entries so far, that were compared with sets of known prompts.
     pub(super) seed_bytes: usize,
     pub(super) issues: ReadIssues,
-    /// Cached passages: few requests need them.
+    /// Passages, computed on first use, because few requests need them.
     pub(super) passages: OnceCell<Passages>,
-    /// Cached template keys of the user text and of the system text: lists and correlations both
-    /// need them.
+    /// Cached template keys of the user text and of the system text, each with the hash key that
+    /// was used. They are cached because lists and correlations both need them.
     pub(super) template_hashes: [OnceCell<(HashKey, Vec<u64>)>; 2],
 }
 
@@ -81,7 +81,7 @@ impl<'a> Request<'a> {
     /// Returns a map from byte offsets in the normalised text of a segment to ranges in the body.
     ///
     /// The map covers at least `offsets`, which count from the start of the segment. Returns `None`
-    /// for joined parts.
+    /// unless the source of the segment is [`Source::Value`].
     pub fn source_map(
         &self,
         segment: &Segment<'_>,
@@ -173,7 +173,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Discards everything read since `savepoint`.
+    /// Discards the values that were read since `savepoint`. The work of reading them stays
+    /// counted.
     pub(super) fn rollback(&mut self, savepoint: Savepoint) {
         self.text.truncate(savepoint.text_len);
         self.checkpoints.truncate(savepoint.checkpoints_len);
@@ -358,7 +359,9 @@ impl<'a> Request<'a> {
         self.push_segment(section, Source::Earlier(text), normalized, checkpoints_len);
     }
 
-    /// Adds normalised text at the end of the buffer as a segment, unless it is empty.
+    /// Adds a text as a segment, unless the text is empty. The tuple holds the range of the
+    /// normalised text, which is at the end of the buffer, and the white space removed at its
+    /// edges. `checkpoints_len` is the number of checkpoints before the text was read.
     fn push_segment(
         &mut self,
         section: Section,

@@ -16,7 +16,7 @@ use crate::rules::policy::Limits;
 ///
 /// `body` is the decompressed body of `envelope`. All entries of a batch share the buffers of one
 /// [`Request`]; at most `limits.max_entries` are reported. Returns the number of entries read, or
-/// `None` if the body shows that this is not an LLM call.
+/// `None` if the endpoint or the body shows that this is not an LLM call.
 pub fn for_each_request<'a>(
     envelope: &Envelope<'a>,
     endpoint: Endpoint,

@@ -37,17 +37,17 @@ impl Segment<'_> {
 pub enum Source<'a> {
     /// A string of the body.
     Value(RawString<'a>),
-    /// A text of the body in another coding, such as a file in base64.
+    /// A text of the body in another coding: the encoded bytes, and their coding, such as base64.
     Encoded(RawString<'a>, Coding),
-    /// The ends of adjacent parts of a message, which lie within this byte range of the body.
+    /// The ends of adjacent parts of a message, or the end of one string that the scan window cut.
+    /// The text comes from this byte range of the body.
     Joined(Range<usize>),
     /// A text of an earlier message of a WebSocket, which is not in the body.
     Earlier(&'a str),
 }
 
 impl<'a> Source<'a> {
-    /// Returns the string of the body; `None` for text in another coding, for joined parts and for
-    /// text of earlier messages.
+    /// Returns the string of the body; `None` for every other source.
     pub fn value(&self) -> Option<RawString<'a>> {
         match self {
             Self::Value(raw) => Some(*raw),
@@ -55,12 +55,13 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Returns whether the text repeats the parts of a message.
+    /// Returns whether the source is [`Source::Joined`]: the text repeats parts of a message, or is
+    /// the end of a string that the scan window cut.
     pub fn is_joined(&self) -> bool {
         matches!(self, Self::Joined(_))
     }
 
-    /// Returns the decoded text, with its line ends; `None` for joined parts.
+    /// Returns the decoded text, with its line ends; `None` for [`Source::Joined`].
     pub(super) fn decoded(&self) -> Option<Cow<'a, str>> {
         match self {
             Self::Value(raw) => Some(raw.text()),
@@ -71,7 +72,7 @@ impl<'a> Source<'a> {
     }
 
     /// Appends the text to `out`, normalised but with its case, up to `limit` bytes. Appends
-    /// nothing for joined parts.
+    /// nothing for [`Source::Joined`].
     pub fn push_cased_text(&self, out: &mut String, limit: usize) {
         let mut normalizer = Normalizer::new(out, Case::Keep).with_limit(limit);
         match self {

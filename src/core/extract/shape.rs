@@ -108,7 +108,7 @@ fn number_class(field: FieldId, number: f64) -> Option<i32> {
     Some(class as i32)
 }
 
-/// Returns the name at the start of a user agent, without its version.
+/// Returns the user agent up to its first digit: the name of the product, without a version.
 fn product(user_agent: &str) -> &str {
     let end = user_agent.find(|letter: char| letter.is_ascii_digit());
     end.and_then(|end| user_agent.get(..end)).unwrap_or(user_agent)
@@ -149,7 +149,7 @@ const VOLATILE_PREFIXES: [&str; 23] = [
 /// Kind of a part that is the name of a header. The value is larger than every field id.
 const HEADER_PART: u8 = u8::MAX;
 
-/// Bytes that are hashed for a section that has text.
+/// The byte that is hashed for the system section if that section has text.
 const SECTION_PART: u8 = 1;
 
 /// Maximum bytes of the tool definitions, and of the answer schema, that are hashed.
@@ -183,7 +183,7 @@ mod tests {
         ]
     }
 
-    /// Returns the shape of the request of `values` after a change.
+    /// Returns the shape of a request that has the result of [`values`] after `change`.
     fn shape_of(change: impl FnOnce(&mut Values)) -> u64 {
         let mut values = values();
         change(&mut values);

@@ -51,8 +51,8 @@ impl Request<'_> {
     }
 }
 
-/// Returns the parts of a segment before and after a removed range of the text. Ranges after it are
-/// shifted, because one character replaces the removed range.
+/// Returns the parts of a segment before and after a removed range of the text. Ranges after the
+/// removed range are shifted, because one character replaces the removed text.
 fn parts_outside<'a>(
     segment: Segment<'a>,
     removed: &Range<usize>,
@@ -65,8 +65,8 @@ fn parts_outside<'a>(
     let tail = (end > removed.end).then(|| {
         let is_whole = start >= removed.end;
         let range = moved(start.max(removed.end))..moved(end);
-        // Offsets in a cut segment do not count from the start of its string, so the evidence is
-        // the whole string.
+        // Offsets in the end of a cut segment do not count from the start of the segment's string,
+        // so the evidence is the whole string.
         let source = if is_whole { segment.source } else { Source::Joined(segment.source.range()) };
         Segment { range, source, ..segment }
     });

@@ -10,7 +10,7 @@ use crate::text::{Case, normalize};
 pub(super) struct PrefixSet {
     /// Prefixes, normalised like the text, grouped by first byte.
     prefixes: Vec<Cow<'static, str>>,
-    /// Start of the group of each first byte, and the end of the last group.
+    /// Start in `prefixes` of the group of each first byte, and the end of the last group.
     starts: Box<[usize]>,
 }
 
@@ -30,14 +30,14 @@ impl PrefixSet {
         Self { prefixes, starts }
     }
 
-    /// Returns the prefixes with the first byte of a text.
+    /// Returns the prefixes that have the same first byte as a text; `None` if the text is empty.
     fn group(&self, text: &str) -> Option<&[Cow<'static, str>]> {
         let first = usize::from(*text.as_bytes().first()?);
         self.prefixes.get(*self.starts.get(first)?..*self.starts.get(first.saturating_add(1))?)
     }
 
-    /// Returns the prefix with which a text begins. If several prefixes match, returns the first in
-    /// the list.
+    /// Returns the prefix at the beginning of a text; `None` if there is none. If several prefixes
+    /// match, returns the first in the list.
     pub fn prefix_of(&self, text: &str) -> Option<&str> {
         let mut group = self.group(text)?.iter();
         group.find(|prefix| text.starts_with(prefix.as_ref())).map(AsRef::as_ref)
@@ -54,7 +54,7 @@ impl PrefixSet {
     }
 
     /// Returns whether a prefix occurs in the text, starting at a character that `may_begin`
-    /// accepts.
+    /// accepts. `may_begin` is called for each character in order, until a prefix is found.
     pub fn is_in(&self, text: &str, mut may_begin: impl FnMut(char) -> bool) -> bool {
         text.char_indices().any(|(start, char)| {
             may_begin(char) && text.get(start..).is_some_and(|rest| self.begins(rest))

@@ -103,7 +103,8 @@ pub fn max_inflated(received: usize, limits: &Limits) -> usize {
 /// text, which takes as much memory again, stay below 4 MiB together.
 const INFLATE_ALLOWANCE: usize = 5 << 18;
 
-/// Returns whether the character sets that a content type names are supported.
+/// Returns whether the character sets that a content type names are supported; true if it names
+/// none.
 ///
 /// Some servers decode any named character set. In UTF-7, for example, a client can write ASCII
 /// letters as other ASCII characters, and so hide a prompt.
@@ -125,7 +126,7 @@ pub fn is_supported_charset(content_type: &str) -> bool {
     })
 }
 
-/// Returns whether a `Content-Encoding` header names no encoding.
+/// Returns whether a `Content-Encoding` header names no encoding except `identity`.
 pub fn is_identity(encoding: Option<&str>) -> bool {
     content_codings(encoding).is_empty()
 }
@@ -189,8 +190,8 @@ fn decode_utf32(bytes: &[u8], decode_unit: fn([u8; 4]) -> u32, max_bytes: usize)
     collect_capped(chars.map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER)), max_bytes)
 }
 
-/// Collects characters up to `max_bytes`, or slightly more. The buffer gets its final size at once,
-/// because a buffer that grows takes up to three times the memory.
+/// Collects characters up to `max_bytes`, or up to three bytes more. The buffer gets its final size
+/// at once, because a buffer that grows takes up to three times the memory.
 fn collect_capped(chars: impl Iterator<Item = char> + Clone, max_bytes: usize) -> String {
     let length = chars.clone().map(char::len_utf8).sum::<usize>();
     let mut text = String::with_capacity(length.min(max_bytes.saturating_add(char::MAX_LEN_UTF8)));

@@ -20,7 +20,7 @@ enum Format {
 }
 
 impl Format {
-    /// Returns the format that a content encoding names, or `None` if it is unknown.
+    /// Returns the format that a content encoding names, or `None` if the name is unknown.
     fn from_name(coding: &str, bytes: &[u8]) -> Option<Self> {
         match coding {
             "gzip" | "x-gzip" => Some(Self::Gzip),
@@ -33,8 +33,8 @@ impl Format {
         }
     }
 
-    /// Returns the format that the first bytes identify. Neither JSON nor multipart begins with
-    /// these bytes.
+    /// Returns the format that the first bytes identify; `None` if they identify none. Neither JSON
+    /// nor multipart begins with the bytes of a format.
     fn from_magic_number(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
@@ -101,11 +101,12 @@ impl Output {
         self.is_complete = false;
     }
 
-    /// Reads a decoder to its end, or to the limit, and returns it. `unread` returns the bytes of
-    /// input that the decoder has not read.
+    /// Reads a decoder to its end, or to the limit, and returns it. `unread` returns the number of
+    /// input bytes that the decoder has not read.
     ///
-    /// Reading ends if the output becomes much shorter than the input. Compression does not make
-    /// data longer, but a body that is made to be expensive may be longer than its content.
+    /// Reading ends if the output becomes more than [`MAX_LAG_BYTES`] shorter than the consumed
+    /// input. Compression does not make data longer, but a body that is made to be expensive may be
+    /// longer than its content.
     fn read<D: Read>(&mut self, mut decoder: D, unread: impl Fn(&D) -> usize) -> D {
         let input_len = unread(&decoder);
         loop {
@@ -162,7 +163,8 @@ mod zstd {
     /// An empty last block and a checksum, which end a frame whose own end is missing.
     const FRAME_END: &[u8] = &[1, 0, 0, 0, 0, 0, 0];
 
-    /// Decodes all frames; `None` if the first frame needs more memory than allowed.
+    /// Decodes all frames; `None` if the first frame needs a dictionary, or more memory than
+    /// allowed.
     pub(super) fn read(
         mut input: &[u8],
         output: &mut Output,
@@ -213,7 +215,8 @@ mod zstd {
 
     /// Limits the output so that the decoder's buffer and the output take at most `max_memory`.
     ///
-    /// The buffer holds a window, or all of a shorter output. Its size is about a power of two.
+    /// The buffer holds a window, or all of a shorter output. Its size is rounded up to a power of
+    /// two.
     fn limit_memory(output: &mut Output, window_bytes: u64, max_memory: usize) {
         let buffer_len = |bytes: usize| bytes.saturating_add(BLOCK_BYTES).next_power_of_two();
         let window_len = usize::try_from(window_bytes.min(MAX_WINDOW_BYTES)).unwrap_or(usize::MAX);
@@ -294,7 +297,8 @@ mod zstd {
     }
 
     /// Returns the total bytes of the complete blocks at the start of `body`, and whether the last
-    /// block of the frame is one of them. Stops when `remaining_blocks` is 0.
+    /// block of the frame is one of them. Subtracts the blocks from `remaining_blocks`, and stops
+    /// at 0.
     fn measure_blocks(body: &[u8], remaining_blocks: &mut usize) -> (usize, bool) {
         let mut position = 0_usize;
         while *remaining_blocks > 0 {
@@ -351,7 +355,7 @@ mod brotli {
         Some(())
     }
 
-    /// Returns the size of the window as a power of two, from the header (RFC 7932, section 9.1);
+    /// Returns the binary logarithm of the window's size, from the header (RFC 7932, section 9.1);
     /// `None` without a header of this format.
     fn window_bits(bytes: &[u8]) -> Option<u8> {
         let header = bytes.first()?;

@@ -106,8 +106,9 @@ impl Endpoint {
         }
     }
 
-    /// Returns the dialect whose reader reads the body: [`Dialect::Generic`] for the calls of a
-    /// vendor whose bodies have their own formats.
+    /// Returns the dialect of the body, which selects the reader. The result is
+    /// [`Dialect::Generic`] for calls that have a body format of their own, such as
+    /// [`Endpoint::OpenaiOther`].
     pub fn body_dialect(self) -> Dialect {
         match self {
             Self::OpenaiOther | Self::AnthropicOther | Self::GeminiOther => Dialect::Generic,

@@ -18,10 +18,10 @@ pub struct Envelope<'a> {
     pub body: &'a [u8],
     /// Bytes of the whole body, if known.
     pub body_size: Option<u64>,
-    /// Bytes after `body` that were not read; at least 1 if there are more and their number is
-    /// unknown.
+    /// Bytes after `body` that were not read. At least 1 if more bytes follow, even if their number
+    /// is not known.
     pub unscanned_bytes: u64,
-    /// Reason why the host stopped reading before the limits of the policy.
+    /// Reason why the host stopped reading before the limits of the policy; `None` if it did not.
     pub read_stop: Option<ReadStop>,
     /// Facts about the client.
     pub client: Client<'a>,

@@ -134,8 +134,8 @@ impl Output {
         Some(end)
     }
 
-    /// Appends `count` zeros and returns them. The buffer at most doubles, up to the limit, since a
-    /// larger one would exceed the memory of a request.
+    /// Appends `count` zeros and returns them. The buffer at most doubles, up to the limit, because
+    /// a larger buffer would exceed the memory of a request.
     fn grow(&mut self, count: usize) -> &mut [u8] {
         let start = self.bytes.len();
         let end = start.saturating_add(count);
@@ -148,7 +148,8 @@ impl Output {
     }
 
     /// Returns the bytes, and the issues of decompression. If the middle was left out, the text of
-    /// [`JsonPosition::replacement_for_gap`] replaces it, so that the result is valid JSON.
+    /// [`JsonPosition::replacement_for_gap`] replaces it, so that the result is valid JSON. If
+    /// there is no such text, only the beginning is returned.
     pub(super) fn finish(mut self) -> (Vec<u8>, ReadIssues) {
         let Some(end) = self.end.take() else {
             let complete = ReadIssues::empty();

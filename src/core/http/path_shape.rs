@@ -5,8 +5,8 @@
 ///
 /// A word begins with a letter and has at most 48 bytes. It consists of ASCII letters, at most 24
 /// in a row, and of versions such as `v1beta`, with `-`, `_`, `.` and `:` between them. The segment
-/// after `users` and similar words is always treated as an id. At most eight segments are kept. A
-/// shape has no query.
+/// after `users` and similar words is always treated as an id. At most eight segments are kept;
+/// `/**` replaces the others. A shape has no query.
 ///
 /// ```
 /// # use hedgerow_core::http::path_shape::path_shape;

@@ -68,7 +68,7 @@ impl RouteIndex {
         index
     }
 
-    /// Returns the endpoint of the first route that matches.
+    /// Returns the endpoint of the first route that matches; `None` if none matches.
     fn find(&self, path: &[&str]) -> Option<Endpoint> {
         let last_segment = path.last().copied().unwrap_or_default();
         let verb = last_segment.rsplit_once(':').map(|(_, verb)| verb);
@@ -103,11 +103,12 @@ fn pattern_segments(pattern: &str) -> Vec<&str> {
 }
 
 /// Returns whether a path matches a pattern: `**` matches any number of segments, `*` any part of
-/// one.
+/// one segment.
 ///
-/// The path is normalised as lenient servers do, so that spelling is not a bypass: percent-encoding
-/// is decoded, dot segments are resolved, backslashes are slashes, matrix parameters and outer
-/// spaces are removed, and case, repeated slashes and trailing slashes are ignored.
+/// The path is normalised as lenient servers do, so that another spelling of a path is not a
+/// bypass. Percent-encoding is decoded, dot segments are resolved, and backslashes become slashes.
+/// Matrix parameters and spaces around segments are removed. Case, repeated slashes and trailing
+/// slashes are ignored.
 pub fn path_matches(pattern: &str, path: &str) -> bool {
     let pattern = pattern.to_ascii_lowercase();
     let pattern = pattern_segments(&pattern);
@@ -154,7 +155,8 @@ fn percent_decode(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Compares segments from the last to the first, where most patterns differ.
+/// Returns whether path segments match pattern segments. Compares from the last segment to the
+/// first, because most patterns differ at the end.
 fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
     match (pattern.split_last(), path.split_last()) {
         (None, None) => true,

@@ -11,7 +11,7 @@ use super::endpoint::Endpoint::*;
 pub struct Api {
     /// Vendor or server, for docs/routes.md.
     pub name: &'static str,
-    /// Patterns of paths, in lower case, with the endpoint that they call.
+    /// Pairs of a path pattern in lower case and the endpoint of the matching paths.
     pub routes: &'static [(&'static str, Endpoint)],
 }
 

@@ -125,7 +125,8 @@ impl UploadMemory {
     }
 
     /// Returns whether an upload may take `bytes` more, must wait, or must yield. The upload may
-    /// take the bytes if they fit, and if no waiting upload of its size class has a lower usage.
+    /// take the bytes if they fit, and if no waiting upload of its size class has a lower usage. An
+    /// id that is not known may always take them.
     pub fn admission(&mut self, id: u64, bytes: usize, now: f64) -> Admission {
         let Some(index) = self.index(id) else { return Admission::Go };
         let room = self.limits.max_bytes.saturating_sub(self.held);

@@ -26,9 +26,10 @@ pub fn builtin_endpoint(path: &str) -> Option<Endpoint> {
     route.map(|(_, endpoint)| *endpoint)
 }
 
-/// Returns the format of WebSocket messages on a path whose endpoint is `endpoint`; `None` if they
-/// carry no prompts. A route of the policy may name the endpoint of HTTP requests, which is mapped
-/// to the format of messages here.
+/// Returns the format of the WebSocket messages on a path whose endpoint is `endpoint`; `None` if
+/// the messages carry no prompts. A route of the policy may name an endpoint of HTTP requests. The
+/// result is then the message format of that API; [`Endpoint::Generic`] if that format is not
+/// known.
 pub fn message_endpoint(endpoint: Endpoint) -> Option<Endpoint> {
     use Endpoint::*;
     match endpoint {

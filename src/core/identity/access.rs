@@ -23,7 +23,7 @@ const MAX_KEY_ID_BYTES: usize = 256;
 /// Seconds by which clocks may differ.
 const CLOCK_SKEW_SECONDS: f64 = 60.0;
 
-/// An assertion whose claims are valid, provided that its signature is valid.
+/// An assertion whose claims are valid. The signature is not verified yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assertion<'a> {
     /// Id of the key that made the signature.
@@ -66,9 +66,9 @@ enum Audiences {
 }
 
 impl<'a> Assertion<'a> {
-    /// Parses an assertion for an application of a team. Returns `None` if the assertion is
-    /// malformed, belongs to another team or application or to a person, or is not valid at `now`,
-    /// in seconds since the epoch.
+    /// Parses an assertion for the application `audience` of the team `team`. Returns `None` if the
+    /// assertion is malformed, belongs to another team or application or to a person, or is not
+    /// valid at `now`, in seconds since the epoch.
     pub fn parse(text: &'a str, team: &str, audience: &str, now: u64) -> Option<Self> {
         if text.len() > MAX_ASSERTION_BYTES {
             return None;

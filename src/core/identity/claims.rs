@@ -45,12 +45,13 @@ impl Claims {
     }
 }
 
-/// Decodes a part of a token into a JSON object. The parser refuses nesting beyond 128 levels.
+/// Decodes a part of a token into a JSON object; `None` if the part is not one. The parser refuses
+/// nesting beyond 128 levels.
 fn read_object(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&decode_part(part)?).ok()
 }
 
-/// Decodes a part of a token from base64url.
+/// Decodes a part of a token from base64url; `None` if the part is malformed.
 pub(super) fn decode_part(part: &str) -> Option<Vec<u8>> {
     BASE64URL.decode(part).ok()
 }

@@ -30,25 +30,27 @@ pub(super) struct Credentials {
     pub(super) first: Option<Credential>,
     /// Whether the credential that counts contains control bytes, which no provider issues.
     pub(super) is_malformed: bool,
-    /// Credentials that the origin may read instead of the first one, if it is not known which one
-    /// it reads.
+    /// Credentials that the origin may read instead of `first`, from places that are alternatives
+    /// to the place of `first`. Empty unless `is_ambiguous`.
     pub(super) alternatives: Vec<String>,
-    /// The other credentials in that case, from places that no API reads as an alternative to the
-    /// place of the first.
+    /// The other credentials of an ambiguous request, from places that no API reads as an
+    /// alternative to the place of `first`.
     pub(super) unrelated_credentials: Vec<String>,
     /// Whether it is not known which of several credentials the origin reads.
     pub(super) is_ambiguous: bool,
-    /// Number of different credentials, by the account that they name.
+    /// Number of different credentials. Credentials that name the same account count once.
     pub(super) count: u32,
 }
 
 /// Finds the credentials of a request. The places are searched in this order: `configured`, then
 /// the places of the called API, then [`PLACES`]. This order prevents a header that the origin
-/// ignores from changing the account. For the same reason, a malformed credential ends the search.
+/// ignores from changing the account. For the same reason, if the first credential is malformed, no
+/// other credential counts.
 ///
-/// If there are several credentials, placeholders of SDKs do not count, and the first credential
-/// that the origin is known to accept counts. `is_accepted_by_origin` returns whether this is
-/// known.
+/// A credential at a configured place counts before all others. Otherwise, if there are several
+/// credentials, placeholders of SDKs do not count, and the first credential that the origin is
+/// known to accept counts. `is_accepted_by_origin` returns whether this is known. The tuple holds
+/// the dialect and the path of the request.
 pub(super) fn find_credentials(
     headers: &[(String, String)],
     query: &str,
@@ -147,7 +149,7 @@ fn choose(
     }
 }
 
-/// Returns the number of different credentials, by the account that they name.
+/// Returns the number of different credentials. Those that name the same account count once.
 fn count_accounts(found: &[FoundCredential]) -> u32 {
     let valid = found.iter().filter_map(|found| found.credential.as_ref().ok());
     let mut accounts: Vec<(AccountKind, &str)> =
@@ -168,7 +170,7 @@ fn is_placeholder(credential: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Reads the credential at a place; `None` if it is empty.
+/// Reads the credential at a place; `None` if the place holds none.
 fn read_at(place: &CredentialPlace, value: &str) -> Option<Result<Credential, Malformed>> {
     let value = match place {
         CredentialPlace::Protocol => {
@@ -185,8 +187,8 @@ fn read_at(place: &CredentialPlace, value: &str) -> Option<Result<Credential, Ma
     read(value)
 }
 
-/// Reads a credential with or without its scheme, so that one key is one account in every header
-/// and spelling; `None` if it is empty.
+/// Reads a credential from a value, with or without a scheme, so that one key is one account in
+/// every header and spelling. Returns `None` if the value is empty or only the name of a scheme.
 pub(super) fn read(value: &str) -> Option<Result<Credential, Malformed>> {
     // A header can contain a tab, but no other control byte.
     let has_control = value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t');
@@ -198,7 +200,8 @@ pub(super) fn read(value: &str) -> Option<Result<Credential, Malformed>> {
         return signed(access_key, value);
     }
     let token = match value.split_once(char::is_whitespace) {
-        // A tab follows a known scheme, or is a part of a malformed key.
+        // A value with a tab is split only after a known scheme. Otherwise, the tab is a part of a
+        // malformed key.
         Some((scheme, rest)) if is_token(scheme) && (!value.contains('\t') || is_known(scheme)) => {
             if scheme.eq_ignore_ascii_case("basic") {
                 return basic(rest.trim());
@@ -214,7 +217,7 @@ pub(super) fn read(value: &str) -> Option<Result<Credential, Malformed>> {
     key(token)
 }
 
-/// Returns the credential of a key or a token; `None` if it is empty.
+/// Returns the credential of a key or a token; `None` if `token` is empty.
 fn key(token: &str) -> Option<Result<Credential, Malformed>> {
     let claims = Claims::of_token(token);
     let named = claims.as_ref().and_then(account_of_claims);
@@ -225,7 +228,8 @@ fn key(token: &str) -> Option<Result<Credential, Malformed>> {
     validated(Credential { kind, account, credential_text: token.to_owned(), claims })
 }
 
-/// Returns a credential, or [`Malformed`] if it has control bytes; `None` if it is empty.
+/// Returns a credential, or [`Malformed`] if its text has control bytes. Returns `None` if its text
+/// or its account is empty.
 fn validated(credential: Credential) -> Option<Result<Credential, Malformed>> {
     if credential.credential_text.is_empty() || credential.account.is_empty() {
         return None;
@@ -241,7 +245,8 @@ fn account_of_claims(claims: &Claims) -> Option<String> {
     names.find_map(|name| account_of_claim(claims, name))
 }
 
-/// Returns the text that names the account by the value of one claim of a token.
+/// Returns the text that names the account by the value of one claim of a token; `None` if the
+/// token does not have a valid claim of this name.
 pub(super) fn account_of_claim(claims: &Claims, name: &str) -> Option<String> {
     let value = claims.text(name)?;
     Some(join(&[&claims.issuer(), name, &value]))
@@ -253,7 +258,8 @@ pub(super) fn join(parts: &[&str]) -> String {
     parts.join("\0")
 }
 
-/// Returns the credential of a signed request.
+/// Returns the credential of a signed request; `None` if the access key is empty. The account is
+/// the text of `access_key` before the first slash, comma or space.
 fn signed(access_key: &str, credential_text: &str) -> Option<Result<Credential, Malformed>> {
     let end = access_key.find(['/', ',', ' ']).unwrap_or(access_key.len());
     let account = access_key.get(..end)?.to_owned();
@@ -266,7 +272,8 @@ fn signed(access_key: &str, credential_text: &str) -> Option<Result<Credential, 
 }
 
 /// Returns the text after `Credential=` in a signature of AWS Signature Version 4, or in a
-/// signature of another cloud with a similar format.
+/// signature of another cloud with a similar format. Returns `None` for any other value, and if the
+/// access key is empty.
 fn access_key_of_signature(value: &str) -> Option<&str> {
     let (scheme, parameters) = value.split_once(char::is_whitespace)?;
     let scheme = scheme.to_ascii_uppercase();

@@ -22,7 +22,7 @@ pub enum CredentialPlace {
 
 /// The places in which known APIs and gateways look for credentials, in order of precedence, each
 /// with the services that use it. The places of the API that a request calls take precedence over
-/// them.
+/// these places.
 pub const PLACES: &[(CredentialPlace, &str)] = &[
     (AUTHORIZATION, "OpenAI and most APIs; AWS and Google with signatures or OAuth"),
     (API_KEY, "Azure OpenAI"),
@@ -129,7 +129,7 @@ impl CredentialApi {
         }
     }
 
-    /// Returns the places in which the API looks for credentials, in its order.
+    /// Returns the places in which the API looks for credentials, in the order of the API.
     pub(super) fn places(self) -> &'static [CredentialPlace] {
         match self {
             Self::Openai => OPENAI,
@@ -157,16 +157,21 @@ const QUERY_KEY: CredentialPlace = query("key");
 const ACCESS_TOKEN: CredentialPlace = query("access_token");
 const PRESIGNED: CredentialPlace = query("X-Amz-Credential");
 
-/// The places of each API, in the order in which it looks for credentials.
+/// Places of OpenAI, in the order in which the API looks for credentials.
 const OPENAI: &[CredentialPlace] = &[AUTHORIZATION, API_KEY, CredentialPlace::Protocol];
+/// Places of Azure OpenAI, in the order in which the API looks for credentials.
 const AZURE: &[CredentialPlace] = &[API_KEY, AUTHORIZATION];
+/// Places of Anthropic, in the order in which the API looks for credentials.
 const ANTHROPIC: &[CredentialPlace] = &[X_API_KEY, AUTHORIZATION];
+/// Places of Gemini, in the order in which the API looks for credentials.
 const GEMINI: &[CredentialPlace] = &[X_GOOG_API_KEY, QUERY_KEY, AUTHORIZATION, ACCESS_TOKEN];
+/// Places of Google Cloud and of AWS, in the order in which they look for credentials.
 const CLOUD: &[CredentialPlace] = &[AUTHORIZATION, PRESIGNED, X_GOOG_API_KEY, QUERY_KEY];
 
-/// Places that are alternatives to each other, because some API reads its key in each of them. A
-/// client may send a junk key in one of these places, and its real key in another. At all other
-/// places, gateways read their own keys, which are sent in addition to the key of the API.
+/// Places that are alternatives to each other, because each is the place in which some API reads
+/// its key. A client may send a junk key in one of these places, and its real key in another. At
+/// all other places, gateways read their own keys, which are sent in addition to the key of the
+/// API.
 pub(super) const INTERCHANGEABLE: &[CredentialPlace] =
     &[AUTHORIZATION, API_KEY, X_API_KEY, X_GOOG_API_KEY, QUERY_KEY, ACCESS_TOKEN];
 

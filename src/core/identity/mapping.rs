@@ -21,9 +21,9 @@ pub const MAX_LABEL_CHARS: usize = 64;
 pub struct NamedAccount {
     /// Id of the account that the statement is about.
     pub id: String,
-    /// Id of the account that it belongs to; `None` if the statement names none.
+    /// Id of the account to which `id` belongs; `None` if the statement names none.
     pub account: Option<String>,
-    /// Id of its tenant; `None` if the statement names none.
+    /// Id of the tenant to which `id` belongs; `None` if the statement names none.
     pub tenant: Option<String>,
     /// Time at which the statement ends, in seconds since the epoch.
     pub expires: u64,
@@ -80,12 +80,13 @@ impl Mappings {
         }
     }
 
-    /// Returns the mapping of an account, if it has not ended at `now`, in seconds since the epoch.
+    /// Returns the mapping of an id; `None` if there is none, or if it has ended at `now`, in
+    /// seconds since the epoch.
     pub fn get(&self, id: &str, now: u64) -> Option<&Mapping> {
         self.by_id.get(id).filter(|mapping| now < mapping.expires)
     }
 
-    /// Returns the label of an account or a tenant.
+    /// Returns the label of an account or a tenant; `None` if it has none.
     pub fn label(&self, id: &str) -> Option<&str> {
         self.labels.get(id).map(String::as_str)
     }
@@ -98,7 +99,7 @@ impl Mappings {
         serde_json::to_vec(&packed).unwrap_or_default()
     }
 
-    /// Decodes a value of KV, and its number.
+    /// Decodes a value of KV. Returns the number of the publication, and the mappings.
     ///
     /// # Errors
     /// If the value is malformed. Rows beyond [`MAX_MAPPINGS`] are left out.
@@ -115,9 +116,11 @@ impl Mappings {
     }
 }
 
-/// Returns the account and the tenant of an id: from its own mapping, completed by the mapping of
-/// the account that its own mapping names. `find` returns the mapping of an id. Only these two
-/// steps are made, so that mappings that refer to each other cause no endless loop.
+/// Returns the account and the tenant of an id; `None` if the id has no mapping. If the mapping of
+/// the id names another account, the mapping of that account takes precedence, and the mapping of
+/// the id completes it. The result ends as soon as one of them ends. `find` returns the mapping of
+/// an id. Only these two steps are made, so that mappings that refer to each other cause no endless
+/// loop.
 pub fn resolve(id: &str, find: impl Fn(&str) -> Option<Mapping>) -> Option<Mapping> {
     let own = find(id)?;
     let Some(next) = own.account.as_deref().filter(|account| *account != id).and_then(&find) else {
@@ -130,8 +133,8 @@ pub fn resolve(id: &str, find: impl Fn(&str) -> Option<Mapping>) -> Option<Mappi
     })
 }
 
-/// Returns the label of a name: its first [`MAX_LABEL_CHARS`] characters, without those that are
-/// invisible or change the direction of text. `None` if nothing is left.
+/// Returns the label of a name: the first [`MAX_LABEL_CHARS`] of its visible characters. Characters
+/// that are invisible or change the direction of text are left out. `None` if nothing is left.
 pub fn label_of(name: &str) -> Option<String> {
     let visible = name.trim().chars().filter(|character| is_visible(*character));
     let label: String = visible.take(MAX_LABEL_CHARS).collect();

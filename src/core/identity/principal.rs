@@ -44,8 +44,8 @@ pub struct Principal {
     /// The credential that counts, without its scheme, if the account is only a claim (see
     /// [`AccountKind::is_claim`]).
     pub claimed_by: Option<String>,
-    /// The account that the credential that counts names by itself, regardless of the sources in
-    /// the policy. The account stays the same when a token is replaced.
+    /// The account of the credential that counts, regardless of the sources in the policy; `None`
+    /// without a valid credential. The account stays the same when a token is replaced.
     pub credential: Option<Account>,
     /// The credential that counts, without its scheme.
     pub credential_text: Option<String>,
@@ -56,7 +56,7 @@ pub struct Principal {
     /// other.
     pub alternatives: Vec<String>,
     /// The other credentials of an ambiguous request, from places that no API reads instead of the
-    /// place of the first.
+    /// place of the credential that counts.
     pub unrelated_credentials: Vec<String>,
     /// Number of different credentials in the request.
     pub credential_count: u32,
@@ -93,7 +93,8 @@ impl Principal {
             find_credentials(headers, query, call, &policy.credential, is_accepted_by_origin);
         let credential = credentials.first.as_ref();
         let named = |source: &IdentitySource| evidence.named_by(source, credential);
-        // A client must not choose another account by breaking its credential.
+        // If the credential is malformed, the later sources do not count either. Otherwise, a
+        // client could choose another account by sending a malformed credential.
         let account = policy
             .account
             .iter()
@@ -122,7 +123,8 @@ impl Principal {
 }
 
 impl SenderEvidence<'_> {
-    /// Returns the account that a source names; `None` if the request does not have the source.
+    /// Returns the account that a source names; `None` if the request does not have the source, or
+    /// if the value is not valid or not trusted.
     fn named_by(
         &self,
         source: &IdentitySource,
@@ -175,13 +177,13 @@ impl SenderEvidence<'_> {
     }
 }
 
-/// Returns the name without its source, because a tenant has the same name in a header, in a token
-/// and in the origin's answer.
+/// Returns the name without its source: the text after the last NUL byte. A tenant has the same
+/// name in a header, in a token and in the origin's answer.
 fn name_of(text: String) -> String {
     text.rsplit('\0').next().map(str::to_owned).unwrap_or(text)
 }
 
-/// Returns the kind and the text of a credential, if the credential is of kind `kind`.
+/// Returns the kind and the text of a credential; `None` if its kind is not `kind`.
 fn of_kind(credential: &Credential, kind: AccountKind) -> Option<(AccountKind, String)> {
     (credential.kind == kind).then(|| (kind, credential.account.clone()))
 }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// Returns names and values of a query, decoded: `%6Bey=` is `key=`. Bytes that are not UTF-8
-/// become U+FFFD.
+/// Returns the decoded name and value of each parameter of a query: `%6Bey=a+b` is `key` and `a b`.
+/// The value is empty without `=`. Text from `#` on is ignored. Bytes that are not UTF-8 become
+/// U+FFFD.
 pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let query = query.split('#').next().unwrap_or_default();
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {

@@ -62,10 +62,10 @@ struct Compiler<'c> {
     program: Program,
     /// Bit of each comparison, by the JSON text of the comparison.
     bits: HashMap<String, usize>,
-    /// Literals of the scanner. `literal_index` has the index of each.
+    /// Literals of the scanner. `literal_index` maps each literal to its index here.
     literals: Vec<String>,
     literal_index: HashMap<String, usize>,
-    /// Required literals of each regex.
+    /// Required literal sets of each regex, by index of the regex.
     required_literals: Vec<Vec<RequiredLiterals>>,
     near: NearCompiler<'c>,
     /// Number of nodes of all conditions. A selection counts each time a condition names it.
@@ -166,7 +166,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// Returns the bit of a comparison, and compiles it if it is new.
+    /// Returns the bit of a comparison. A comparison without a bit is compiled first. Returns an
+    /// error if the comparison is invalid or does not fit the type of its field.
     fn bit_for(&mut self, test: &FieldComparison) -> Result<usize, Error> {
         let key = serde_json::to_string(test).unwrap_or_default();
         if let Some(bit) = self.bits.get(&key) {
@@ -193,7 +194,9 @@ impl Compiler<'_> {
         }
     }
 
-    /// Compiles a comparison of prompt text with a literal, a regex or concepts, or for presence.
+    /// Compiles a comparison with the prompt text: for a literal, a regex, concepts, or the
+    /// presence of text. Returns an error if the comparison is invalid or does not fit a text
+    /// field.
     fn compile_text(&mut self, test: &FieldComparison, bit: usize) -> Result<(), Error> {
         let Field::Known(field_id) = test.field else { return Err(type_mismatch(test)) };
         let sections = sections(field_id);
@@ -276,9 +279,13 @@ impl Compiler<'_> {
         })
     }
 
-    /// Adds the literals of the scanned sets of a regex to the scanner. Call it before the regex is
-    /// added, because the number of regexes so far is the index of the regex. The distances between
-    /// two scanned sets include those of the sets between them.
+    /// Adds the literals of the scanned sets of a regex to the scanner. Returns these sets with the
+    /// indices of their literals. The distance between two scanned sets includes the distances of
+    /// the sets between them.
+    ///
+    /// Call it before the regex is added, because it uses the number of regexes as the index of the
+    /// regex. Returns an error if no set is scanned, if a set is empty, or if there are too many
+    /// sets.
     fn compile_required_literals(
         &mut self,
         pattern: &str,
@@ -398,8 +405,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Returns literals, one of which starts every match. Returns none if such literals are unknown, or
-/// if the scan finds them anyway.
+/// Returns literals, one of which is at the start of every match. The list is empty if such
+/// literals are unknown, or if the scan finds them anyway.
 fn first_literals(sets: &[RequiredLiterals]) -> Box<[Box<[u8]>]> {
     let first = sets.first().filter(|set| set.max_distance == Some(0) && !set.is_scanned());
     let literals = first.into_iter().flat_map(|set| &set.alternatives);

@@ -18,8 +18,8 @@ pub(crate) enum BitExpr {
     /// Any of many bits, in ascending order.
     AnyBit(Box<[WordMask]>),
     Not(Box<BitExpr>),
-    /// A [`BitExpr::Not`] of a part that compares text of one role. It counts as true as long as
-    /// the text is not divided into passages.
+    /// A [`BitExpr::Not`] of a part that compares text of one role. The negation counts as true as
+    /// long as the text is not divided into passages.
     NotInRole(Box<BitExpr>),
     Bit(usize),
 }
@@ -58,7 +58,7 @@ impl BitState {
         bit_is_set(&self.set, bit)
     }
 
-    /// Sets a bit. Returns false if it was set already.
+    /// Sets a bit. Returns false if the bit was set already or does not exist.
     pub fn set(&mut self, bit: usize) -> bool {
         let is_new = bit < self.set.len().saturating_mul(64) && !self.is_set(bit);
         write_bit(&mut self.set, bit, true);
@@ -92,7 +92,8 @@ impl WordMask {
         words.get(self.word_index as usize).copied().unwrap_or_default() & self.mask
     }
 
-    /// Returns the index of the lowest of `bits` among the bits of all words.
+    /// Returns the index, among the bits of all words, of the lowest set bit of `bits`. `bits` are
+    /// bits of the word to which this mask belongs.
     fn lowest_index(self, bits: u64) -> usize {
         (self.word_index as usize).saturating_mul(64).saturating_add(bits.trailing_zeros() as usize)
     }
@@ -127,8 +128,8 @@ impl BitExpr {
         })
     }
 
-    /// Evaluates the expression by the bits known so far. [`Ternary::DependsOn`] never names a bit
-    /// that cannot change the value.
+    /// Evaluates the expression by the bits known so far. Returns [`Ternary::DependsOn`] only if
+    /// these bits do not decide the value.
     pub(super) fn evaluate(&self, state: &BitState) -> Ternary {
         let short_circuit = |parts: &[BitExpr], absorbing: Ternary, identity: Ternary| {
             let mut result = identity;
@@ -179,8 +180,9 @@ impl BitExpr {
         }
     }
 
-    /// Adds set bits that suffice to make the expression hold. Call it only if the expression
-    /// holds.
+    /// Adds to `bits` the set bits because of which the expression holds, each once. If several
+    /// alternatives hold, adds the bits of the first. A negation adds none. Call it only if the
+    /// expression holds.
     pub(super) fn witness_bits(&self, state: &BitState, bits: &mut Vec<usize>) {
         let mut add = |bit: usize| {
             if !bits.contains(&bit) {

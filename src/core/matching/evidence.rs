@@ -10,7 +10,7 @@ use crate::extract::{Request, Source};
 use crate::text;
 
 impl Matcher<'_> {
-    /// Returns the hits with their evidence.
+    /// Returns one hit with its evidence for each of `signatures`, which are indices of signatures.
     ///
     /// Offsets of matches in the normalised text are mapped back to the body. For this mapping, the
     /// values that contain matches are read again, each value once.
@@ -45,8 +45,9 @@ impl Matcher<'_> {
         witnesses.into_iter().map(to_hit).collect()
     }
 
-    /// Adds the offsets of the matches of bits, in the text of their segment, by index of the
-    /// segment.
+    /// Adds the offsets of the first and the last byte of each bit's match to the list of the
+    /// segment that contains the match. Offsets are relative to the start of the segment. The key
+    /// of a list is the index of the segment. Bits whose match is not in the text add nothing.
     fn add_offsets(
         &self,
         bits: &[usize],
@@ -65,7 +66,8 @@ impl Matcher<'_> {
     }
 
     /// Locates the match of a bit in the body. `source_maps` has the source maps of the segments
-    /// that contain matches, by index of the segment.
+    /// that contain matches, by index of the segment. Returns `None` if the bit is not set, or if
+    /// the match is in a value without a source map.
     fn locate(
         &self,
         bit: usize,

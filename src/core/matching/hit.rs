@@ -9,7 +9,7 @@ use crate::field::Field;
 pub struct Hit {
     /// Index of the signature in the ruleset.
     pub signature: usize,
-    /// Locations of comparisons that together make the condition hold.
+    /// Locations of the matches that together make the condition hold.
     pub evidence: Vec<Evidence>,
     /// Positions in [`Signature::innocence`] of the selections that hold.
     ///

@@ -27,7 +27,8 @@ pub(crate) enum KeywordCheck {
     Present,
 }
 
-/// Runs the tests of a field on one value and calls `set_bit` for each test that holds.
+/// Runs the tests of a field on one value. Calls `set_bit` for each test that holds, with the bit
+/// of the test and a byte range of the value as evidence.
 ///
 /// The range is always the whole value, because evidence in keywords is not located more precisely.
 pub(super) fn run_keyword_tests(
@@ -66,8 +67,8 @@ pub(super) fn run_keyword_tests(
     }
 }
 
-/// Normalises a keyword value. Borrows ASCII without upper case and spaces, because normalisation
-/// does not change it. Most values are such text.
+/// Normalises a keyword value. Most values are printable ASCII without capital letters and spaces.
+/// Normalisation does not change such a value, so it is borrowed.
 fn normalize_keyword(value: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     if value.bytes().all(is_plain) {

@@ -10,13 +10,14 @@
 //! these grams lies at a position that the scan visits. The window with the rarest grams is chosen:
 //! for example, grams that span two words are rare in text, even if both words are common.
 //!
-//! A bitmap rejects nearly all positions. At the other positions, the bytes next to the gram are
-//! looked up in a small Bloom filter, then the last bytes of all literals of one length at once.
-//! Only then is a literal compared. So text made of pieces of literals costs more, but never in
-//! proportion to the number of literals that share a piece.
+//! A bitmap rejects nearly all positions. At each other position, two checks follow: a small Bloom
+//! filter checks the bytes next to the gram, then one search checks the last bytes of all literals
+//! of the same length. Only a literal that passes both checks is compared. So text made of pieces
+//! of literals costs more, but never in proportion to the number of literals that share a piece.
 //!
 //! A look-up at every position costs as much as all other look-ups together. So if only a few
-//! literals have four bytes, each of them is searched for separately, many bytes at a time.
+//! literals have four bytes (`MAX_SINGLE_LITERALS`), each of them is searched for separately, many
+//! bytes at a time.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::HashMap;
@@ -31,7 +32,8 @@ pub struct Scanner {
     middle: GramTable<4, 8>,
     short: GramTable<2, 4>,
     shortest: GramTable<1, 4>,
-    /// The literals of four bytes with their indices, if they are few; `shortest` is empty then.
+    /// Index in `literals` and finder of each literal of four bytes, if these literals are few.
+    /// `shortest` is empty then.
     single_literals: Box<[(usize, Finder<'static>)]>,
 }
 
@@ -39,7 +41,7 @@ pub struct Scanner {
 pub const MIN_LITERAL_BYTES: usize = min_literal_len(1, 4);
 
 impl Scanner {
-    /// Compiles literals. A match names a literal by its index in `literals`.
+    /// Compiles literals. [`Self::scan`] identifies a literal by its index in `literals`.
     ///
     /// Literals shorter than [`MIN_LITERAL_BYTES`] are never found.
     pub fn new(literals: impl IntoIterator<Item = String>) -> Self {
@@ -100,7 +102,8 @@ impl Scanner {
 struct GramTable<const STRIDE: usize, const WIDTH: usize> {
     /// One bit per hash value, which is set if a gram has this hash value.
     bitmap: Box<[u64]>,
-    /// Index of the first entry of each bucket; a bucket holds [`HASHES_PER_BUCKET`] hash values.
+    /// Index of the first entry of each bucket. A bucket covers [`HASHES_PER_BUCKET`] hash values.
+    /// The last element is the number of entries.
     bucket_starts: Box<[u32]>,
     /// Entries, sorted by hash.
     entries: Box<[GramEntry]>,
@@ -110,16 +113,18 @@ struct GramTable<const STRIDE: usize, const WIDTH: usize> {
     hash_shift: u32,
 }
 
-/// A gram with the literals that have it at the same offset.
+/// A gram with the literals that contain it at the same offset and have context bytes on the same
+/// side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct GramEntry {
     gram: u64,
     offset: u32,
     context_side: ContextSide,
-    /// Bloom filter of the context bytes of all its literals.
+    /// Bloom filter of the context bytes of all literals of the entry.
     context_filter: u64,
-    /// Range of its literals in `suffixes`, sorted by length, then by last bytes.
+    /// Start of the entry's literals in `suffixes`. They are sorted by length, then by last bytes.
     suffix_start: u32,
+    /// End of the entry's literals in `suffixes`.
     suffix_end: u32,
 }
 
@@ -175,7 +180,8 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
         if rows.is_empty() {
             return Self::default();
         }
-        // At least 16 bits per row keep the bitmap sparse.
+        // 16 to 32 bits per row keep the bitmap sparse. Large tables have fewer bits per row,
+        // because the bitmap has at most 2²⁰ bits.
         let hash_bits = rows.len().saturating_mul(16).next_power_of_two().ilog2().clamp(10, 20);
         let mut table = Self { hash_shift: 64_u32.saturating_sub(hash_bits), ..Self::default() };
         rows.sort_unstable_by_key(|row| (hash_gram(row.gram, table.hash_shift), *row));
@@ -334,7 +340,8 @@ impl<const STRIDE: usize, const WIDTH: usize> GramTable<STRIDE, WIDTH> {
 }
 
 impl GramEntry {
-    /// Returns whether the bytes next to the gram may belong to one of its literals.
+    /// Returns whether the bytes next to the gram at `position` may belong to a literal of the
+    /// entry.
     fn may_match<const WIDTH: usize>(&self, text: &[u8], position: usize) -> bool {
         let context_start = match self.context_side {
             ContextSide::After => position.checked_add(WIDTH),
@@ -423,7 +430,7 @@ fn gram_counts<'l, const WIDTH: usize>(
 }
 
 /// Estimates how common a gram is in text, on an arbitrary scale. A gram within a word is as common
-/// as the word. A gram that spans two words is rarer, because both words must follow each other.
+/// as the word. A gram that spans two words is rarer, because one word must follow the other.
 fn frequency_rank(gram: &[u8]) -> u32 {
     let words = gram.split(|byte| *byte == b' ').filter(|word| word.len() > 1).count();
     let is_rare = |byte: &&u8| {
@@ -441,7 +448,7 @@ const fn min_literal_len(stride: usize, width: usize) -> usize {
     stride.saturating_add(width).saturating_sub(1)
 }
 
-/// Returns the `WIDTH` bytes at a position as a number; `None` past the end.
+/// Returns the `WIDTH` bytes at a position as a number; `None` if the text has fewer bytes there.
 fn gram_at<const WIDTH: usize>(text: &[u8], position: usize) -> Option<u64> {
     text.get(position..)?.first_chunk::<WIDTH>().map(le_u64)
 }

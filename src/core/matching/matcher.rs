@@ -25,11 +25,11 @@ use crate::rules::signature::StringMatch;
 pub struct Matcher<'p> {
     pub(super) program: &'p Program,
     pub(super) bit_state: BitState,
-    /// Origin of each set bit.
+    /// Each set bit with its origin.
     origins: Vec<(usize, BitOrigin)>,
-    /// Bit set of signatures to evaluate.
+    /// Signatures to evaluate, as a set of one bit per signature.
     candidate_signatures: Vec<u64>,
-    /// Sections and roles in which a literal was seen, by literal.
+    /// Sections and roles in which a literal was seen, as bits, by index of the literal.
     sections_by_literal: SparseArray<u16>,
     /// Occurrences of literals with a use that is limited to one role, as (literal, start), in the
     /// order of the scan.
@@ -38,7 +38,7 @@ pub struct Matcher<'p> {
     near: NearState,
 }
 
-/// The location that set a bit: a range in the normalised text, or in a value.
+/// The match that set a bit: a byte range in the normalised text if `is_in_text`, else in a value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BitOrigin {
     pub start: usize,
@@ -93,10 +93,11 @@ impl Program {
 impl Matcher<'_> {
     /// Returns the signatures that match a request, in the order of the ruleset.
     ///
-    /// At first, all text counts in every role that it may have. If a signature that depends on
-    /// roles matches, the text is divided into passages, and the matching signatures are evaluated
-    /// again. Few requests need this. If the budget does not suffice for it, the first result is
-    /// kept. Otherwise, text that is expensive to search would hide all signatures.
+    /// At first, all text counts in every role that it may have. If the matching signatures include
+    /// one that depends on roles and one with a positive weight, the text is divided into passages,
+    /// and the matching signatures are evaluated again. Few requests need this. If the budget does
+    /// not suffice for the second evaluation, the first result is kept. Without this result, text
+    /// that is expensive to search would hide all signatures.
     pub fn hits(&mut self, request: &Request<'_>, header_bits: &HeaderBits) -> Vec<Hit> {
         let mut matched = self.matched(request, header_bits);
         let mut passages = None;
@@ -181,8 +182,9 @@ impl Matcher<'_> {
         matched
     }
 
-    /// Sets the bits of `hedgerow.body.unreadable` if matching has exhausted the budget of the
-    /// request. Returns whether it has.
+    /// Compares `hedgerow.body.unreadable` with the value `costly` and sets the bits, if matching
+    /// has exhausted the budget of the request. Returns whether it has. Returns false if the budget
+    /// was exhausted before matching.
     fn match_exhaustion(&mut self, request: &Request<'_>) -> bool {
         let is_new =
             request.work().is_exhausted() && !request.issues().contains(ReadIssues::COSTLY);
@@ -199,7 +201,7 @@ impl Matcher<'_> {
         self.set(bit, BitOrigin { start: range.start, end: range.end, is_in_text: false });
     }
 
-    /// Sets a bit, with the origin of the first match as evidence.
+    /// Sets a bit and records its origin as evidence. A bit that is set already keeps its origin.
     fn set(&mut self, bit: usize, origin: BitOrigin) {
         if self.bit_state.set(bit) {
             self.origins.push((bit, origin));
@@ -239,7 +241,8 @@ impl Matcher<'_> {
         }
     }
 
-    /// Sets the bits of `|exists` comparisons.
+    /// Sets the bits of the `|exists` comparisons that test whether text is present, or whether a
+    /// field other than a header is absent. `passages` is `None` before the text is divided.
     fn match_absences(&mut self, request: &Request<'_>, passages: Option<&Passages>) {
         let program = self.program;
         let segments = request.segments().iter();
@@ -308,7 +311,8 @@ impl Matcher<'_> {
         });
     }
 
-    /// Sets the bits of literals that are limited to one role, by the roles of the passages.
+    /// Sets the bits of comparisons that search text of one role for a literal, by the roles of the
+    /// passages.
     fn match_text_by_role(&mut self, request: &Request<'_>, passages: &Passages) {
         let program = self.program;
         let role_literals = std::mem::take(&mut self.role_literals);
@@ -340,7 +344,7 @@ impl Matcher<'_> {
         self.role_literals = role_literals;
     }
 
-    /// Returns the origin of a set bit.
+    /// Returns the origin of a set bit; `None` if the bit is not set.
     pub(super) fn origin(&self, bit: usize) -> Option<&BitOrigin> {
         self.origins.iter().find(|(other, _)| *other == bit).map(|(_, origin)| origin)
     }
@@ -355,7 +359,9 @@ impl Matcher<'_> {
         }
     }
 
-    /// Records a term that is an anchor of comparisons with concepts. Their bits become pending.
+    /// Records an occurrence of a term that is an anchor of comparisons with concepts, if it is a
+    /// whole word in a section that one of them tests. The bits of these comparisons become
+    /// pending. If too many anchors are recorded already, exhausts the budget instead.
     fn record_anchor(
         &mut self,
         concept: u32,
@@ -380,7 +386,8 @@ impl Matcher<'_> {
         }
     }
 
-    /// Runs a pending test. Its bit is then no longer pending.
+    /// Runs a pending test, and sets its bit if the test matches. The bit is then no longer
+    /// pending.
     fn run_late_test(
         &mut self,
         bit: usize,
@@ -440,7 +447,7 @@ impl Matcher<'_> {
         condition.is_some_and(|condition| self.holds(condition, request, passages))
     }
 
-    /// Returns the positions of the innocence selections of a signature that hold.
+    /// Returns the indices of those innocence selections of a signature that hold.
     fn innocence(
         &mut self,
         signature: usize,
@@ -477,7 +484,7 @@ impl Matcher<'_> {
 /// The value of `hedgerow.body.unreadable` if the search budget is exhausted.
 const BUDGET_EXHAUSTED: &str = "costly";
 
-/// Returns whether an occurrence from `start` to `end` lies at the edge of the segment that
+/// Returns whether the occurrence from `start` to `end` has the position in the segment that
 /// `string_match` requires.
 fn satisfies_place(
     string_match: StringMatch,
@@ -493,7 +500,9 @@ fn satisfies_place(
     }
 }
 
-/// Returns a function that finds the literal and the segment of an occurrence.
+/// Returns a function that takes the index of a literal and the start of an occurrence. The
+/// function returns the literal and the located occurrence; `None` if no segment contains the
+/// start.
 fn locator<'r, 'a>(
     program: &'r Program,
     request: &'r Request<'a>,
@@ -515,15 +524,15 @@ const MAX_ROLE_LITERALS: usize = 4_096;
 #[derive(Default)]
 struct PlaceAndCaseCheck {
     value: CasedValue,
-    /// Segment, literal and use of each case-sensitive comparison that was made. A comparison
-    /// covers the whole value, so one per value is enough.
+    /// Indices of segment, literal and use of each case-sensitive comparison that was made. A
+    /// comparison covers the whole value, so one per value is enough.
     tested: BTreeSet<(usize, usize, usize)>,
 }
 
 impl PlaceAndCaseCheck {
-    /// Returns whether an occurrence satisfies a use of its literal in place and case. A
-    /// case-sensitive comparison is made once per value. For further occurrences in the value, it
-    /// returns false.
+    /// Returns whether an occurrence satisfies a use of its literal in place and case. Makes a
+    /// case-sensitive comparison once per value, and returns false for further occurrences in the
+    /// value. Returns false if the budget does not suffice for the comparison.
     fn satisfies(
         &mut self,
         literal_use: &LiteralUse,
@@ -555,9 +564,9 @@ impl CasedValue {
     /// Returns the text of a segment in its original case. The text is empty for joined parts, or
     /// if the budget does not suffice to normalise it.
     ///
-    /// Only the text of the last segment is kept, to save memory; another segment replaces it. A
-    /// scan visits the segments in order, once per gram table and once per literal that is searched
-    /// for separately.
+    /// Only the text of the last segment is kept, to save memory. A scan visits the segments in
+    /// order, so it normalises each text at most once per gram table, and once per literal that is
+    /// searched for separately.
     fn text(&mut self, index: usize, segment: &Segment<'_>, request: &Request<'_>) -> &str {
         if self.segment_index != Some(index) {
             self.segment_index = Some(index);

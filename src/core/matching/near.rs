@@ -20,13 +20,13 @@ use crate::rules::signature::Within;
 #[derive(Debug, Default)]
 pub(crate) struct NearProgram {
     pub tests: Vec<NearTest>,
-    /// Indices of the tests whose anchor includes a concept, by concept.
+    /// For each concept, the indices of the tests that have it as an anchor concept.
     pub tests_by_anchor: Vec<Vec<usize>>,
     /// Terms that are searched for around anchors.
     pub scanner: Scanner,
     /// Concept of each term of `scanner`, and whether the term is a stem.
     pub terms: Vec<(u32, bool)>,
-    /// Maximum bytes before and after an anchor that any test searches.
+    /// Maximum bytes that any test searches on each side of an anchor.
     pub max_reach: usize,
 }
 
@@ -39,7 +39,8 @@ pub(crate) struct NearTest {
     pub within: Within,
     /// Concepts whose terms are anchors.
     pub anchor_concepts: Box<[u32]>,
-    /// For each other part, the concepts one of which must be near the anchor.
+    /// For each other part, its concepts. A term of one of them must be within `within` of the
+    /// anchor.
     pub others: Box<[Box<[u32]>]>,
 }
 
@@ -58,14 +59,14 @@ pub(super) struct NearState {
     anchors: Vec<Occurrence>,
     /// Terms around anchors, sorted by concept and position.
     terms: Vec<Occurrence>,
-    /// Whether `terms` is complete.
+    /// Whether the text around the anchors was searched for `terms`.
     has_read_windows: bool,
-    /// Maximum number of anchors, and of terms around them.
+    /// Maximum number of anchors, and maximum number of terms around them.
     max_recorded: usize,
 }
 
 impl NearProgram {
-    /// Returns the tests that a concept anchors, with their indices.
+    /// Returns all tests that have `concept` as an anchor concept, as pairs of index and test.
     pub fn tests_of(&self, concept: u32) -> impl Iterator<Item = (usize, &NearTest)> {
         let indices = self.tests_by_anchor.get(concept as usize).into_iter().flatten();
         indices.filter_map(|index| Some((*index, self.tests.get(*index)?)))
@@ -106,8 +107,9 @@ impl NearState {
         });
     }
 
-    /// Returns the range of the text that holds an anchor of a test and the terms of all other
-    /// parts near it; `None` if no such range exists, or if the budget of searching is exhausted.
+    /// Returns the range of the text that spans an anchor of a test and a term of each other part
+    /// within the distance of the test. Returns `None` if no such terms exist, or if the budget of
+    /// searching is exhausted.
     pub fn find_match(
         &mut self,
         program: &NearProgram,
@@ -140,8 +142,8 @@ impl NearState {
         })
     }
 
-    /// Returns the range of an anchor and of the first term of each other part within `reach`;
-    /// `None` if a part has no term there.
+    /// Returns the range that spans an anchor and, for each other part, the first term within
+    /// `reach` that does not overlap the anchor. Returns `None` if a part has no such term.
     fn match_around(
         &self,
         anchor: &Occurrence,
@@ -157,7 +159,8 @@ impl NearState {
         })
     }
 
-    /// Returns the first term of a concept within `reach` for which `accepts` returns true.
+    /// Returns the first term of a concept within `reach` for which `accepts` returns true; `None`
+    /// if there is no such term.
     fn first_within(
         &self,
         concept: u32,
@@ -174,7 +177,8 @@ impl NearState {
             .copied()
     }
 
-    /// Records the terms around all anchors. No byte is read twice.
+    /// Records the terms around all anchors. No byte is read twice. Stops if the budget of
+    /// searching is exhausted.
     fn read_windows(&mut self, program: &NearProgram, request: &Request<'_>) {
         for window in self.windows(program, request) {
             let bytes = request.text().as_bytes().get(window.clone()).unwrap_or_default();
@@ -198,8 +202,8 @@ impl NearState {
     }
 
     /// Sorts the terms. A counting sort groups them by concept in linear time. Then the terms of
-    /// each concept are sorted by position; they consist of few sorted runs, which the scans of
-    /// windows leave.
+    /// each concept are sorted by position. This is fast, because each scan of a window has left
+    /// them in a few sorted runs.
     fn sort_terms(&mut self) {
         let concepts = self.terms.iter().map(|term| term.concept as usize).max();
         let mut group_ends = vec![0_usize; concepts.map_or(0, |last| last.saturating_add(1))];
@@ -269,7 +273,8 @@ pub(crate) fn reach(anchor: &Range<usize>, bytes: usize, value: &Range<usize>) -
     start..anchor.end.saturating_add(bytes).min(value.end)
 }
 
-/// Returns whether an occurrence of a term lies within one value, as a whole word.
+/// Returns whether an occurrence of a term lies within one value and is a whole word there. A stem
+/// need only be the beginning of a word.
 pub(super) fn is_word_in_text(request: &Request<'_>, range: &Range<usize>, is_stem: bool) -> bool {
     let Some((_, segment)) = segment_at(request, range.start) else { return false };
     let base = segment.range.start;
@@ -308,10 +313,12 @@ fn ends_sentence(text: &str) -> bool {
     }
 }
 
-/// Bytes of text for each anchor that may be recorded, and for each term near anchors.
+/// Bytes of text per anchor that may be recorded, in addition to [`MIN_OCCURRENCES`]. The terms
+/// around anchors have the same limit.
 const BYTES_PER_OCCURRENCE: usize = 24;
 
-/// Number of anchors, and of terms near anchors, that may be recorded in any text, however short.
+/// Number of anchors, and number of terms around anchors, that may be recorded in any text, however
+/// short.
 const MIN_OCCURRENCES: usize = 4_096;
 
 /// Cost of the look-up of a concept near an anchor: the number of bytes whose search takes as long.

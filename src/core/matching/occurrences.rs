@@ -102,7 +102,7 @@ impl Occurrences {
         self.starts.get(self.range(literal)).unwrap_or_default()
     }
 
-    /// Returns how often the alternatives of a required literal occur.
+    /// Returns the number of occurrences of all alternatives of a required literal together.
     pub fn count(&self, required: &RequiredLiteralIds) -> usize {
         let counts = required.literals.iter().map(|literal| self.groups.get(*literal).count);
         counts.fold(0, |sum, count| sum.saturating_add(count as usize))
@@ -119,7 +119,7 @@ impl Occurrences {
         starts
     }
 
-    /// Returns whether any of some literals begins between `earliest` and `latest`, both included.
+    /// Returns whether one of `literals` begins between `earliest` and `latest`, both included.
     pub fn any_within(&self, literals: &[usize], earliest: usize, latest: usize) -> bool {
         literals.iter().any(|literal| {
             let starts = self.starts_of(*literal);
@@ -135,8 +135,9 @@ impl Occurrences {
     }
 }
 
-/// Bytes of text for each occurrence that may be recorded. Text made of the words of signatures has
-/// more occurrences, and each takes twelve bytes of memory.
+/// Bytes of text per occurrence that may be recorded, in addition to [`MIN_OCCURRENCES`]. This
+/// limits memory: an occurrence takes twelve bytes, and text made of the words of signatures would
+/// have more occurrences.
 const BYTES_PER_OCCURRENCE: usize = 24;
 
 /// Number of occurrences that may be recorded in any text, however short.

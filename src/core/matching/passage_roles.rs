@@ -23,7 +23,8 @@ pub(super) fn sections_at(
     }
 }
 
-/// Returns the sections and the roles that a segment has anywhere, as bits.
+/// Returns the sections of a segment and the roles of all its passages, as bits. Without passages,
+/// the roles are all possible roles.
 pub(super) fn segment_sections(segment: &Segment<'_>, passages: Option<&Passages>) -> u16 {
     let Some(passages) = passages else { return possible_sections(segment) };
     let roles = passages.within(&segment.range);

@@ -26,9 +26,10 @@ pub struct Program {
     pub(crate) keywords: BTreeMap<FieldId, Vec<KeywordTest>>,
     pub(crate) headers: BTreeMap<String, Vec<KeywordTest>>,
     pub(crate) numbers: BTreeMap<FieldId, Vec<NumberTest>>,
-    /// Fields, and the bit to set if the field has no value.
+    /// Field of each test for absence, and the bit to set if the field has no value.
     pub(crate) absence_tests: Vec<(Field, usize)>,
-    /// Sections, and the bit to set if a segment of one of these sections has text.
+    /// Sections of each test for presence, and the bit to set if a segment of one of these sections
+    /// has text.
     pub(crate) presence_tests: Vec<(u16, usize)>,
     /// Field of the comparison, by bit.
     pub(crate) field_by_bit: Vec<Field>,
@@ -80,9 +81,11 @@ pub(crate) struct LiteralUse {
 pub(crate) enum LiteralTarget {
     /// Sets the bit of a comparison.
     Bit(usize),
-    /// Marks a required literal of a regex as seen, by its index in the regex.
+    /// Marks a required literal of a regex as seen. `regex` is an index in [`Program::regexes`],
+    /// `required_index` an index in [`RegexTest::required_literals`].
     Regex { regex: usize, required_index: usize },
-    /// Records a term that is an anchor of comparisons with concepts.
+    /// Records a term that is an anchor of comparisons with concepts. `concept` is the index of the
+    /// concept. If `is_stem`, a word may continue after the term.
     Anchor { concept: u32, is_stem: bool },
 }
 
@@ -108,7 +111,8 @@ pub(crate) struct NumberTest {
 pub struct HeaderBits(Vec<(usize, Range<usize>)>);
 
 impl HeaderBits {
-    /// Returns each bit with its range in the value of the header.
+    /// Returns each bit with a range in the value of the header. The range is empty if the bit
+    /// shows that the header is absent.
     pub(super) fn iter(&self) -> impl Iterator<Item = &(usize, Range<usize>)> {
         self.0.iter()
     }
@@ -129,7 +133,8 @@ impl Program {
         regex_gate::compile_stepwise(text_regexes.chain(keyword_regexes))
     }
 
-    /// Evaluates the header comparisons. Names of `headers` are in lower case.
+    /// Evaluates the comparisons with headers, and returns the bits of those that hold. The names
+    /// in `headers` must be in lower case.
     pub fn header_bits(&self, headers: &[(String, String)]) -> HeaderBits {
         let mut bits = HeaderBits::default();
         for (name, value) in headers {

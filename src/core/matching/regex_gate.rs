@@ -1,4 +1,5 @@
-//! The regex gate: runs a regex only where its required literals occur in order and near enough.
+//! The regex gate: runs a regex only where its required literals occur in order, at distances that
+//! the regex allows.
 //!
 //! Most regexes of signatures are a few words with a bounded gap between them. Such a regex is
 //! expensive: every byte of the gap adds an automaton state. The positions of its words show at low
@@ -26,22 +27,24 @@ pub(crate) struct RegexTest {
     pub bit: usize,
     /// Sections and roles in which a match may begin, as bits.
     pub sections: u16,
-    /// Literals that every match contains, in order; at least one set.
+    /// Sets of literals, in order. Every match contains a literal of each set. There is at least
+    /// one set.
     pub required_literals: Vec<RequiredLiteralIds>,
-    /// Further literals that every match contains near its first required literal.
+    /// Further sets of literals. Every match contains a literal of each, at a limited distance
+    /// before or after its first required literal.
     pub context_literals: Vec<ContextLiterals>,
     /// Literals, one of which is at the start of every match; empty if unknown.
     pub first_literals: Box<[Box<[u8]>]>,
     /// Maximum bytes of a match; `None` if the length is not bounded.
     pub max_len: Option<usize>,
-    /// ASCII characters with which every match begins, if they are known.
+    /// ASCII characters, one of which is the first of every match; `None` if unknown.
     pub first_bytes: Option<Box<str>>,
 }
 
 /// The state of all regexes for the current request.
 #[derive(Debug)]
 pub(super) struct RegexGate {
-    /// Mask of the required literals that were seen, by regex.
+    /// For each regex, a mask of the required literal sets of which a literal was seen.
     seen_required: Vec<u8>,
     occurrences: Occurrences,
 }
@@ -58,13 +61,13 @@ impl RegexGate {
     }
 
     /// Records that a literal begins at byte `start` of the text. Returns false if there are too
-    /// many occurrences; this one is then dropped.
+    /// many occurrences; the occurrence is then dropped.
     pub fn record_occurrence(&mut self, literal: usize, start: usize) -> bool {
         self.occurrences.record(literal, start)
     }
 
-    /// Records that a required literal of a regex was seen. Returns true if this literal was the
-    /// last one missing.
+    /// Records that the required literal `required_index` of a regex was seen. Returns true if it
+    /// was the last one missing.
     pub fn mark_required_seen(
         &mut self,
         regex: usize,
@@ -78,8 +81,8 @@ impl RegexGate {
     }
 
     /// Runs a regex at the positions where it may match. Returns the byte range of its first match
-    /// in the text; `None` without a match, or if the budget of searching is exhausted. Only
-    /// adversarial text exhausts it.
+    /// in the text. Returns `None` if it does not match or does not compile, or if the budget of
+    /// searching is exhausted. Only adversarial text exhausts the budget.
     ///
     /// With `passages`, a match counts only if it begins in a passage whose role the regex tests.
     pub fn find_match(
@@ -108,8 +111,8 @@ impl RegexGate {
         }
     }
 
-    /// Returns whether all context literals of a regex are around its first required literal at
-    /// `start`; false if the budget is exhausted.
+    /// Returns whether each set of context literals has a literal at an allowed distance from the
+    /// first required literal, which begins at `start`. Returns false if the budget is exhausted.
     fn has_context(&self, test: &RegexTest, start: usize, request: &Request<'_>) -> bool {
         if test.context_literals.is_empty() {
             return true;
@@ -191,8 +194,9 @@ impl RegexGate {
         })
     }
 
-    /// Returns whether each literal of `preceding` occurs before `start`, at a distance that the
-    /// regex permits.
+    /// Returns whether each required literal of `preceding`, in order, occurs before `rarest` at a
+    /// distance that the regex permits. `rarest` begins at `start` and comes after `preceding` in
+    /// the regex.
     fn fits_before(
         &self,
         preceding: &[RequiredLiteralIds],
@@ -216,8 +220,8 @@ impl RegexGate {
         })
     }
 
-    /// Returns whether each literal of `following` occurs after `start`, at a distance that the
-    /// regex permits.
+    /// Returns whether each required literal of `following`, in order, occurs at a distance that
+    /// the regex permits after the literal that begins at `start`.
     fn fits_after(
         &self,
         following: &[RequiredLiteralIds],
@@ -237,8 +241,8 @@ impl RegexGate {
         })
     }
 
-    /// Returns whether a required literal begins between `earliest` and `latest`. Spends the cost
-    /// of looking up each alternative; false if the budget is exhausted.
+    /// Returns whether a required literal begins between `earliest` and `latest`, both included.
+    /// Spends the cost of looking up each alternative. Returns false if the budget is exhausted.
     fn occurs_within(
         &self,
         required: &RequiredLiteralIds,
@@ -258,8 +262,8 @@ impl RegexTest {
         u8::MAX.checked_shr(unused).unwrap_or_default()
     }
 
-    /// Returns whether a match may begin where `text` begins, by the first byte and the first
-    /// literals.
+    /// Returns whether a match may begin at the start of `text`: whether `first_bytes` and
+    /// `first_literals` allow it.
     fn may_begin_with(&self, text: &[u8]) -> bool {
         let may_begin_with = |byte| {
             let first_bytes = self.first_bytes.as_deref();
@@ -270,7 +274,8 @@ impl RegexTest {
                 || self.first_literals.iter().any(|literal| text.starts_with(literal)))
     }
 
-    /// Returns the bounds of a match, if they are small enough to try each start separately.
+    /// Returns the bounds of a match; `None` if they are unknown, or too large to try each start
+    /// separately.
     fn per_start_bounds(&self) -> Option<MatchBounds> {
         let max_before = self
             .required_literals
@@ -325,7 +330,9 @@ fn required_bit(index: usize) -> u8 {
     1_u8.checked_shl(index as u32).unwrap_or_default()
 }
 
-/// Searches for a match that begins at one of the possible starts, each separately.
+/// Searches for a match that contains the first required literal at one of `literal_starts`. Tries
+/// each possible start of a match separately. Returns `None` if there is no match, or if the budget
+/// is exhausted.
 ///
 /// A search from all starts at once would need an automaton state for each combination of positions
 /// in the gaps.
@@ -398,9 +405,9 @@ fn search_windows(
 
 /// Returns the first match in a window that begins in a passage whose role the regex tests.
 ///
-/// Each search begins in such a passage. If it finds no match, the window has none. If the match
-/// begins after the passage, the next search begins where the match begins. So no byte before a
-/// match is searched twice.
+/// Each search begins in such a passage. If it finds no match, the rest of the window has none. If
+/// it finds a match that begins after the passage, the next search begins where this match begins.
+/// So no byte before a match is searched twice.
 fn search_passages(
     regex: &Regex,
     test: &RegexTest,
@@ -467,8 +474,8 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
         .hybrid_cache_capacity(MAX_DFA_CACHE_BYTES)
         .which_captures(WhichCaptures::Implicit)
         // Allows only the engines that the Worker has. In a build of the CLI, other crates can
-        // enable the Cargo features for more engines. The CLI would then measure and run regexes
-        // other than the edge.
+        // enable the Cargo features for more engines. The CLI would then run regexes with engines
+        // that the Worker does not have, and measure their cost.
         .auto_prefilter(false)
         .onepass(false)
         .backtrack(false)
@@ -535,7 +542,8 @@ const MAX_NFA_BYTES: usize = 1 << 20;
 /// 1 MB.
 const MAX_DFA_CACHE_BYTES: usize = if cfg!(target_family = "wasm") { 1 << 20 } else { 8 << 20 };
 
-/// Maximum number of starts before one required literal that are tried separately.
+/// Maximum bytes from the start of a match to its first required literal for which each start is
+/// tried separately.
 const MAX_ANCHORED_STARTS: usize = 64;
 
 /// Maximum bytes of a match for which each start is tried separately.

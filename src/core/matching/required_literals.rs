@@ -10,28 +10,31 @@ use crate::rules::signature::RequiredLiterals;
 pub(crate) struct RequiredLiteralIds {
     /// Indices of the alternatives in the scanner.
     pub literals: Vec<usize>,
-    /// Minimum bytes from the previous required literal (from the start of the match for the first)
-    /// to this one, between their starts.
+    /// Minimum bytes from the start of the previous required literal to the start of this one. For
+    /// the first required literal, the distance counts from the start of the match.
     pub min_distance: usize,
-    /// Maximum bytes of that distance, if it is bounded.
+    /// Maximum of this distance in bytes; `None` if it is not bounded.
     pub max_distance: Option<usize>,
 }
 
-/// A set of alternatives, one of which is in every match near the first required literal. The scan
-/// does not search for the set, because some alternatives are so short that every text has them. So
-/// the set costs nothing until the required literals suggest a match.
+/// A set of alternatives, one of which is in every match, at most [`MAX_CONTEXT_DISTANCE`] bytes
+/// from the start of the first required literal. The scan does not search for the set, because its
+/// shortest alternative is so short that most texts have it. So the set costs nothing until the
+/// required literals suggest a match.
 #[derive(Debug)]
 pub(crate) struct ContextLiterals {
-    /// Indices of the alternatives whose occurrences are recorded for other regexes.
+    /// Indices, in the scanner, of the alternatives whose occurrences are recorded for other
+    /// regexes.
     pub recorded: Vec<usize>,
     /// The other alternatives, which are searched for.
     pub searched: Vec<Finder<'static>>,
-    /// Bytes of the longest of `searched`.
+    /// Bytes of the longest alternative in `searched`; 0 if it is empty.
     pub max_searched_len: usize,
     pub side: Side,
-    /// Minimum and maximum bytes between the starts of the first required literal and of an
+    /// Minimum bytes between the start of the first required literal and the start of an
     /// alternative.
     pub min_distance: usize,
+    /// Maximum bytes between these two starts.
     pub max_distance: usize,
 }
 
@@ -44,7 +47,8 @@ pub(crate) enum Side {
 
 impl ContextLiterals {
     /// Returns the first and the last position at which an alternative may start, if the first
-    /// required literal starts at `start`; `None` if there is no such position.
+    /// required literal starts at `start`; `None` if the last position is before the start of the
+    /// text.
     pub fn positions(&self, start: usize) -> Option<(usize, usize)> {
         match self.side {
             Side::Before => Some((
@@ -59,8 +63,9 @@ impl ContextLiterals {
     }
 }
 
-/// Returns the sets of a regex that are not scanned and are near the first scanned set. `recorded`
-/// returns the index of a literal whose occurrences are recorded.
+/// Returns those literal sets of a regex that the scan does not search for, if they are within
+/// [`MAX_CONTEXT_DISTANCE`] bytes of the first set that it does search for. `recorded` returns the
+/// index of a literal in the scanner if its occurrences are recorded for a regex, else `None`.
 pub(super) fn context_literals(
     sets: &[RequiredLiterals],
     recorded: impl Fn(&str) -> Option<usize>,

@@ -3,7 +3,8 @@
 
 use crate::extract::{Request, Segment};
 
-/// Returns the segment that contains a byte of the text, and its index.
+/// Returns the index of the segment that contains a byte of the text, and the segment; `None` if
+/// the position is before the first segment.
 pub(super) fn segment_at<'r, 'a>(
     request: &'r Request<'a>,
     position: usize,
@@ -25,7 +26,8 @@ impl<'r, 'a> SegmentCursor<'r, 'a> {
         Self { request, last: None }
     }
 
-    /// Returns the segment that contains a byte of the text, and its index.
+    /// Returns the index of the segment that contains a byte of the text, and the segment, like
+    /// [`segment_at`].
     pub fn at(&mut self, position: usize) -> Option<(usize, &'r Segment<'a>)> {
         let is_in_last = self.last.is_some_and(|(_, last)| last.range.contains(&position));
         if !is_in_last {

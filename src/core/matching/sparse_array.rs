@@ -5,8 +5,8 @@
 /// contains some dozens of the thousands of literals.
 #[derive(Debug)]
 pub(super) struct SparseArray<T> {
-    /// For each [`BLOCK_LEN`] indices, the number of their block, counted from 1; 0 if none of them
-    /// was written.
+    /// For each group of [`BLOCK_LEN`] indices, the number of its block in `values`, counted from
+    /// 1; 0 if none of the indices was written.
     block_numbers: Box<[u32]>,
     /// The blocks, one after the other.
     values: Vec<T>,
@@ -24,7 +24,7 @@ impl<T: Copy + Default> SparseArray<T> {
         self.values.clear();
     }
 
-    /// Returns the value at an index.
+    /// Returns the value at an index; the default if its block was not written.
     pub fn get(&self, index: usize) -> T {
         let block_number = self.block_numbers.get(index / BLOCK_LEN).copied().unwrap_or_default();
         let position = position(block_number, index);
@@ -44,7 +44,8 @@ impl<T: Copy + Default> SparseArray<T> {
     }
 }
 
-/// Returns the position of an index in the values; `None` if its block was not written.
+/// Returns the position in `values` of the value at `index`; `None` if the block of `index` was not
+/// written.
 fn position(block_number: u32, index: usize) -> Option<usize> {
     let block = (block_number as usize).checked_sub(1)?;
     Some(block.saturating_mul(BLOCK_LEN).saturating_add(index % BLOCK_LEN))

@@ -100,8 +100,7 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Creates a bundle that was not built for a push. It has no concepts, correlations, lists and
-    /// seed sets.
+    /// Creates a bundle that was not built for a push. The bundle has only a policy and signatures.
     pub fn new(policy: Policy, signatures: Vec<Signature>) -> Self {
         Self {
             format: BUNDLE_FORMAT,

@@ -26,7 +26,7 @@ pub struct Correlation {
     pub weight: f64,
     /// Names of signatures or correlations whose hits are its events.
     pub rules: Vec<String>,
-    /// Name of a signature that each event must match, too.
+    /// Name of a signature that each event must also match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
     /// Fields that group events. The events of a group have the same value in each of these fields.
@@ -41,7 +41,7 @@ pub struct Correlation {
     /// Restriction of the requests for which the evidence of a group counts.
     #[serde(default, skip_serializing_if = "Attribution::is_default")]
     pub attribution: Attribution,
-    /// Seconds for which an indicator stays active after the condition held.
+    /// Seconds for which an indicator stays active after the condition last held.
     pub ttl: u32,
 }
 
@@ -118,23 +118,26 @@ pub struct Coordination {
     pub synchronized_start: Option<ShareWithin>,
     /// Minimum share of values that take part in a hand-over.
     ///
-    /// For any moment t: 200 × min(values last seen in [t − within, t), values first seen in
-    /// [t, t + within]) / all values, in percent, maximised over t.
+    /// For a moment t: 200 × min(values last seen in [t − within, t), values first seen in [t, t +
+    /// within]) / all values, in percent. The maximum over t counts. The moments t are the times at
+    /// which a value was first seen, except those in the last `within` seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<ShareWithin>,
 }
 
-/// The requests for which the evidence of a group counts. Of all requests that share the key, only
-/// those count that take part in the behaviour that the correlation finds.
+/// The requests for which the evidence of a group counts. Not all requests that share the key take
+/// part in the behaviour that the correlation finds. The evidence counts only for those that do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Attribution {
     /// Whether the indicators are about the accounts that take part, instead of about the key.
     ///
-    /// An account takes part if it has at least half of `events_per_value` events.
+    /// An account takes part if it has at least half of `events_per_value` events, and at least
+    /// one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub to_accounts: bool,
-    /// Minimum evidence of the request itself, in decibans, without indicators; 0 for no minimum.
+    /// Minimum evidence of the request's content, in decibans, without indicators; 0 for no
+    /// minimum.
     #[serde(skip_serializing_if = "is_zero")]
     pub own_evidence: f64,
     /// Minimum evidence of correlations that group by the account of the request, in decibans; 0
@@ -146,11 +149,12 @@ pub struct Attribution {
     #[serde(rename = "fact", skip_serializing_if = "Option::is_none")]
     pub fact_group: Option<String>,
     /// Minimum of the measured count, in percent of the count of another correlation for the same
-    /// group: for example, of the accounts with an event among all accounts that send with the key.
+    /// group. For example, the first count is the number of accounts with an event, and the other
+    /// count is the number of all accounts that send with the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<RelativeMinimum>,
-    /// Minimum number of values that another correlation counts for the same groups, in percent of
-    /// the events: 100 if every event has a different value.
+    /// Minimum number of values that another correlation counts for the same group, in percent of
+    /// the events of this correlation: 100 if every event has a different value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variety: Option<RelativeMinimum>,
 }
@@ -165,7 +169,8 @@ pub struct RelativeMinimum {
     pub min_percent: f64,
 }
 
-/// A minimum share of values for which something happened at about the same time.
+/// A minimum share of the values, which must have been first seen, or handed over, at about the
+/// same time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShareWithin {
@@ -176,7 +181,8 @@ pub struct ShareWithin {
 }
 
 impl Correlation {
-    /// Returns the field whose values are measured; `None` for a measure without a field.
+    /// Returns the field that is measured or, for a sequence, `distinct_by`; `None` if the measure
+    /// has no field.
     pub fn field(&self) -> Option<&Field> {
         match &self.measure {
             Measure::ValueCount { field, .. }
@@ -294,15 +300,19 @@ impl Attribution {
         *self == Self::default()
     }
 
-    /// Describes the requests for which the evidence counts; empty if it counts for all requests
-    /// with the key.
+    /// Describes the settings that differ from the default, separated by semicolons; empty if there
+    /// are none.
     pub fn describe(&self) -> String {
         let parts = [
-            self.to_accounts.then(|| "counts to accounts that take part".to_owned()),
-            (self.own_evidence > 0.0)
-                .then(|| format!("counts to requests of {} dB", self.own_evidence)),
+            self.to_accounts.then(|| "counts only against accounts that take part".to_owned()),
+            (self.own_evidence > 0.0).then(|| {
+                format!("counts only against requests with {} dB of their own", self.own_evidence)
+            }),
             (self.own_behavior > 0.0).then(|| {
-                format!("counts to accounts whose behaviour has {} dB", self.own_behavior)
+                format!(
+                    "counts only against accounts with {} dB of own behaviour",
+                    self.own_behavior
+                )
             }),
             self.share
                 .as_ref()

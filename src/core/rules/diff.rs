@@ -25,7 +25,7 @@ pub struct Diff {
     pub concepts: Vec<ConceptChange>,
     /// Lists that differ.
     pub lists: Vec<ListChange>,
-    /// Settings of the policy that differ.
+    /// Settings of the policy that differ, and seed sets whose filters differ.
     pub policy: Vec<SettingChange>,
 }
 
@@ -40,7 +40,7 @@ pub struct WeightChange {
     pub to: f64,
 }
 
-/// A concept that differs.
+/// A concept that differs, or that only one bundle has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConceptChange {
     /// Name of the concept.
@@ -51,7 +51,7 @@ pub struct ConceptChange {
     pub removed: usize,
 }
 
-/// A list that differs.
+/// A list that differs, or that only one bundle has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListChange {
     /// Name of the list.
@@ -227,8 +227,9 @@ fn by_name<R: Clone>(
     rules.iter().map(keyed_by_name).collect()
 }
 
-/// Adds the settings in `value` by path. Objects in arrays are identified by their name, id or path
-/// if they have one, so that a new entry does not change the paths of the other entries.
+/// Adds the settings in `value` to `settings`, by path. In a path, an object in an array is
+/// identified by its name, id or path, so that a new entry does not change the paths of the other
+/// entries. An object without these is identified by its index.
 fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(members) => {

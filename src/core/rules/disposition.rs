@@ -1,9 +1,9 @@
 //! The disposition: mode and actions of a request, by account, tenant, clusters and route.
 //!
-//! Clients can choose the clusters that they belong to: they send a cluster's template, or link two
-//! clusters by an account of each. So a policy section for a cluster can only make the treatment
-//! stricter, even if its settings are milder. Only sections for accounts and tenants, which clients
-//! cannot choose, make the treatment milder.
+//! Clients can choose the clusters that they belong to: they can send the template of a cluster, or
+//! merge two clusters by sending one template from an account of each. So a policy section for a
+//! cluster can only make the treatment stricter, even if its settings are milder. Only sections for
+//! accounts and tenants, which clients cannot choose, make the treatment milder.
 
 use crate::http::route;
 use crate::rules::policy::{

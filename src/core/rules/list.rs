@@ -93,8 +93,8 @@ impl ListKind {
 #[derive(Debug, Default)]
 pub struct CompiledLists {
     networks: ListTable<(u8, u128)>,
-    /// Prefix lengths that occur, ascending; IPv4 prefixes count as prefixes of mapped IPv6
-    /// addresses (+ 96).
+    /// Prefix lengths of the networks, in ascending order. An IPv4 prefix counts as a prefix of a
+    /// mapped IPv6 address: its length is 96 more.
     prefix_lengths: Vec<u8>,
     as_numbers: ListTable<u32>,
     tls_fingerprints: ListTable<Box<str>>,
@@ -102,7 +102,8 @@ pub struct CompiledLists {
     templates: ListTable<u64>,
 }
 
-/// Entries sorted by key. Each is the key, the index of its list, and the time at which it ends.
+/// Entries sorted by key. Each has the key, the index of its list, and the time at which it ends,
+/// in seconds since the epoch.
 type ListTable<K> = Vec<(K, usize, Option<u64>)>;
 
 impl CompiledLists {
@@ -218,7 +219,7 @@ fn push_hit(hits: &mut Vec<ListHit>, list: usize, field: FieldId, value_len: usi
     }
 }
 
-/// Returns the indices of the lists in which an entry with this key has not ended.
+/// Returns the indices of the lists in which an entry with this key has not ended at `now`.
 fn find_lists<K: Borrow<Q>, Q: Ord + ?Sized>(
     table: &ListTable<K>,
     key: &Q,
@@ -230,8 +231,8 @@ fn find_lists<K: Borrow<Q>, Q: Ord + ?Sized>(
     equal.filter(move |(.., until)| until.is_none_or(|until| now < until)).map(|(_, list, _)| *list)
 }
 
-/// Parses a network, or an address as a network of one address. Returns prefix length and masked
-/// bits; `None` if `text` is neither.
+/// Parses a network, or an address as a network of one address. Returns the prefix length and the
+/// masked bits, both as for IPv6. Returns `None` if `text` is neither.
 fn parse_network(text: &str) -> Option<(u8, u128)> {
     let net = match text.parse::<IpNet>() {
         Ok(net) => net,

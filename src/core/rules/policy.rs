@@ -112,8 +112,8 @@ pub struct EnforcementSettings {
     pub send_request_id: bool,
     /// Seconds in the `Retry-After` header of a throttled request.
     pub retry_after: u32,
-    /// Whether a request is refused if scoring fails (503), or if its body should be degraded but
-    /// cannot be edited (403). Otherwise it is forwarded.
+    /// Whether a request is refused, instead of forwarded, if scoring fails (503), or if its body
+    /// should be degraded but cannot be edited (403).
     pub fail_closed: bool,
     /// Web origins whose scripts may read Hedgerow's own responses.
     #[serde(skip_serializing_if = "Cors::is_default")]
@@ -124,8 +124,9 @@ pub struct EnforcementSettings {
     pub cors_credentials: bool,
 }
 
-/// The share of benign traffic that rules may hit. `hedgerow push --replay` rejects rules that hit
-/// more of the recorded requests that are labelled benign.
+/// The share of benign traffic that may reach the bands notice and suspect. `hedgerow push
+/// --replay` rejects rules if a larger share of the recorded requests with the label `benign`
+/// reaches one of these bands.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NoiseBudget {
@@ -145,7 +146,8 @@ pub struct CorrelationSettings {
     pub memory: usize,
     /// Seconds between snapshots: a crash loses the counts since the last snapshot.
     pub snapshot_interval: u32,
-    /// Maximum number of indicators. At the maximum, a new indicator replaces a weaker one.
+    /// Maximum number of indicators. At the maximum, a new indicator replaces the weakest one if
+    /// the new indicator is stronger.
     pub max_indicators: usize,
     /// Maximum number of new indicators per minute that one account causes.
     pub quota_account: u32,
@@ -300,7 +302,8 @@ impl Policy {
     }
 
     /// Returns the endpoint of a path: the endpoint of the first matching route that sets one, else
-    /// of the built-in route; [`Endpoint::Unknown`] if no built-in route matches.
+    /// the endpoint of the built-in route. Returns [`Endpoint::Unknown`] if no built-in route
+    /// matches.
     pub fn endpoint(&self, path: &str) -> Endpoint {
         let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
         matching
@@ -309,8 +312,9 @@ impl Policy {
             .unwrap_or_else(|| route::builtin_endpoint(path))
     }
 
-    /// Returns the endpoint of a WebSocket's path, by the first matching route that sets one, else
-    /// by the built-in routes; `None` if the WebSocket is not an LLM call.
+    /// Returns the format of WebSocket messages on a path, by the endpoint of the first matching
+    /// route that sets one, else by the built-in routes. Returns `None` if the WebSocket is not an
+    /// LLM call.
     pub fn websocket_endpoint(&self, path: &str) -> Option<Endpoint> {
         let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
         let endpoint = matching
@@ -367,10 +371,10 @@ pub const MAX_UPLOAD_SECONDS: usize = 3_600;
 /// of these parts at once, in addition to everything else.
 pub const MAX_SCAN_WINDOW: usize = 16 << 20;
 
-/// Maximum value of the limit of decompressed bytes.
+/// Maximum value of `scan.max_decompressed`, in bytes.
 pub const MAX_DECOMPRESSED: usize = 32 << 20;
 
-/// Maximum value of the limit of scored entries per batch.
+/// Maximum value of `scan.max_entries`.
 pub const MAX_SCANNED_ENTRIES: usize = 1_000_000;
 
 impl CorrelationSettings {
@@ -397,10 +401,11 @@ impl Default for CorrelationSettings {
     }
 }
 
-/// Maximum number of indicators. So many indicators take some megabytes of an isolate.
+/// Maximum value of `correlate.max_indicators`. That many indicators take some megabytes of an
+/// isolate.
 pub const MAX_STORED_INDICATORS: usize = 100_000;
 
-/// Minimum value of the maximum number of indicators.
+/// Minimum value of `correlate.max_indicators`.
 pub const MIN_MAX_INDICATORS: u64 = 16;
 
 /// Maximum value of each quota of new indicators per minute.

@@ -28,7 +28,7 @@ pub struct Release {
     /// Format number: [`RELEASE_FORMAT`]. Its name in JSON distinguishes a release from a bundle.
     #[serde(rename = "release")]
     pub format_version: u32,
-    /// Number of the release, higher than all before it.
+    /// Number of the release, higher than the numbers of all earlier releases.
     pub serial: u64,
     /// Time of creation, in seconds since the epoch. For people: nothing depends on it.
     pub created: u64,
@@ -38,11 +38,12 @@ pub struct Release {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub canary: Option<Canary>,
-    /// Bundle that is scored and recorded, never enforced.
+    /// Bundle that also scores the requests. Its decisions are recorded, but never carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub shadow: Option<ShadowBundle>,
-    /// End in seconds since the epoch, with a day of tolerance ([`Release::is_expired`]).
+    /// End in seconds since the epoch, with a day of tolerance ([`Release::is_expired`]). A release
+    /// without an end does not expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub expires: Option<u64>,
@@ -83,12 +84,12 @@ pub enum RulesetRole {
     Embedded,
     /// The release names the ruleset for all accounts.
     Active,
-    /// The release names the ruleset for a share of the accounts that includes this one.
+    /// The release names the ruleset for a share of the accounts, which includes the account.
     Canary,
 }
 
 impl RulesetRole {
-    /// Returns the role with a name.
+    /// Returns the role with a name; `None` for an unknown name.
     pub fn parse(name: &str) -> Option<Self> {
         let all = [Self::Embedded, Self::Active, Self::Canary];
         all.into_iter().find(|role| role.name() == name)
@@ -141,7 +142,7 @@ impl Release {
         }
     }
 
-    /// Returns the first problem of the members, if any.
+    /// Returns the first problem of the members; `None` if all are valid.
     fn validation_error(&self) -> Option<&'static str> {
         let digests = [Some(&self.active), self.canary.as_ref().map(|canary| &canary.digest)];
         let shadow = self.shadow.as_ref().map(|shadow| &shadow.digest);
@@ -179,10 +180,10 @@ impl Release {
         self.expires.is_some_and(|expires| now > expires.saturating_add(CLOCK_SKEW))
     }
 
-    /// Returns whether an account gets the canary.
+    /// Returns whether an account gets the canary. A request without an account never gets it.
     ///
     /// The answer is the same in every isolate. An account stays in the canary when the percentage
-    /// grows. Each bundle has a different order of accounts.
+    /// grows. The order in which accounts get a bundle depends on the bundle.
     pub fn is_in_canary(&self, account: Option<&str>) -> bool {
         match (&self.canary, account) {
             (Some(canary), Some(account)) => {

@@ -19,7 +19,7 @@ pub struct Signature {
     pub title: String,
     /// Family, whose weights are capped together.
     pub family: String,
-    /// Maturity, which decides whether it counts.
+    /// Maturity, which decides whether the signature counts.
     pub status: Status,
     /// Weight of evidence in decibans.
     pub weight: f64,
@@ -47,8 +47,8 @@ impl Signature {
         names
     }
 
-    /// Returns whether every comparison tests a field of the response: such a signature is
-    /// evaluated after the origin has answered.
+    /// Returns whether there are comparisons and every comparison tests a field of the response.
+    /// Such a signature is evaluated after the origin has answered.
     pub fn tests_only_response(&self) -> bool {
         let mut only_response_fields = true;
         for selection in self.selections.values() {
@@ -137,11 +137,12 @@ pub enum Comparison {
         /// Maximum bytes of a match; `None` if the length is not bounded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_len: Option<usize>,
-        /// ASCII characters with which every match begins, if they are known.
+        /// ASCII characters, one of which is the first of every match; `None` if unknown.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         first_bytes: Option<String>,
     },
-    /// The value contains a term of each part, and these terms are near each other.
+    /// The value contains a term of the anchor part, and a term of each other part `within` a
+    /// distance from it.
     Near {
         /// Distance from the anchor, the first part whose concepts are all rare.
         within: Within,
@@ -237,16 +238,16 @@ impl TryFrom<FlatComparison> for FieldComparison {
     }
 }
 
-/// A set of strings. Every match of the regex contains one of them, at a distance from a string of
-/// the previous set.
+/// A set of strings. Every match of the regex contains one of them, at a limited distance from a
+/// string of the previous set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequiredLiterals {
     /// The strings of the set, normalised.
     pub alternatives: Vec<String>,
-    /// Minimum bytes from the start of the previous literal (of the match, for the first set) to
-    /// the start of this one.
+    /// Minimum bytes from the start of the previous literal to the start of this one. For the first
+    /// set, the distance counts from the start of the match.
     pub min_distance: usize,
-    /// Maximum bytes of this distance, if it is bounded.
+    /// Maximum of this distance in bytes; `None` if it is not bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_distance: Option<usize>,
 }
@@ -274,18 +275,19 @@ pub const MAX_CONTEXT_LITERALS: usize = 4;
 /// Minimum bytes of a required literal that the scan finds. Shorter words are in every prompt.
 pub const MIN_REQUIRED_LITERAL_BYTES: usize = 5;
 
-/// The distance from the anchor of [`Comparison::Near`] at which other terms count.
+/// The maximum distance from the anchor of [`Comparison::Near`] at which other terms count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Within {
-    /// The sentence of the anchor, and at most [`MAX_SENTENCE_REACH`] bytes before and after it.
+    /// The sentence of the anchor, and at most [`MAX_SENTENCE_REACH`] bytes on each side of the
+    /// anchor.
     Sentence,
-    /// Bytes before and after the anchor.
+    /// This number of bytes on each side of the anchor.
     Bytes(u16),
 }
 
 impl Within {
-    /// Returns the maximum bytes before and after the anchor.
+    /// Returns the maximum bytes on each side of the anchor.
     pub fn bytes(self) -> usize {
         match self {
             Self::Sentence => MAX_SENTENCE_REACH,
@@ -294,7 +296,7 @@ impl Within {
     }
 }
 
-/// Maximum bytes of a sentence that count before and after an anchor.
+/// Maximum bytes of a sentence that count on each side of an anchor.
 pub const MAX_SENTENCE_REACH: usize = 480;
 
 /// Maximum bytes of [`Within::Bytes`].
@@ -331,7 +333,7 @@ pub enum Comparator {
 }
 
 impl Condition {
-    /// Evaluates the condition, given which selections hold.
+    /// Evaluates the condition. `selection_holds` returns whether the selection with a name holds.
     pub fn holds(&self, selection_holds: &mut dyn FnMut(&str) -> bool) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(selection_holds)),
@@ -349,7 +351,7 @@ impl Condition {
     }
 
     /// Returns the names of the selections that are negated an odd number of times, in order of
-    /// appearance.
+    /// appearance, each once.
     pub fn negated_selection_names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.collect_negated_names(false, &mut names);
@@ -406,7 +408,7 @@ impl fmt::Display for Condition {
 }
 
 impl Selection {
-    /// Evaluates the selection, given which comparisons hold.
+    /// Evaluates the selection. `test_holds` returns whether a comparison holds.
     pub fn holds(&self, test_holds: &mut dyn FnMut(&FieldComparison) -> bool) -> bool {
         match self {
             Self::All(parts) => parts.iter().all(|part| part.holds(test_holds)),

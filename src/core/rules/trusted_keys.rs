@@ -15,7 +15,8 @@ const MAX_TRUSTED_KEYS: usize = 8;
 
 impl TrustedKeys {
     /// Parses public keys as minisign prints them, separated by white space, commas or semicolons.
-    /// The text may contain whole `.pub` files with their comment lines.
+    /// The text may contain whole `.pub` files with their comment lines. Returns an error if a key
+    /// is malformed, or if there are too many.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let is_comment = |line: &&str| line.trim_start().starts_with("untrusted comment:");
         let lines = text.lines().filter(|line| !is_comment(line));

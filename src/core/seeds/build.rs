@@ -20,8 +20,8 @@ const SHINGLES_PER_PROMPT: usize = 3;
 /// share, such as an instruction, does not identify any of them.
 const MAX_SHARING_PROMPTS: u32 = 4;
 
-/// Returns the features of a prompt as the edge reads it in a request; `None` if it is too short to
-/// differ from other texts.
+/// Returns the features of a prompt as the edge reads it in a request; `None` if the prompt is too
+/// short to be recognised.
 pub fn prompt_features(prompt: &str) -> Option<Features> {
     let body = serde_json::json!({ "messages": [{ "role": "user", "content": prompt }] });
     let body = body.to_string();
@@ -36,8 +36,9 @@ pub fn prompt_features(prompt: &str) -> Option<Features> {
     is_known.then_some(features)
 }
 
-/// Builds the filter of a set, and returns it with the number of different prompts; `None` if there
-/// are no prompts, or too many.
+/// Builds the filter of a set, and returns it with the number of different prompts. Returns `None`
+/// if no prompt has features to store, if the features are too many for a filter, or if every
+/// attempt to build the filter fails.
 pub fn build(prompts: &[Features]) -> Option<(FuseFilter, usize)> {
     let mut known = HashSet::new();
     let prompts: Vec<&Features> =
@@ -64,8 +65,9 @@ pub fn build(prompts: &[Features]) -> Option<(FuseFilter, usize)> {
     Some((FuseFilter::build(&keys)?, prompts.len()))
 }
 
-/// Returns the rarest shingle of each third of a prompt. Returns none if fewer than two are found,
-/// because a single shingle is not evidence.
+/// Returns the rarest shingle of each third of a prompt, if at most [`MAX_SHARING_PROMPTS`] prompts
+/// contain it. Returns none of them if fewer than two are found, because a single shingle is not
+/// evidence.
 fn select_shingles(shingles: &[u64], prompts_with: &HashMap<u64, u32>) -> Vec<u64> {
     let count = |shingle: &u64| prompts_with.get(shingle).copied().unwrap_or_default();
     let third = shingles.len().div_ceil(SHINGLES_PER_PROMPT).max(1);

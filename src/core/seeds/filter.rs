@@ -14,7 +14,8 @@ const MAX_ATTEMPTS: u32 = 100;
 /// Maximum bytes of a segment.
 const MAX_SEGMENT_LENGTH: u32 = 1 << 18;
 
-/// A set of keys. A key is in the set if the exclusive or of its three bytes is its fingerprint.
+/// A set of keys. Each key has three positions in `bytes`. The key is in the set if the exclusive
+/// or of the bytes there is its fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FuseFilter {
     seed: u32,
@@ -35,8 +36,8 @@ impl FuseFilter {
         is_valid.then_some(Self { seed, segment_length, bytes })
     }
 
-    /// Builds the filter of distinct keys; `None` if a key occurs twice, or if there are too many
-    /// keys.
+    /// Builds the filter of distinct keys; `None` if a key occurs twice, if there are too many
+    /// keys, or if every attempt fails.
     ///
     /// The same keys in the same order make the same filter.
     pub fn build(keys: &[u64]) -> Option<Self> {
@@ -53,7 +54,7 @@ impl FuseFilter {
         None
     }
 
-    /// Returns whether a key is in the set, or seems to be.
+    /// Returns whether a key is in the set. One other key in 256 seems to be in the set, too.
     pub fn contains(&self, key: u64) -> bool {
         let hash = self.hash(key);
         let byte = |position: usize| self.bytes.get(position).copied().unwrap_or_default();
@@ -141,7 +142,8 @@ fn fingerprint(hash: u64) -> u8 {
 }
 
 /// Returns the bytes per segment and the number of segments of a filter of `count` keys, by the
-/// formulas of the paper: more than 1.125 bytes per key, and 1.25 for ten thousand keys.
+/// formulas of the paper. A filter has at least 1.125 bytes per key, and about 1.25 for ten
+/// thousand keys.
 fn layout(count: usize) -> (u32, u64) {
     let count = (count.max(2)) as f64;
     let exponent = (count.ln() / 3.33_f64.ln() + 2.25).floor();

@@ -84,7 +84,7 @@ impl SeedFile {
         (self.bytes.len() / 4).saturating_mul(3)
     }
 
-    /// Returns the filter. Returns an error if its parts are inconsistent.
+    /// Returns the filter. Returns an error if the format is unknown or the parts are inconsistent.
     pub fn filter(&self) -> Result<FuseFilter, Error> {
         if self.format != SEED_FORMAT {
             let problem = format!("seed sets of format {} are unknown", self.format);
@@ -98,7 +98,7 @@ impl SeedFile {
 }
 
 impl CompiledSeeds {
-    /// Compiles the sets of a bundle. Returns an error if one is damaged.
+    /// Compiles the sets of a bundle. Returns an error if a set is damaged or has an invalid name.
     pub fn new(sets: &[SeedSet]) -> Result<Self, Error> {
         let compile = |SeedSet { name, filter }: &SeedSet| {
             if !is_seed_name(name) {
@@ -115,7 +115,7 @@ impl CompiledSeeds {
         self.sets.is_empty()
     }
 
-    /// Returns the names of the sets to which a text belongs.
+    /// Returns the names of the sets to which a text with these features belongs.
     pub fn names_of(&self, features: &Features) -> impl Iterator<Item = &str> {
         let knows = |(_, filter): &&(String, FuseFilter)| is_known(filter, features);
         self.sets.iter().filter(knows).map(|(name, _)| name.as_str())

@@ -110,8 +110,8 @@ impl Normalizer<'_> {
     }
 }
 
-/// Returns the character that an ASCII letter and an accent compose to, if `text` is such a pair:
-/// the usual form of decomposed text.
+/// Returns the character that an ASCII letter and an accent compose to. Most decomposed text
+/// consists of such pairs. Returns `None` if `text` is not such a pair, or if it does not compose.
 fn compose_pair(text: &str) -> Option<char> {
     let mut chars = text.chars();
     let letter = chars.next().filter(char::is_ascii_alphabetic)?;
@@ -128,12 +128,13 @@ fn is_caseless(char: char) -> bool {
         | '\u{ac00}'..='\u{faff}' | '\u{fb1d}'..='\u{feff}')
 }
 
-/// Maximum number of characters in a row that are composed with a character before them. The
-/// Stream-Safe Text Format allows 30 marks. This limit is higher, because `joins_previous` holds
-/// for all characters of some scripts.
+/// Maximum number of characters in a row that may compose with a character before them. A longer
+/// run is split. The Stream-Safe Text Format allows 30 marks. This limit is higher, because
+/// `joins_previous` holds for all characters of some scripts.
 const MAX_JOINING_CHARS: usize = 128;
 
-/// Bytes of pending characters from which they are composed as soon as possible.
+/// Number of bytes of pending characters at which they are composed, before the next character that
+/// joins nothing.
 const MAX_PENDING_BYTES: usize = 256;
 
 #[cfg(test)]

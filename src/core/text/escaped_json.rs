@@ -30,7 +30,7 @@ struct Buffer {
 struct ByteClasses {
     /// White space, including both bytes of escaped white space.
     whitespace: Mask,
-    /// White space other than spaces, which a space must replace.
+    /// White space other than spaces. Those of its bytes that are kept become spaces.
     non_space_whitespace: Mask,
     /// Backslashes that escape the next byte.
     escaping: Mask,
@@ -287,7 +287,8 @@ impl Buffer {
 }
 
 /// Returns the folded form of a letter or sign outside ASCII at the start of a text, and its length
-/// in bytes in the text, if ASCII other than an escape follows it.
+/// in bytes in the text. Returns `None` unless the folded form is one character, and ASCII other
+/// than an escape follows.
 fn lone_letter(text: &[u8]) -> Option<(char, usize)> {
     let (char, remaining) = match text {
         [first @ 0xc2..=0xdf, second @ 0x80..=0xbf, remaining @ ..] => {
@@ -323,7 +324,8 @@ fn mostly_non_ascii_prefix_len(text: &[u8]) -> usize {
     }
 }
 
-/// Maximum bytes of an ASCII gap for which the fast path is not worth the switch.
+/// Maximum bytes of an ASCII gap that the slow path handles, because two switches of the path would
+/// cost more.
 const MAX_ASCII_GAP_BYTES: usize = 3;
 
 /// Returns whether a text begins with bytes that the fast path handles.

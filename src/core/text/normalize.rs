@@ -25,7 +25,7 @@ pub struct Normalizer<'o> {
     pub(super) pending: String,
     /// Number of characters at the end of `pending` that may join a character before them.
     pub(super) joining_count: usize,
-    /// Buffer of composed characters.
+    /// Reusable buffer for the result of a composition.
     pub(super) composed: String,
     /// Length of `out` in bytes at which no more text is appended.
     pub(super) limit: usize,
@@ -59,7 +59,8 @@ pub fn normalize(text: &str, case: Case) -> String {
     out
 }
 
-/// Normalises a pattern. Unlike in text, white space at its edges is kept, as one space.
+/// Normalises a pattern. White space at the edges of a pattern is kept as one space; in text, it is
+/// dropped.
 pub fn normalize_pattern(text: &str, case: Case) -> String {
     let edge_space =
         |edge: Option<char>| if edge.is_some_and(char::is_whitespace) { " " } else { "" };
@@ -96,7 +97,8 @@ impl<'o> Normalizer<'o> {
         self.out.len() >= self.limit
     }
 
-    /// Returns the length of the value so far. Characters that may still be composed do not count.
+    /// Returns the length of the value so far in bytes. Characters that may still be composed do
+    /// not count.
     pub fn value_len(&self) -> usize {
         self.out.len().saturating_sub(self.value_start)
     }
@@ -190,7 +192,7 @@ impl<'o> Normalizer<'o> {
     }
 
     /// Appends a run of characters that are mostly outside ASCII. `next_byte` is the byte after the
-    /// run.
+    /// run; `None` if the text ends there or the byte is not known.
     ///
     /// Characters that cannot compose with a neighbour are appended at once. The others are pending
     /// until they are composed.

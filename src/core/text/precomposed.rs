@@ -26,8 +26,8 @@ pub(super) enum FoldOutcome {
 }
 
 impl FoldOutcome {
-    /// Returns the case-folded form of a character that is not a control character. Only
-    /// [`Self::NeedsContext`] may join the character before it.
+    /// Returns the case-folded form of a character that is not a control character. Only a
+    /// character with the outcome [`Self::NeedsContext`] may join the character before it.
     pub fn from_char(char: char) -> Self {
         match char {
             ' ' => Self::Space,
@@ -75,14 +75,14 @@ fn to_half_width(full_width: char) -> char {
 }
 
 /// Returns how many leading bytes of a text are ideographs that the first byte alone identifies.
-/// The maximum is the distance between two checkpoints.
+/// Counts at most [`CHECKPOINT_INTERVAL`] bytes, because a checkpoint may be due after them.
 pub(super) fn ideograph_prefix_len(text: &str) -> usize {
     let lead_bytes = text.as_bytes().iter().step_by(3).take(CHECKPOINT_INTERVAL / 3);
     lead_bytes.take_while(|lead| matches!(lead, 0xe4..=0xe9)).count().saturating_mul(3)
 }
 
-/// The folded form of each character of two bytes in UTF-8; `\0` if the form is not one character,
-/// or if it may join another character.
+/// The folded form of each character of two bytes in UTF-8. It is `\0` if the form is not one
+/// character, or if the character may join another character before it.
 static FOLDED_TWO_BYTE_CHARS: Lazy<Box<[char]>> =
     Lazy::new(|| ('\u{80}'..='\u{7ff}').map(fold_two_byte_char).collect());
 
@@ -246,8 +246,8 @@ mod tests {
         ) {
             let expected = reference_normalize(&text);
             proptest::prop_assert_eq!(&normalize(&text, Case::Fold), &expected);
-            // Writes some characters as JSON escapes, because a mark that joins a letter may be
-            // one.
+            // Writes some characters as JSON escapes, because the mark that joins a letter may be
+            // written as an escape.
             let escaped: String = text.chars().enumerate().map(|(index, char)| {
                 let is_escaped = escapes >> (index % 32) & 1 != 0 || char.is_ascii_control();
                 let mut units = [0; 2];

@@ -17,7 +17,8 @@ pub struct SourceMap {
     source_end: usize,
 }
 
-/// A mapped range: text from `text_start` on came from `source`, byte by byte if `is_bytewise`.
+/// A mapped range: text from `text_start` on came from `source`, byte by byte if `is_bytewise`,
+/// else as a whole.
 #[derive(Debug)]
 struct SourceRange {
     text_start: usize,
@@ -132,7 +133,8 @@ impl SourceMap {
         });
     }
 
-    /// Returns the range of the body that produced a range of the normalised text.
+    /// Returns the range of the body that produced a range of the normalised text. An offset that
+    /// is not mapped counts as the end of the value.
     pub fn source_range(&self, text_range: Range<usize>) -> Range<usize> {
         let range_at = |offset: usize| {
             let after = self.ranges.partition_point(|range| range.text_start <= offset);

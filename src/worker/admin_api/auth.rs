@@ -1,8 +1,8 @@
-//! Authentication of the admin API and of the console's rules: bearer tokens, tickets of
+//! Authentication of the admin API and of the console's rule files: bearer tokens, tickets of
 //! WebSockets, and failed attempts. No other file compares tokens.
 //!
 //! A valid token is accepted at once. The response to an invalid token is delayed by 0.6 to 2
-//! seconds, and is 429 after 20 failures within a minute; failures are counted per isolate.
+//! seconds, and has status 429 after 20 failures within a minute. Failures are counted per isolate.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -64,8 +64,9 @@ impl Tokens {
         self.read.as_deref().or(self.admin.as_deref())
     }
 
-    /// Returns the scope of an `Authorization` header; `None` if no token has this value. Hashes
-    /// are compared, in constant time.
+    /// Returns the scope of the token in an `Authorization` header. Returns `None` if the header is
+    /// missing, is not a bearer token, or matches no token that is set. Compares hashes of the
+    /// tokens in constant time.
     fn scope_of(&self, header: Option<&str>) -> Option<Scope> {
         let (scheme, token) = header?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -92,11 +93,11 @@ pub fn unauthorized_response(error: &ApiError) -> Response {
     response
 }
 
-/// Returns the scope of a request: of its token, or [`Scope::Read`] for a WebSocket with a valid
-/// ticket.
+/// Returns the scope of the request's token, or [`Scope::Read`] if the request opens the WebSocket
+/// with a valid ticket.
 ///
 /// # Errors
-/// After a delay: `unauthorized`, or `throttled` after too many failures within a minute.
+/// After a delay: `unauthorized`, or `throttled` after 20 failures within a minute.
 pub async fn authorize(
     request: &ClientRequest,
     settings: &Rc<Settings>,
@@ -115,7 +116,8 @@ pub async fn authorize(
     Err(failures.error())
 }
 
-/// Returns whether a browser's request for the WebSocket offers a valid ticket as a protocol.
+/// Returns whether the request is for the path of the WebSocket and offers a valid ticket in
+/// `Sec-WebSocket-Protocol`.
 fn has_ticket(request: &ClientRequest, secret: &str) -> bool {
     let protocols = request.header("sec-websocket-protocol").unwrap_or_default().split(',');
     let mut tickets = protocols.filter_map(|protocol| protocol.trim().strip_prefix("ticket."));
@@ -148,7 +150,7 @@ struct FailureCounts {
     previous_minute: u32,
 }
 
-/// Counts a failure. `minute` is in minutes since the epoch.
+/// Counts a failure, and returns the new numbers. `minute` is in minutes since the epoch.
 fn count_failure(minute: u64) -> FailureCounts {
     AUTH_FAILURES.with_borrow_mut(|failures| {
         let previous_minute = if failures.minute == minute { 0 } else { failures.count };
@@ -176,7 +178,8 @@ impl FailureCounts {
 }
 
 /// Logs the 1st, 2nd, 4th, 8th, … failure of a minute. Adds the first and the 20th failure to the
-/// audit log. The first failure after a minute with several failures also adds their total.
+/// audit log. If the previous minute with failures had more than one failure, the first failure
+/// after it also adds the total of that minute.
 fn report_failure(
     failures: FailureCounts,
     request: &ClientRequest,

@@ -19,10 +19,11 @@ use crate::request::response::json_response;
 const DEFAULT_MINUTES: u64 = 1_440;
 
 /// Answers with the registry's response to `path`, and adds the traffic of the last `minutes` to
-/// each cluster. The traffic is null if the ledger does not answer.
+/// each cluster. The traffic is null if the ledger does not answer. An error of the registry is
+/// passed on with status 404 if its code is `not_found`, otherwise with 503.
 ///
 /// # Errors
-/// `invalid` or `unavailable`.
+/// `invalid`, if `minutes` is invalid; `unavailable`, if the registry does not answer.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Settings,
@@ -104,7 +105,7 @@ impl TrafficByCluster {
     }
 }
 
-/// Adds counts by name.
+/// Adds each count of `counts` to the count of the same name in `sum`.
 fn add_counts(sum: &mut Counts, counts: &Counts) {
     for (name, count) in counts {
         *sum.entry(name.clone()).or_default() += count;

@@ -29,9 +29,9 @@ const INDEX_PATH: &str = "/_hedgerow/index.html";
 /// browsers may cache it without a time limit.
 const ASSETS_PREFIX: &str = "/_hedgerow/assets/";
 
-/// Path prefix of the embedded rules, whose file names contain a hash, too. A harvester could use
-/// the rules to evade them. So they need a token, except in development or if CONSOLE_RULES is
-/// `open`.
+/// Path prefix of the embedded rules, whose file names contain a hash, too. A client that knows the
+/// rules could evade them. So reading the rules needs a token, except in development or if
+/// CONSOLE_RULES is `open`.
 const RULES_PREFIX: &str = "/_hedgerow/rules/";
 
 /// `wasm-unsafe-eval` allows compiling Wasm, but not `eval`.

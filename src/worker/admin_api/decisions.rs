@@ -23,7 +23,7 @@ const FILTERS: [&str; 10] =
 /// Answers with the newest decisions that match the query.
 ///
 /// # Errors
-/// `invalid` or `unavailable`.
+/// `invalid`, if `limit` is invalid; `unavailable`, if an object of the ledger does not answer.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Settings,
@@ -46,8 +46,8 @@ pub async fn handle(
     Ok(json_response(200, &DecisionList::<Value> { decisions, stored, capacity }))
 }
 
-/// Returns the limit, and the path and query of the call to the ledger. The query has only known
-/// parameters, each at most once.
+/// Returns two values: the limit, and the path and query of the call to the ledger. The query has
+/// only known parameters, each at most once.
 fn parse_query(request: &ClientRequest) -> Result<(usize, String), ApiError> {
     let unavailable = |_| ApiError::ledger_unavailable();
     let params = UrlSearchParams::new_with_str(params::query_of(request)).map_err(unavailable)?;

@@ -28,7 +28,7 @@ impl ApiError {
         Self { status, code, message: message.into(), remedy: remedy.into(), serial: None }
     }
 
-    /// Returns the error of a call for which an object of the ledger does not answer.
+    /// Returns the error of a call that fails because an object of the ledger does not answer.
     pub fn ledger_unavailable() -> Self {
         let remedy = "try again; requests are still decided, and counted once the ledger answers";
         Self::new(503, "unavailable", "the ledger does not answer", remedy)

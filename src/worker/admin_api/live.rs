@@ -22,12 +22,12 @@ pub const PATH: &str = "/_hedgerow/v1/live";
 /// Seconds for which a ticket is valid.
 const TICKET_TTL_SECONDS: u64 = 30;
 
-/// Opens a WebSocket to the ledger's first object. It announces only reports to that object: with
-/// LEDGER_SHARDS above 1, not those to the other objects.
+/// Opens a WebSocket to the ledger's first object. The WebSocket announces only reports that this
+/// object gets. If LEDGER_SHARDS is above 1, reports to the other objects are not announced.
 ///
 /// # Errors
 /// `upgrade`, if the request does not ask for a WebSocket; `unavailable`, if the ledger does not
-/// accept it.
+/// accept the WebSocket.
 pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Response, ApiError> {
     let upgrade = request.header("upgrade").unwrap_or_default();
     if !upgrade.eq_ignore_ascii_case("websocket") {
@@ -40,7 +40,8 @@ pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Resp
     open_websocket(settings, selects_protocol).await.ok_or_else(ApiError::ledger_unavailable)
 }
 
-/// Returns a ticket; `None` if the platform cannot sign it.
+/// Returns a ticket that is signed with `secret`. Returns `None` if signing fails, which should
+/// never happen.
 pub fn issue_ticket(secret: &str) -> Option<LiveTicket> {
     let expires = clock::now_seconds() + TICKET_TTL_SECONDS;
     sign_ticket(secret, expires).map(|ticket| LiveTicket { ticket, expires })
@@ -56,8 +57,8 @@ pub fn is_valid_ticket(secret: &str, ticket: &str) -> bool {
     expected.is_some_and(|expected| bool::from(expected.as_bytes().ct_eq(ticket.as_bytes())))
 }
 
-/// Returns a ticket, `<expires>.<MAC>`: seconds since the epoch, and 16 bytes of HMAC-SHA256 in
-/// hex.
+/// Returns the ticket `<expires>.<MAC>`. `expires` is in seconds since the epoch. The MAC is the
+/// first 16 bytes of an HMAC-SHA256 in hex.
 fn sign_ticket(secret: &str, expires: u64) -> Option<String> {
     let mac =
         hmac_sha256::hmac_hex(secret, HashPurpose::LiveTicket, expires.to_string().as_bytes(), 16)?;

@@ -27,7 +27,8 @@ const MAX_BODY_BYTES: usize = 2 << 20;
 /// Stores names of accounts, and answers with the outcome of each entry.
 ///
 /// # Errors
-/// `invalid` with all problems of the body, `too_large` or `unavailable`.
+/// `invalid`, with all problems of the body; `too_large`, if the body is larger than 2 MiB;
+/// `unavailable`, if ACCOUNT_SECRET is missing, or if the ledger or the registry does not answer.
 pub async fn handle(
     request: &Request,
     settings: &Settings,
@@ -83,8 +84,13 @@ async fn read(request: &Request) -> Result<PrincipalsUpload, ApiError> {
     PrincipalsUpload::parse(&text, now_seconds()).map_err(invalid)
 }
 
-/// Returns the id of the account that an entry names: by the id of a request (`senders` has its
-/// account), by the account's id, or by the origin's name of the account.
+/// Returns the id of the account that an entry identifies: by the id of a request, else by the
+/// account's id, else by the origin's name of the account. `senders` has the account of each known
+/// request.
+///
+/// # Errors
+/// [`PrincipalStatus::UnknownRequest`] if `senders` does not have the request;
+/// [`PrincipalStatus::NoAccount`] if the request or the entry has no account.
 fn find_subject(
     entry: &PrincipalEntry,
     senders: &HashMap<String, Option<String>>,

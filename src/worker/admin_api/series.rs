@@ -14,10 +14,11 @@ use crate::request::response::json_response;
 /// Minutes that a query without `minutes` covers.
 const DEFAULT_MINUTES: u64 = 60;
 
-/// Answers with bands, actions, scores, signatures, errors and rulesets of the last minutes.
+/// Answers with the counts of bands, actions, scores, signatures, errors and rulesets in the last
+/// `minutes`.
 ///
 /// # Errors
-/// `invalid` or `unavailable`.
+/// `invalid`, if `minutes` is invalid; `unavailable`, if an object of the ledger does not answer.
 pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Response, ApiError> {
     let minutes = params::parse_minutes(request)?.unwrap_or(DEFAULT_MINUTES);
     let buckets = TimeBuckets::from_last_minutes(minutes, clock::now_seconds());

@@ -28,10 +28,10 @@ const MAX_PATHS: usize = 50;
 
 /// Answers with the registry's status, and with the traffic of the last `minutes`, or of the last
 /// 60 seconds if that parameter is missing. If the ledger does not answer, the traffic is empty and
-/// `ledger.reachable` is false.
+/// `ledger.reachable` is false. An error of the registry is passed on with status 503.
 ///
 /// # Errors
-/// `invalid` or `unavailable`.
+/// `invalid`, if `minutes` is invalid; `unavailable`, if the registry does not answer.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Settings,
@@ -72,11 +72,11 @@ struct TrafficTotals {
     shadows: BTreeMap<String, ShadowTotals>,
 }
 
-/// Counts of the requests that the active ruleset and a shadow ruleset have both scored.
+/// Counts of the requests that were scored by a shadow ruleset and by the ruleset that decided.
 #[derive(Default)]
 struct ShadowTotals {
     requests: u64,
-    /// Requests by the band of the active ruleset and the band of the shadow ruleset.
+    /// Requests by two bands: of the ruleset that decided, and of the shadow ruleset.
     bands: BTreeMap<(String, String), u64>,
     signatures: BTreeMap<String, HitDifference>,
 }
@@ -128,7 +128,7 @@ impl TrafficTotals {
                     _ => hits.only_shadow += count,
                 }
             }
-            // The key `overflow` counts the keys that exceed the ledger's limit of separate counts.
+            // The key `overflow` has the counts of all keys that exceed a limit of the ledger.
             _ => add(&mut self.errors, "counts over the limit of keys"),
         }
     }

@@ -17,8 +17,8 @@ use crate::platform::log;
 use crate::platform::sql::integer;
 use crate::registry_do::client;
 
-/// Deletes a number of firings, and returns their texts. Deletes the oldest firings of the
-/// correlation that has the most firings.
+/// Deletes the oldest firings of the correlation that has the most firings, and returns their
+/// texts. The parameter is the maximum number of firings to delete.
 const SQL_DROP_FIRINGS: &str = "
 DELETE FROM firing WHERE id IN (
     SELECT id FROM firing WHERE json_extract(text, '$.correlation') = (
@@ -30,17 +30,17 @@ DELETE FROM firing WHERE id IN (
 /// Maximum number of firings in the queue.
 const MAX_QUEUED_FIRINGS: u64 = 5_000;
 
-/// Maximum number of firings in one call of the registry.
+/// Maximum number of firings in one call to the registry.
 const PAGE: u64 = 100;
 
-/// Timeout of one call of the registry. It is short because an isolate waits for the first call.
+/// Timeout of one call to the registry. It is short because an isolate waits for the first call.
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Time after which another event may post firings: the event that posts a page may have been ended
-/// by the platform.
+/// Time after which another event may post firings, if the platform ended the posting event before
+/// it finished.
 const POSTING_LEASE: Duration = Duration::from_secs(6);
 
-/// The first and the longest pause after failed calls of the registry.
+/// The first and the longest pause after failed calls to the registry.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(64);
 
@@ -92,8 +92,9 @@ impl Correlator {
         true
     }
 
-    /// Prevents those of `firings` that the registry refused from firing again at each event: they
-    /// fire again in the next minute, when the registry may have room, or with more accounts.
+    /// Calls `Session::refuse_firing` for those of `firings` that the registry refused. `refused`
+    /// has their names. They fire again from the next minute on, when the registry may have room,
+    /// or as soon as the group has more accounts.
     fn suppress_refused(&self, firings: &[Value], refused: &BTreeSet<(String, String)>) {
         let mut session = self.session.borrow_mut();
         let Some(session) = session.as_mut().filter(|_| !refused.is_empty()) else { return };
@@ -125,9 +126,10 @@ impl Correlator {
         Ok(rows.into_iter().map(|row| row.text).collect())
     }
 
-    /// Posts at most `max_pages` pages of the queue to the registry, and returns its answers. Does
-    /// nothing while another event posts, or during the pause after a failure. The alarm posts the
-    /// rest.
+    /// Posts at most `max_pages` pages of the queue to the registry, and returns the merged
+    /// answers. Stops at the first failed call; the alarm posts the remaining pages. While another
+    /// event posts, and during the pause after a failure, posts nothing and returns an empty
+    /// answer.
     pub(super) async fn post_firings(&self, max_pages: usize) -> FiringsAnswer {
         let mut answer = FiringsAnswer::default();
         let now = now_ms();
@@ -183,7 +185,10 @@ impl Correlator {
         Ok(())
     }
 
-    /// Posts a page, and returns the answer.
+    /// Posts a page, and returns the answer; an empty answer if the registry rejects the page.
+    ///
+    /// # Errors
+    /// If the registry does not answer, or answers with a status other than 200 and 4xx.
     async fn post_page(&self, body: &Value) -> Result<FiringsAnswer, String> {
         let unavailable = |_| "the registry does not answer".to_owned();
         let stub = client::stub(&self.settings).map_err(|error| error.message)?;

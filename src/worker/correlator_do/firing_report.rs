@@ -27,13 +27,14 @@ pub struct FiringReport {
     pub links_accounts: bool,
     /// Accounts of the group, 16 hex digits each; a sample of a large group.
     pub accounts: Vec<String>,
-    /// Account of the request at which the correlation fired, as 16 hex digits.
+    /// Account of the request at which the correlation fired, as 16 hex digits; `None` if it is
+    /// unknown.
     #[serde(default)]
     pub account: Option<String>,
-    /// Hash of the tenant of that request, as 16 hex digits.
+    /// Hash of the tenant of that request, as 16 hex digits; `None` if it is unknown.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// Hash of the network of that request, as 16 hex digits.
+    /// Hash of the network of that request, as 16 hex digits; `None` if it is unknown.
     #[serde(default)]
     pub network: Option<String>,
 }
@@ -44,8 +45,9 @@ pub struct FiringReport {
 pub struct FiringsAnswer {
     /// Ids of clusters by the key of the group, both in hex.
     pub clusters: BTreeMap<String, String>,
-    /// Names of correlations and keys in hex of the firings that did not become indicators: because
-    /// a quota is exhausted, or because the registry is full of stronger indicators.
+    /// The firings that did not become indicators, because a quota is exhausted or the registry is
+    /// full of stronger indicators. Each is a pair: the name of the correlation, and the key in
+    /// hex.
     pub refused: BTreeSet<(String, String)>,
 }
 
@@ -79,7 +81,8 @@ impl FiringReport {
         Cause { account: hash(account), tenant: hash(tenant), network: hash(network) }
     }
 
-    /// Returns the strength of an indicator that fires for the first time.
+    /// Returns the strength of the indicator that this firing creates, if it is the group's first
+    /// firing.
     pub fn strength(&self) -> Strength {
         let accounts = u32::try_from(self.accounts.len()).unwrap_or(u32::MAX);
         Strength { accounts, times: 1, last: self.at }

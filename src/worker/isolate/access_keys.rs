@@ -4,7 +4,8 @@
 //! Only one request fetches at a time, in the background; other requests that need the keys wait
 //! for that fetch. Any client can send an assertion with an unknown key id. So keys are fetched at
 //! most once a minute. After a failure, the pause grows from one second to a minute. Keys older
-//! than an hour are fetched again, but are used without waiting until they are a day old.
+//! than an hour are fetched again. Up to an age of a day, requests use them without waiting for the
+//! fetch.
 //!
 //! The keys are also stored in the cache of the data centre, so that a new isolate needs no fetch.
 //! Other Workers of the zone can write to that cache. So the entry carries a MAC, whose key is
@@ -35,8 +36,8 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout of a read or write of the cache. The cache is read before a fetch.
 const CACHE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Time after which another request may fetch, because the fetching request has ended without a
-/// result. It is longer than the timeouts of a cache read and a fetch together.
+/// Time after which another request may fetch, if the fetching request has ended without a result.
+/// It is longer than the timeouts of a cache read and a fetch together.
 const FETCH_LEASE: Duration = Duration::from_millis(3_600);
 
 /// Maximum milliseconds for which a request waits for keys: enough for one fetch.
@@ -82,7 +83,7 @@ struct TeamKeys<K> {
     fetched: u64,
     /// The lease of the request that fetches.
     fetching: Lease,
-    /// When another fetch is allowed.
+    /// The time from which on another fetch is allowed.
     backoff: Backoff,
     /// Number of requests, since the last successful fetch, whose assertion could not be verified
     /// because keys were missing.
@@ -97,18 +98,19 @@ enum Lookup<K> {
     Stale(K),
     /// Keys are known, but none has this id.
     Unknown,
-    /// No keys are known.
+    /// No keys are known, or all are older than a day.
     NoKeys,
 }
 
-/// The next step of a request that lacks a fresh key.
+/// The next step of a request that needs a key.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// Fetches the keys: this request holds the lease.
     Fetch,
     /// Waits, because another request fetches the keys.
     Wait,
-    /// Continues without new keys: the pause after the last fetch, successful or not, is not over.
+    /// Continues without new keys: the key is fresh, or the pause after the last fetch, successful
+    /// or not, is not over.
     Continue,
 }
 
@@ -128,7 +130,8 @@ thread_local! {
 }
 
 /// Returns whether `assertion` is a valid assertion of `team` for the application `audience`. Also
-/// returns false if the keys are missing. Without `secret`, keys are not cached.
+/// returns false if the keys are missing. `secret` is ACCOUNT_SECRET; without it, the cache of the
+/// data centre is not used.
 pub async fn is_valid(
     assertion: &str,
     team: &str,
@@ -176,8 +179,9 @@ pub fn warning() -> Option<ConfigProblem> {
     })
 }
 
-/// Finds a key. If the key is missing, waits for a running fetch, or for a fetch that it starts
-/// with `start_fetch`.
+/// Finds the key `id` of `team`. If the key is missing or older than an hour, starts a fetch with
+/// `start_fetch`, unless one is running or none is allowed yet. Waits for the fetch only if the key
+/// is missing, at most [`MAX_WAIT_MS`].
 async fn find_or_wait(team: &str, id: &str, start_fetch: impl Fn()) -> Lookup<PublicKey> {
     let give_up_at = now_ms() + MAX_WAIT_MS;
     loop {
@@ -210,7 +214,7 @@ impl<K: Clone> TeamKeys<K> {
         }
     }
 
-    /// Forgets all keys if they belong to another team, because the policy has changed.
+    /// Forgets all keys if they belong to a team other than `team`: the policy has changed.
     fn select_team(&mut self, team: &str) {
         if self.team != team {
             *self = Self::new(team);
@@ -230,8 +234,8 @@ impl<K: Clone> TeamKeys<K> {
         }
     }
 
-    /// Returns the next step of a request that lacks a fresh key. `now` is in milliseconds since
-    /// the epoch.
+    /// Returns the next step of a request without a fresh key. For [`Step::Fetch`], takes the
+    /// lease. `now` is in milliseconds since the epoch.
     fn next_step(&mut self, now: f64) -> Step {
         if self.fetching.is_held(now) {
             Step::Wait
@@ -260,8 +264,8 @@ impl<K: Clone> TeamKeys<K> {
     }
 }
 
-/// Fetches the keys of a team: from the cache if it has fresh keys and the key `id`, otherwise from
-/// Access.
+/// Fetches the keys of a team: from the cache if it has the key `id` and its keys are at most an
+/// hour old, otherwise from Access. If Access does not answer, uses the keys in the cache.
 async fn refresh(team: &str, id: &str, secret: Option<&str>) {
     let url = keys_url(team);
     let (mut keys, mut fetched) = (None, 0);
@@ -297,7 +301,8 @@ async fn refresh(team: &str, id: &str, secret: Option<&str>) {
     });
 }
 
-/// Fetches the set of keys at a URL.
+/// Fetches the set of keys at a URL, as text. Returns `None` if the fetch fails, the status is not
+/// 200, or the text exceeds [`MAX_SET_BYTES`].
 async fn fetch_set(url: &str) -> Option<String> {
     let mut init = RequestInit::new();
     init.with_method(Method::Get).with_redirect(RequestRedirect::Manual);
@@ -309,7 +314,8 @@ async fn fetch_set(url: &str) -> Option<String> {
     response.text().await.ok().filter(|text| text.len() <= MAX_SET_BYTES)
 }
 
-/// Imports a set of keys, without those that cannot be imported. Returns `None` if no key is left.
+/// Imports the first [`MAX_KEYS`] keys of a set, and leaves out keys that cannot be imported.
+/// Returns `None` if the set is malformed or no key is left.
 async fn import(set: &str) -> Option<Vec<(String, PublicKey)>> {
     #[derive(Deserialize)]
     struct KeySet {
@@ -327,7 +333,8 @@ async fn import(set: &str) -> Option<Vec<(String, PublicKey)>> {
     (!keys.is_empty()).then_some(keys)
 }
 
-/// Reads the set of keys from the cache; `None` if it is missing, too old or not authentic.
+/// Reads the set of keys from the cache. Returns `None` without `secret`, or if the set is missing,
+/// older than a day or not authentic.
 async fn read_cache(url: &str, secret: Option<&str>) -> Option<CachedSet> {
     let secret = secret?;
     let cache = Cache::open(CACHE_NAME.to_owned()).await;
@@ -338,8 +345,8 @@ async fn read_cache(url: &str, secret: Option<&str>) -> Option<CachedSet> {
     is_usable.then_some(cached)
 }
 
-/// Writes the set of keys to the cache. Errors are ignored: the platform does not offer the cache
-/// on every domain.
+/// Writes the set of keys to the cache. Without `secret`, writes nothing. Callers ignore errors,
+/// because the platform does not offer the cache on every domain.
 async fn write_cache(url: &str, set: String, fetched: u64, secret: Option<&str>) -> Option<()> {
     let mac = mac(url, &set, fetched, secret?)?;
     let text = serde_json::to_string(&CachedSet { set, fetched, mac }).ok()?;

@@ -1,4 +1,4 @@
-//! Signs in the isolate's traffic that the policy does not identify accounts correctly.
+//! Looks in the isolate's traffic for signs that the policy identifies accounts wrongly.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ const MIN_BUSY_ACCOUNTS: usize = 20;
 /// Maximum seconds between the first and the last call of a short-lived account.
 const SHORT_LIFE_SECONDS: u64 = 900;
 
-/// Number of different credentials in a window from which on an account is assumed to be a group of
+/// Minimum number of different credentials in a window that make an account look like a group of
 /// customers. Renewed tokens and signatures of the same subject or access key count as one
 /// credential.
 const MANY_CREDENTIALS: usize = 50;
@@ -34,13 +34,13 @@ const MANY_CREDENTIALS: usize = 50;
 /// A sign that the identity settings do not fit the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AccountWarning {
-    /// Most scored calls have no account.
+    /// More than half of the scored calls have no account.
     NoAccount,
-    /// One account makes most of the calls.
+    /// One account makes more than half of the scored calls.
     OneAccount,
-    /// Most busy accounts are short-lived.
+    /// At least 90 % of the busy accounts are short-lived.
     ShortLived,
-    /// An account has many credentials.
+    /// An account has at least [`MANY_CREDENTIALS`] credentials.
     ManyCredentials,
 }
 
@@ -70,18 +70,18 @@ thread_local! {
     static STATS: RefCell<AccountStats> = RefCell::default();
 }
 
-/// Counts a scored call. When a window ends, its warnings are counted as errors, which `hedgerow
-/// status` shows.
+/// Counts a scored call at `now`, in seconds since the epoch. When a window ends, its warnings are
+/// counted as errors, which `hedgerow status` shows.
 ///
-/// `credential` is a hash of the account that would result from the credential alone, or 0 without
-/// a credential.
+/// `account` is the account's id in hex. `credential` is a hash of the account that would result
+/// from the credential alone; 0 for a call without a credential.
 pub fn record(account: Option<&str>, credential: u64, now: u64) {
     let ended = STATS.with_borrow_mut(|stats| stats.record(account, credential, now));
     ended.iter().for_each(|warning| telemetry::count_error(warning.message()));
 }
 
 /// Returns the warnings for `/_hedgerow/health`: those of the current window if it has enough
-/// calls, otherwise those of the previous window.
+/// calls, otherwise those of the previous window. `now` is in seconds since the epoch.
 pub fn warnings(now: u64) -> Vec<ConfigProblem> {
     let warnings = STATS.with_borrow(|stats| {
         if stats.calls >= MIN_CALLS { stats.warnings(now) } else { stats.previous.clone() }
@@ -91,7 +91,8 @@ pub fn warnings(now: u64) -> Vec<ConfigProblem> {
 }
 
 impl AccountStats {
-    /// Counts a call. Returns the warnings of a window that has ended.
+    /// Counts a call. If the call is after the end of the window, returns the warnings of that
+    /// window and starts a new one; otherwise returns none.
     fn record(&mut self, account: Option<&str>, credential: u64, now: u64) -> Vec<AccountWarning> {
         let mut ended = Vec::new();
         if now.saturating_sub(self.since) >= WINDOW_SECONDS {

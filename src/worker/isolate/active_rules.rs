@@ -68,16 +68,16 @@ pub fn last_problem() -> Option<String> {
     state::with(|state| state.problem())
 }
 
-/// Returns whether any poll has finished. From then on, [`current`] returns the release, if KV has
-/// one.
+/// Returns whether any poll has finished, successfully or not. Before that, [`current`] returns the
+/// embedded rules even if KV has a release.
 pub fn has_polled() -> bool {
     state::with(|state| state.poll.has_finished())
 }
 
-/// Returns whether [`current`] returns the rules that the deployment should use. It does not until
-/// a poll has succeeded, and after the release has expired: then the embedded rules may be in force
-/// instead of a release. Without the public keys of publishers, an isolate never polls, and the
-/// embedded rules are the right ones.
+/// Returns whether [`current`] returns the rules that the deployment should use. If a release was
+/// adopted, it must not have expired. Otherwise, the embedded rules are the right ones if the last
+/// poll found no release, or if no poll has started: without the public keys of publishers, an
+/// isolate never polls.
 pub fn uses_deployed_rules() -> bool {
     state::with(|state| match state.released() {
         Some(released) => !released.is_expired(now_seconds()),
@@ -99,8 +99,9 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     .await;
 }
 
-/// Polls KV for a newer release, if a poll is due, and waits for the result. A Durable Object calls
-/// this, so that it uses the release from its first event on.
+/// Polls KV for a newer release, if a poll is due, and waits for the result. If another request
+/// runs the first poll, waits for that poll, at most [`KV_TIMEOUT`]. A Durable Object calls this,
+/// so that it uses the release from its first event on.
 pub async fn refresh_blocking(settings: &Settings) {
     if state::with(|state| state.start_poll(settings)).is_some() {
         let unchecked = poll(settings).await;
@@ -113,7 +114,7 @@ pub async fn refresh_blocking(settings: &Settings) {
     }
 }
 
-/// Reads the release and applies the outcome. Returns the release if it is in force although its
+/// Reads the release and applies the outcome. Returns the release if it is now in force and its
 /// regexes are not compiled yet.
 async fn poll(settings: &Settings) -> Option<UncheckedRelease> {
     let outcome = load::read_release(settings).await;

@@ -20,7 +20,7 @@ const MAX_CLEAR_DECISIONS: usize = 16;
 /// Maximum number of all other decisions in a report.
 const MAX_OTHER_DECISIONS: usize = 48;
 
-/// Bytes of records in a report. Once they are reached, no record is added.
+/// Bytes of the records in a report. Once this size is reached, no record is added.
 const MAX_SAMPLE_BYTES: usize = 256 << 10;
 
 /// Bytes above which a record is shortened.
@@ -77,7 +77,9 @@ fn encode_decision(
     to_raw_value(&record).ok()
 }
 
-/// Encodes a request that could not be scored as JSON. `line` is its log line.
+/// Encodes the record of a request that could not be scored, as JSON. `line` is the request's log
+/// line, and `error` the reason. Returns `None` if the record cannot be serialised, which should
+/// never happen.
 fn encode_unscored(
     attribution: &Attribution<'_>,
     line: &DecisionLine<'_>,
@@ -153,8 +155,8 @@ impl DecisionSample {
         self.push(is_clear, full.or_else(|| encode(shortened(decision))));
     }
 
-    /// Returns whether the sample has no room for another clear decision, or, if `is_clear` is
-    /// false, for another record of any other kind.
+    /// Returns whether the sample has no room for another record: a clear decision if `is_clear` is
+    /// true, otherwise a record that is not a clear decision.
     fn is_full(&self, is_clear: bool) -> bool {
         let has_max_records = if is_clear {
             self.clear.len() >= MAX_CLEAR_DECISIONS
@@ -170,7 +172,8 @@ impl DecisionSample {
         if is_clear { self.clear.push(record) } else { self.others.push(record) }
     }
 
-    /// Adds a request that could not be scored, if there is room. `line` is its log line.
+    /// Adds a request that could not be scored, if there is room. `line` is the request's log line,
+    /// and `error` the reason.
     pub fn record_unscored(
         &mut self,
         attribution: &Attribution<'_>,
@@ -191,8 +194,9 @@ impl DecisionSample {
     }
 }
 
-/// Returns a decision with at most [`MAX_RECORD_HITS`] hits, those with the largest weights. Each
-/// hit keeps only its longest evidence.
+/// Returns a copy of the decision with at most [`MAX_RECORD_HITS`] hits and at most that many
+/// shadow hits. Keeps the hits with the largest absolute weights. Each hit keeps only its longest
+/// evidence.
 fn shortened(decision: &Decision) -> Decision {
     let mut decision = decision.clone();
     decision.hits.sort_by(|a, b| b.weight.abs().total_cmp(&a.weight.abs()));

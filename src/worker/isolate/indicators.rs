@@ -7,11 +7,11 @@
 //! blocked. So the value carries a MAC, whose key is derived from ACCOUNT_SECRET. A value with a
 //! wrong MAC is rejected and logged once; the last valid indicators stay in force.
 //!
-//! A correlator answers a batch with new indicators, which KV may not have yet. They are added to
-//! the published ones for at least three minutes, and for as long as KV has a value from before
-//! their arrival: the daily budget of KV writes may delay the next value for hours. Their number is
-//! limited. Indicators of a single account are dropped before those of several accounts, and older
-//! ones before newer ones.
+//! A correlator answers a batch with new indicators, which KV may not have yet. The isolate adds
+//! such a *local* indicator to the published ones for at least three minutes, and for as long as KV
+//! has only a value from before the arrival of the indicator: the daily budget of KV writes may
+//! delay the next value for hours. The number of local indicators is limited. Indicators of a
+//! single account are dropped before those of several accounts, and older ones before newer ones.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,7 +33,8 @@ use crate::platform::{hmac_sha256, log};
 /// that time, it is dropped as soon as KV has a value from after its arrival.
 const LOCAL_TTL_MS: f64 = 180_000.0;
 
-/// Maximum number of indicators from correlators. If it is exceeded, a quarter is dropped.
+/// Maximum number of indicators from correlators. If it is exceeded, indicators are dropped until
+/// three quarters of the maximum are left.
 const MAX_LOCAL_INDICATORS: usize = 20_000;
 
 /// Minimum milliseconds between two removals of expired indicators.
@@ -48,7 +49,7 @@ struct IndicatorsState {
     local_indicators: Vec<LocalIndicator>,
     /// The value that was last adopted from KV.
     last_published: Option<SignedValue>,
-    /// Number of this value. A value with a lower number is not adopted.
+    /// Number of the value in `last_published`. A value with a lower number is not adopted.
     last_number: u64,
     /// The schedule by which the value is read from KV.
     poll: KvPoll,
@@ -64,9 +65,9 @@ struct LocalIndicator {
     correlation: String,
     /// Keyed hash of the group's values.
     key: u64,
-    /// Time from which on it is inactive, in seconds since the epoch.
+    /// Time at which the indicator expires, in seconds since the epoch.
     expires: u32,
-    /// Id of the cluster; 0 if it has none.
+    /// Id of the indicator's cluster; 0 if it has none.
     cluster: u32,
     /// Whether several accounts took part.
     is_shared: bool,
@@ -93,8 +94,8 @@ pub fn current() -> Rc<Indicators> {
     STATE.with_borrow(|state| Rc::clone(&state.indicators))
 }
 
-/// Adds the indicators of a correlator's answer. They have no MAC, because the answer came from one
-/// of the deployment's own Durable Objects.
+/// Adds the indicators of a correlator's answer. A malformed answer is counted as an error. An
+/// answer has no MAC, because it comes from one of the deployment's own Durable Objects.
 pub fn apply_answer(answer: &[u8]) {
     let Some((shared, single)) = decode_answer(answer) else {
         telemetry::count_error("correlate: the answer of a correlator cannot be parsed");
@@ -154,8 +155,9 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     .await;
 }
 
-/// Starts a poll if it is due and the result can be used. Without ACCOUNT_SECRET, the value could
-/// not be verified. Without correlations, no rule uses indicators.
+/// Starts a poll; returns `None` if no poll is due, or if its result could not be used. Without
+/// ACCOUNT_SECRET, the value could not be verified. Without correlations, no rule uses indicators,
+/// so only the first poll starts.
 fn start_poll(settings: &Settings) -> Option<PollTicket> {
     let now = now_ms();
     STATE.with_borrow_mut(|state| {
@@ -172,7 +174,11 @@ fn start_poll(settings: &Settings) -> Option<PollTicket> {
 }
 
 /// Reads and verifies the published indicators. Returns `None` if KV has no indicators, or the same
-/// as at the last poll.
+/// value that was last adopted.
+///
+/// # Errors
+/// If the binding RULES or ACCOUNT_SECRET is missing, if KV cannot be read within [`KV_TIMEOUT`],
+/// if the MAC is wrong, if the value is malformed, or if its number is below `last_number`.
 async fn read_published(settings: &Settings) -> Result<Option<Published>, String> {
     let kv = ConfigKv::from_settings(settings).ok_or("the binding RULES is missing")?;
     let secret =
@@ -189,9 +195,10 @@ async fn read_published(settings: &Settings) -> Result<Option<Published>, String
     Ok(Some(Published { signed, number, indicators }))
 }
 
-/// Encodes indicators for KV. The value is `number`, which only grows, as eight little-endian
-/// bytes, and then the packed indicators. The signature is an HMAC-SHA256 in hex. Returns `None` if
-/// the signature cannot be computed.
+/// Encodes and signs indicators for KV. The value has two parts: `number` as eight little-endian
+/// bytes, and the packed indicators. `number` must grow with each publication. The signature is an
+/// HMAC-SHA256 in hex, with a key derived from `secret`. Returns `None` if the signature cannot be
+/// computed.
 pub fn sign(number: u64, indicators: &Indicators, secret: &str) -> Option<SignedValue> {
     let bytes = [number.to_le_bytes().as_slice(), &indicators.encode()].concat();
     let key = hmac_sha256::derive_key(secret, HashPurpose::IndicatorsKey)?;
@@ -199,7 +206,7 @@ pub fn sign(number: u64, indicators: &Indicators, secret: &str) -> Option<Signed
     Some(SignedValue { bytes, signature })
 }
 
-/// Verifies the MAC of a value from KV, and decodes the value.
+/// Verifies the MAC of a value from KV, and returns the value's number and indicators.
 async fn verify(signed: &SignedValue, secret: &str) -> Result<(u64, Indicators), String> {
     let key = hmac_sha256::derive_key(secret, HashPurpose::IndicatorsKey).unwrap_or_default();
     match hmac_sha256::verify_webcrypto(&key, &signed.bytes, &signed.signature).await {
@@ -219,7 +226,8 @@ fn decode(bytes: &[u8]) -> Result<(u64, Indicators), String> {
 }
 
 /// Ends a poll: adopts new indicators. An error is logged and counted if it differs from the error
-/// of the last poll.
+/// of the last poll. `interval` is the pause until the next poll, or the first pause after
+/// failures.
 fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration) {
     let now = now_ms();
     let new_problem = STATE.with_borrow_mut(|state| match outcome {
@@ -245,8 +253,9 @@ fn apply_outcome(outcome: Result<Option<Published>, String>, interval: Duration)
 }
 
 impl IndicatorsState {
-    /// Removes expired indicators, at most once a minute, and only if there are at least half of
-    /// [`MAX_INDICATORS`]. Without this, they would accumulate while KV has no newer value.
+    /// Removes expired indicators, at most once a minute, and only if at least half of
+    /// [`MAX_INDICATORS`] are in force. Without this, expired indicators would accumulate while KV
+    /// has no newer value. Revoked indicators are kept.
     fn prune_expired(&mut self, now: f64) {
         if self.indicators.len() < MAX_INDICATORS / 2 || now < self.pruned_at + PRUNE_INTERVAL_MS {
             return;
@@ -261,8 +270,8 @@ impl IndicatorsState {
     /// Puts published indicators in force, together with the local indicators.
     fn adopt(&mut self, published: Published, now: f64) {
         let Published { signed, number, mut indicators } = published;
-        // A publication's number is at least its time in milliseconds: a lower or equal number
-        // means that the value is from before the indicator's arrival.
+        // A publication's number is at least its time in milliseconds: a number of at most
+        // `received_at` means that the value was published before the indicator arrived.
         self.local_indicators.retain(|local| {
             let is_recent = now - local.received_at < LOCAL_TTL_MS;
             (is_recent || number as f64 <= local.received_at)

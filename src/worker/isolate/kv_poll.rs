@@ -89,7 +89,7 @@ impl KvPoll {
 }
 
 /// Runs a poll in the background. `waitUntil` lets the poll continue after the response. `poll`
-/// gets a sender, and uses it as soon as the result is in force: the first request of an isolate
+/// gets a sender, and sends `()` as soon as the result is in force: the first request of an isolate
 /// waits for that signal, at most 50 ms.
 pub async fn run_in_background<F>(
     context: &Context,

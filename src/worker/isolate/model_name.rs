@@ -8,12 +8,13 @@ use std::net::IpAddr;
 /// Maximum length of a model name, in bytes.
 const MAX_MODEL_NAME_BYTES: usize = 48;
 
-/// Number of consecutive letters and digits from which on a name is taken for a credential. Model
+/// Minimum number of consecutive letters and digits that make a name look like a credential. Model
 /// names have shorter runs.
 const MIN_CREDENTIAL_RUN_LEN: usize = 20;
 
-/// Returns the model's name if it may be stored: if the name is short, has only letters, digits and
-/// `-._:/@`, and looks like neither a credential nor an address.
+/// Returns the name `model` if it may be stored, otherwise `None`. A name may be stored if it has 1
+/// to 48 bytes, consists of ASCII letters, digits and `-._:/@`, and looks like neither a credential
+/// nor an address.
 pub fn storable_model_name(model: Option<&str>) -> Option<&str> {
     model.filter(|name| has_valid_chars(name) && !is_credential(name) && !is_address(name))
 }

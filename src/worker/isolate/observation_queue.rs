@@ -33,8 +33,8 @@ use crate::request::client_request;
 /// Time for which the first observation waits for others, so that a batch has more than one.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 
-/// Maximum number of rounds in one invocation, because the platform ends an invocation 30 seconds
-/// after its response.
+/// Maximum number of times that one leader sends. It is limited because the platform ends an
+/// invocation 30 seconds after its response.
 const MAX_ROUNDS: usize = 10;
 
 /// Maximum number of observations that wait for one correlator. They take some megabytes. Further
@@ -105,7 +105,8 @@ thread_local! {
     static QUEUE: RefCell<ObservationQueue> = RefCell::default();
 }
 
-/// Adds the observation of a request to the queue of every correlator that counts a part of it.
+/// Adds the observation of a request to the queue of every correlator that counts a part of it. If
+/// a queue is full, does not add it there, and counts an error.
 pub fn enqueue(ruleset: &Ruleset, observation: Observation, settings: &Settings) {
     let plan = ruleset.plan();
     let owners = plan.owners(&observation, ruleset.policy().correlate.shards);
@@ -131,9 +132,9 @@ pub fn enqueue(ruleset: &Ruleset, observation: Observation, settings: &Settings)
     }
 }
 
-/// Makes the request the leader if anything can be sent and no other request is the leader. The
-/// leader sends after its response. A full batch is sent at once, even if another request is the
-/// leader.
+/// Makes the request the leader if anything can be sent, no request is sending, and no other
+/// request is the leader. The leader sends a second later, in the background. If a batch is full,
+/// the request becomes the leader even if another request is, and sends at once.
 pub fn schedule_send(settings: &Rc<Settings>, context: &Context) {
     let now = now_ms();
     let delay = QUEUE.with_borrow_mut(|queue| {
@@ -154,8 +155,9 @@ pub fn schedule_send(settings: &Rc<Settings>, context: &Context) {
     });
 }
 
-/// Sends the queued observations after `delay`, and again as long as more observations arrive: no
-/// later request may come that would send them.
+/// Sends the queued observations after `delay`. Repeats this after another second while anything
+/// can be sent, up to [`MAX_ROUNDS`] times, because perhaps no later request arrives that would
+/// send them.
 async fn run_leader(correlators: &ObjectNamespace, mut delay: Duration) {
     for _ in 0..MAX_ROUNDS {
         Delay::from(delay).await;
@@ -200,7 +202,8 @@ async fn send_batches(correlators: &ObjectNamespace) {
     QUEUE.with_borrow_mut(|queue| queue.sending.release());
 }
 
-/// Ends the delivery of a batch: puts its indicators in force, or keeps the batch for another
+/// Ends the delivery of a batch. If the batch was accepted, puts its indicators in force. If it was
+/// rejected, drops it and counts an error. If the delivery failed, keeps the batch for another
 /// attempt.
 fn apply_delivery(shard: u32, delivery: Delivery) {
     let now = now_ms();
@@ -234,7 +237,8 @@ impl ObservationQueue {
         self.shard_queues.values().any(|shard| shard.has_full_batch(now))
     }
 
-    /// Encodes the next batch for every correlator that is ready, with the correlator's index.
+    /// Returns the next batch for every correlator that is ready: the correlator's index and the
+    /// encoded batch.
     fn next_batches(&mut self, now: f64) -> Vec<(u32, Rc<[u8]>)> {
         let sender =
             *self.isolate_id.get_or_insert_with(|| isolate_id(&client_request::new_request_id()));

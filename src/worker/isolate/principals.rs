@@ -9,8 +9,8 @@ use hedgerow_core::identity::mapping::{Mapping, Mappings, NamedAccount, resolve}
 
 use crate::platform::clock::now_seconds;
 
-/// The account and the tenant by which the origin named a request's sender. Ids are hashes of the
-/// names.
+/// The names that the origin gave the sender of a request: an account and a tenant. Ids are hashes
+/// of the names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginNames {
     /// Account id; `None` if the origin did not name the account.
@@ -72,10 +72,10 @@ struct KnownNames {
     has_labels: bool,
 }
 
-/// Maximum number of *first* credentials with which a credential may come before the origin is
-/// assumed to accept it. The first credential of a request is the one that determines its account.
-/// If a credential has come with more than this number in accepted requests, the origin is unlikely
-/// to have accepted all of them instead of this credential.
+/// Number of different *first* credentials that must be exceeded before the origin is assumed to
+/// accept another credential. The first credential of a request determines the request's account.
+/// If another credential came in accepted requests with more first credentials than this, the
+/// origin is unlikely to have accepted each of the first credentials instead.
 const MAX_FIRST_CREDENTIALS: usize = 4;
 
 /// Maximum number of entries of `ACCEPTED_WITH`: about a megabyte.
@@ -83,9 +83,10 @@ const MAX_ACCEPTED_WITH: usize = 8_192;
 
 thread_local! {
     /// Hashes of credentials that came in accepted requests. The value has the hashes of the first
-    /// credentials of those requests: the origin may have accepted either credential. If the value
-    /// has more than [`MAX_FIRST_CREDENTIALS`] hashes, the origin is taken to accept the
-    /// credential.
+    /// credentials of those requests, because the origin may have accepted either credential. If
+    /// the value has more than [`MAX_FIRST_CREDENTIALS`] hashes, the origin is assumed to accept
+    /// the credential. If the credential was the only credential of a request, the value is filled
+    /// with placeholders.
     static ACCEPTED_WITH: RefCell<ExpiringMap<u64, Vec<u64>>> =
         RefCell::new(ExpiringMap::new(MAX_ACCEPTED_WITH, PROOF_SECONDS));
     static NAMES: RefCell<KnownNames> = RefCell::new(KnownNames::new());
@@ -93,8 +94,9 @@ thread_local! {
         RefCell::new(ExpiringMap::new(MAX_PROOFS, PROOF_SECONDS));
 }
 
-/// Returns the names that the origin or the operator gave an account: those that this isolate
-/// learned within the last hour, completed by the published ones.
+/// Returns the ids of the account and the tenant that the origin or the operator gave the account
+/// `account`, without labels. Names that this isolate learned within the last hour come first;
+/// published names complete them. Returns `None` if no name is known.
 pub fn named_by_origin(account: &str) -> Option<OriginNames> {
     let now = now_seconds();
     NAMES.with_borrow(|names| {
@@ -103,7 +105,7 @@ pub fn named_by_origin(account: &str) -> Option<OriginNames> {
     })
 }
 
-/// Returns the label of an account or a tenant, if it is known.
+/// Returns the label of the account or tenant `id`; `None` if the label is not known.
 pub fn label(id: &str) -> Option<String> {
     let now = now_seconds();
     NAMES.with_borrow(|names| {
@@ -114,8 +116,8 @@ pub fn label(id: &str) -> Option<String> {
 
 /// Remembers the names that the origin gave an account. If the origin has accepted the credential
 /// (`is_accepted`), the registry gets the names with the next report. `has_labels` is whether the
-/// policy sets `labels`. Until the isolate has read the rules of the deployment, that is unknown;
-/// callers then pass false for `is_accepted`, so that nothing is reported.
+/// policy sets `labels`. Until the isolate has read the rules of the deployment, the policy is
+/// unknown. Callers then pass false for `is_accepted`, so that nothing is reported.
 pub fn remember_names(account: &str, names: &OriginNames, is_accepted: bool, has_labels: bool) {
     let now = now_seconds();
     NAMES.with_borrow_mut(|known| known.learn(account, names, (is_accepted, has_labels), now));
@@ -134,7 +136,8 @@ pub fn restore_learned(names: Vec<NamedAccount>) {
     });
 }
 
-/// Removes and returns the names for the next report. Also returns whether the policy has `labels`.
+/// Removes and returns the names for the next report. Also returns whether the policy had `labels`
+/// when the last of them was learned.
 pub fn take_learned() -> (Vec<NamedAccount>, bool) {
     NAMES.with_borrow_mut(|names| (std::mem::take(&mut names.learned), names.has_labels))
 }
@@ -152,15 +155,15 @@ impl KnownNames {
     }
 
     /// Returns the account and the tenant to which the id `account` is mapped at `now`, in seconds
-    /// since the epoch.
+    /// since the epoch; `None` if the id is not mapped.
     fn resolve(&self, account: &str, now: u64) -> Option<Mapping> {
         resolve(account, |id| {
             let local = self.local.get(id, now);
             let published = self.published.get(id, now);
             let Some(local) = local else { return published.cloned() };
             let mut mapping = local.clone();
-            // The origin may have named only the account or only the tenant, and the operator the
-            // other.
+            // The origin may have named only the account, and the operator only the tenant, or the
+            // reverse.
             if let Some(published) = published {
                 mapping.account = mapping.account.or_else(|| published.account.clone());
                 mapping.tenant = mapping.tenant.or_else(|| published.tenant.clone());
@@ -169,7 +172,10 @@ impl KnownNames {
         })
     }
 
-    /// Adds names, and queues them for the registry unless the registry has them already.
+    /// Adds the names of the account `id`. Queues them for the registry if `is_accepted` is true,
+    /// unless they were queued recently, are published with their labels for at least 12 more
+    /// hours, or the queue is full. `has_labels` is whether labels are kept. `now` is in seconds
+    /// since the epoch.
     fn learn(
         &mut self,
         id: &str,
@@ -220,9 +226,10 @@ impl KnownNames {
     }
 }
 
-/// Returns whether the origin is known to accept a credential, by the credential's hash. It is
-/// known if the origin has accepted a request with this credential only, or requests in which it
-/// came with more than [`MAX_FIRST_CREDENTIALS`] different first credentials.
+/// Returns whether the origin is known to accept a credential. `credential` is the credential's
+/// hash. The origin is known to accept it in two cases: it was the only credential of an accepted
+/// request, or it came in accepted requests with more than [`MAX_FIRST_CREDENTIALS`] different
+/// first credentials.
 pub fn is_accepted_by_origin(credential: u64) -> bool {
     let now = now_seconds();
     ACCEPTED_WITH.with_borrow(|accepted_with| {
@@ -273,7 +280,8 @@ pub fn is_proven(proof: u64) -> bool {
     PROOFS.with_borrow(|proofs| proofs.get(&proof, now_seconds()).is_some())
 }
 
-/// Remembers that the origin has accepted a credential.
+/// Remembers that the origin has accepted the credential with the hash `proof`. Does nothing for 0,
+/// which means that the request had no credential.
 pub fn remember_proof(proof: u64) {
     if proof != 0 {
         PROOFS.with_borrow_mut(|proofs| proofs.insert(proof, (), now_seconds()));

@@ -1,7 +1,7 @@
-//! Reads the names of accounts that the registry published from KV. It reads in the background, and
-//! only every six times REFRESH_SECONDS, because names are not urgent. The value carries a MAC,
-//! whose key is derived from ACCOUNT_SECRET. A value with a wrong MAC is rejected and logged once;
-//! the last valid names stay in force.
+//! Reads from KV the names of accounts that the registry has published. The pause between two reads
+//! is six times REFRESH_SECONDS, because names are not urgent. Reads run in the background. The
+//! value carries a MAC, whose key is derived from ACCOUNT_SECRET. A value with a wrong MAC is
+//! rejected and logged once; the last valid names stay in force.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::platform::kv::{ConfigKv, SignedValue};
 use crate::platform::settings::Settings;
 use crate::platform::{hmac_sha256, log};
 
-/// Factor of REFRESH_SECONDS that gives the pause between two reads.
+/// Pause between two reads, as a multiple of REFRESH_SECONDS.
 const INTERVAL_FACTOR: u32 = 6;
 
 /// The state of reading names.
@@ -26,7 +26,7 @@ const INTERVAL_FACTOR: u32 = 6;
 struct NamesPoll {
     /// The value that was last adopted.
     last: Option<SignedValue>,
-    /// Number of this value. A value with a lower number is not adopted.
+    /// Number of the value in `last`. A value with a lower number is not adopted.
     last_number: u64,
     poll: KvPoll,
     /// Error of the last poll. It is kept so that the same error is logged only once.
@@ -62,8 +62,12 @@ pub async fn refresh(settings: &Rc<Settings>, context: &Context) {
     .await;
 }
 
-/// Reads and verifies the names. Returns `None` if KV has no names, or the same as at the last
-/// poll.
+/// Reads and verifies the names. Returns `None` if KV has no names, or the same value that was last
+/// adopted.
+///
+/// # Errors
+/// If the binding RULES is missing, if KV cannot be read within [`KV_TIMEOUT`], if the MAC is
+/// wrong, if the value is malformed, or if its number is below `last_number`.
 async fn read_newer(settings: &Settings) -> Result<Option<VerifiedNames>, String> {
     let kv = ConfigKv::from_settings(settings).ok_or("the binding RULES is missing")?;
     let secret = settings.account_secret.as_deref().unwrap_or_default();
@@ -89,7 +93,7 @@ async fn read_newer(settings: &Settings) -> Result<Option<VerifiedNames>, String
 }
 
 /// Ends a poll: adopts new names. An error is logged and counted if it differs from the error of
-/// the last poll.
+/// the last poll. `interval` is the pause until the next poll, or the first pause after failures.
 fn apply(outcome: Result<Option<VerifiedNames>, String>, interval: Duration) {
     let now = now_ms();
     let problem = STATE.with_borrow_mut(|state| match outcome {

@@ -2,8 +2,8 @@
 //!
 //! A request only changes counters in memory. One request becomes the *leader*: some seconds after
 //! its response, it sends all counters to the ledger in one call. If a report may have been lost,
-//! its counters are sent again with the next report, but its sampled decisions are dropped. So
-//! counters may be too high after an outage, but never too low.
+//! its counters are sent again with the next report, but its sampled decisions are dropped. So a
+//! failed report can make counters too high, but not too low.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -79,7 +79,8 @@ thread_local! {
 }
 
 /// Counts a decision, and adds it to the sample if there is room. `model` is the name of the
-/// requested model, `shadow_decision` the comparison with the shadow ruleset.
+/// requested model. `shadow_decision` is the comparison with the shadow ruleset; `None` if the call
+/// was not compared.
 pub fn count_decision(
     request_id: &str,
     attribution: &Attribution<'_>,
@@ -122,8 +123,8 @@ fn score_bucket(score: f64) -> &'static str {
     SCORE_BUCKETS.get((score / 5.0) as usize).unwrap_or(&"95")
 }
 
-/// Counts a request of a cluster. Clients choose the model's name. So only eight names per cluster
-/// are counted separately, and only names that may be stored.
+/// Counts a request of a cluster. Clients choose the model's name. So only names that may be stored
+/// are counted separately, at most eight per cluster between two reports.
 pub fn count_cluster(cluster: &str, band: Band, model: Option<&str>) {
     TELEMETRY.with_borrow_mut(|telemetry| {
         let counters = &mut telemetry.counters;
@@ -175,8 +176,9 @@ pub fn count_error(message: &str) {
     TELEMETRY.with_borrow_mut(|telemetry| telemetry.counters.increment(["error", message]));
 }
 
-/// Makes the request the leader, if there are counts to report and no other request is the leader.
-/// The leader reports after its response.
+/// Makes the request the leader if there are counts to report, no other request is the leader, and
+/// the pause after a failed report is over. The leader reports after REPORT_SECONDS, in the
+/// background.
 pub fn schedule_report(settings: &Rc<Settings>, context: &Context) {
     let now = now_ms();
     let is_leader = TELEMETRY.with_borrow_mut(|telemetry| {
@@ -194,8 +196,8 @@ pub fn schedule_report(settings: &Rc<Settings>, context: &Context) {
     });
 }
 
-/// Sends the report. If the report may have been lost, its counters are kept for the next report,
-/// and its decisions are dropped.
+/// Sends the report. If the report may have been lost, its counters and names are kept for the next
+/// report, and its decisions are dropped.
 async fn send(settings: &Settings) {
     let (report, shard) = TELEMETRY.with_borrow_mut(|telemetry| {
         let shard = *telemetry.shard.get_or_insert_with(|| {

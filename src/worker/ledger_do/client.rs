@@ -20,8 +20,9 @@ use crate::platform::settings::Settings;
 /// them in the response.
 pub const WEBSOCKET_PROTOCOL: &str = "hedgerow.v1";
 
-/// Sends a query to all objects of the ledger and returns their answers. Returns `None` if one
-/// object does not answer, because the sum of the others would look like less traffic.
+/// Sends the query `target` (path and query) to all objects of the ledger and returns their
+/// answers. Returns `None` if the binding LEDGER is missing. Also returns `None` if one object
+/// gives no valid answer, because the sum of the others would look like less traffic.
 pub async fn query_all_shards<T: DeserializeOwned>(
     settings: &Settings,
     target: &str,
@@ -43,9 +44,9 @@ async fn query_shard<T: DeserializeOwned>(
     serde_json::from_str(&text).ok()
 }
 
-/// Returns the account of each request in `ids` of which an object has a sampled decision, by
-/// request id. The account is `None` if the request had none. Returns `None` if an object does not
-/// answer.
+/// Returns the accounts of those requests in `ids` whose decision is in an object's sample, by
+/// request id. An account is `None` if the request had none. Returns `None` if the binding LEDGER
+/// is missing, or if an object gives no valid answer.
 pub async fn fetch_senders(
     settings: &Settings,
     ids: Vec<String>,
@@ -74,7 +75,8 @@ async fn post_senders(
     response.ok()?.json().await.ok()
 }
 
-/// Returns the counters of all objects, added up; `None` if one object does not answer.
+/// Sends the query `target` to all objects and returns the sum of their counters; `None` if one
+/// object gives no valid answer.
 pub async fn fetch_counters(settings: &Settings, target: &str) -> Option<Counters> {
     let mut merged = Counters::default();
     for counters in query_all_shards(settings, target).await? {
@@ -84,7 +86,8 @@ pub async fn fetch_counters(settings: &Settings, target: &str) -> Option<Counter
 }
 
 /// Opens a WebSocket to the ledger's first object and returns the response with status 101; `None`
-/// if the object does not accept it. `selects_protocol` is whether the client offered protocols.
+/// if the object does not accept the WebSocket. `selects_protocol` is whether the client offered
+/// protocols.
 pub async fn open_websocket(settings: &Settings, selects_protocol: bool) -> Option<Response> {
     let stub = settings.ledger()?.get_by_name(&shard_name(0)).ok()?;
     let request = websocket_request(selects_protocol)?;

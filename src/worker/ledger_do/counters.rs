@@ -7,14 +7,18 @@
 //! | `score`, lower bound | decided requests by score, in buckets of five |
 //! | `signature`, ruleset, name | hits |
 //! | `unscored`, reason or `any` | decided requests of which a part was not scored |
-//! | `not_looked_at`, method, path shape | requests with a body that were forwarded unread |
+//! | `not_looked_at`, method, path shape | POST, PUT, PATCH and WebSockets, forwarded unread |
 //! | `memory`, MiB | reports by the isolate's Wasm memory, rounded up to a multiple of 16 |
 //! | `error`, message | faults in Hedgerow |
 //! | `cluster`, id, band | requests whose indicators named a cluster |
 //! | `cluster_model`, id, model | requests of a cluster by model |
-//! | `shadow`, shadow ruleset, band, band by the shadow | requests that two rulesets scored |
-//! | `shadow_signature`, shadow ruleset, name, `active` or `shadow` | hits in only one of the two |
-//! | `overflow` | counts of further keys, when there are too many |
+//! | `shadow`, shadow ruleset, band, band by the shadow | requests scored by both rulesets |
+//! | `shadow_signature`, shadow ruleset, name, `active` or `shadow` | hits in only one ruleset |
+//! | `overflow` | counts of further keys if there are too many, and of keys that are too long |
+//!
+//! The key `unscored` with the reason `websocket` also counts WebSockets and their messages that
+//! were forwarded without a decision. The keys `shadow` and `shadow_signature` compare two
+//! rulesets: the ruleset that decided (`active`) and the shadow.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +64,8 @@ pub const MAX_KEYS: usize = 4096;
 /// Maximum bytes of a key. Counts of longer keys are added to [`OVERFLOW`].
 const MAX_KEY_BYTES: usize = 512;
 
-/// The reason in the key `unscored` that counts each such request once, regardless of its reasons.
+/// The reason `any` in the key `unscored`. It counts each decided request with one or more reasons
+/// once.
 pub const ANY_REASON: &str = "any";
 
 /// The key of all counts that exceed a limit.
@@ -86,7 +91,7 @@ impl Counters {
         other.0.into_iter().for_each(|(key, count)| self.add_unbounded(key, count));
     }
 
-    /// Adds to a count, without limits.
+    /// Adds `count` to the count of `key`, without limits.
     pub fn add_unbounded(&mut self, key: CounterKey, count: u64) {
         let total = self.0.entry(key).or_default();
         *total = total.saturating_add(count);

@@ -26,7 +26,8 @@ pub const RETENTION_SECONDS: u64 = 7 * 86_400;
 /// Maximum number of decisions in one answer.
 pub const MAX_PAGE: usize = 500;
 
-/// Approximate bytes of decisions in one row. A row of a Durable Object's SQLite has at most two
+/// Maximum bytes of the decisions in one row, counted as in [`StoredDecision::heap_bytes`]; a
+/// larger decision gets a row of its own. A row of a Durable Object's SQLite has at most two
 /// megabytes.
 const ROW_BYTES: usize = 512 << 10;
 
@@ -133,7 +134,9 @@ impl Decisions {
         }
     }
 
-    /// Returns the decisions that match a query; `now` is in milliseconds since the epoch.
+    /// Returns the newest decisions that match every filter of `query`: at most `limit`, a
+    /// parameter of the query, and at most [`MAX_PAGE`]. Decisions older than a week are left out.
+    /// `now` is in milliseconds since the epoch.
     pub fn find(&self, query: &HashMap<String, String>, now: f64) -> DecisionMatches {
         let limit = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(MAX_PAGE);
         let limit = limit.min(MAX_PAGE);
@@ -155,8 +158,8 @@ impl Decisions {
         DecisionMatches { decisions: page.collect(), stored }
     }
 
-    /// Returns the account of each request in `ids` that has a stored decision, with the request
-    /// id.
+    /// Returns pairs of request id and account, for the requests in `ids` that have a stored
+    /// decision. The account is `None` if the request had none.
     pub fn senders(&self, ids: &[String]) -> Vec<(String, Option<String>)> {
         let ids: HashSet<&str> = ids.iter().map(String::as_str).collect();
         let indexes = self.rings.iter().flat_map(|ring| &ring.decisions);
@@ -227,7 +230,8 @@ pub fn has_stored_decisions(sql: &SqlStorage) -> worker::Result<bool> {
     Ok(!sql.exec("SELECT id FROM decision_chunk LIMIT 1", None)?.to_array::<Row>()?.is_empty())
 }
 
-/// Deletes rows that are too old, and rows whose decisions exceed the limits.
+/// Deletes rows older than a week. Also deletes a row if newer rows of the same ring have the
+/// maximum number of decisions.
 pub fn prune(sql: &SqlStorage) -> worker::Result<()> {
     #[derive(Deserialize)]
     struct Row {
@@ -342,8 +346,8 @@ impl Index {
             && query.get("signature").is_none_or(has_hit)
     }
 
-    /// Returns whether the request was in one of the clusters whose ids or aliases are listed,
-    /// separated by commas.
+    /// Returns whether one of `ids` is the id of a cluster of the request, or a former id of its
+    /// main cluster. `ids` are separated by commas.
     fn is_in_cluster(&self, ids: &str) -> bool {
         let own = self.cluster.iter().chain(&self.cluster_aliases).chain(&self.other_clusters);
         ids.split(',').any(|id| own.clone().any(|own| own == id))

@@ -1,5 +1,5 @@
-//! The queue of account names that isolates report and the registry gets, and the lookup of the
-//! account that sent a request.
+//! The queue of account names: isolates report them, and the ledger sends them to the registry.
+//! This file also has the lookup of the account that sent a request.
 
 use hedgerow_core::api::LabelQuery;
 use hedgerow_core::identity::mapping::NamedAccount;
@@ -15,7 +15,8 @@ use crate::registry_do::principals::NamesReport;
 const MAX_QUEUED_NAMES: usize = 1_000;
 
 impl Ledger {
-    /// Queues names that an isolate reported.
+    /// Queues names that an isolate reported. `labels` is whether the isolate's policy has
+    /// `labels`.
     pub(super) fn queue_names(&self, names: Vec<NamedAccount>, labels: bool) {
         let mut queued = self.names.borrow_mut();
         if names.is_empty() {
@@ -26,7 +27,7 @@ impl Ledger {
         queued.names.extend(names.into_iter().take(room));
     }
 
-    /// Sends the queued names to the registry. They stay queued if the registry does not answer.
+    /// Sends the queued names to the registry. If the call fails, the names stay queued.
     pub(super) async fn send_names(&self) {
         let report = self.names.take();
         if report.names.is_empty() {
@@ -41,8 +42,9 @@ impl Ledger {
         }
     }
 
-    /// Answers with the account of each request in the body that has a stored decision: a list of
-    /// request id and account, which is null for a request without an account.
+    /// Answers with pairs of request id and account, for the request ids in `body` that have a
+    /// stored decision. The account is null if the request had none. Answers with 400 if `body` is
+    /// malformed.
     pub(super) fn senders(&self, body: &str) -> worker::Result<Response> {
         let Ok(LabelQuery { ids }) = serde_json::from_str(body) else {
             return Response::error("invalid request ids", 400);

@@ -89,7 +89,7 @@ impl Ledger {
         sql.exec("DELETE FROM rolled_up WHERE hour < ?", cutoff).map(drop)
     }
 
-    /// Reads the counters of the last `minutes` whose kind begins with `kind`.
+    /// Adds up the rows of the last `minutes`, for counters whose kind begins with `kind`.
     pub(super) fn read_counters(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
         let mut totals = Counters::default();
         for RollupRange { seconds, from, to } in ranges(clock::now_seconds(), minutes) {
@@ -108,7 +108,7 @@ impl Ledger {
         Ok(totals)
     }
 
-    /// Reads the counters of a time series.
+    /// Reads the rows of a time series, for the kinds in [`SERIES_KINDS`].
     pub(super) fn read_series(&self, buckets: &TimeBuckets) -> worker::Result<Series> {
         let mut series = Series::default();
         let now = clock::now_seconds();
@@ -145,7 +145,7 @@ struct SeriesRow {
     count: u64,
 }
 
-/// A counter of a query's result.
+/// A counter, summed over all rows that a query selects.
 #[derive(Deserialize)]
 struct CounterRow {
     /// A [`CounterKey`] as JSON.
@@ -162,8 +162,9 @@ struct RollupRange {
     to: u64,
 }
 
-/// Returns the rows that cover the last `minutes`: rows of minutes for as long as they are kept,
-/// and rows of hours for the time before. `now` is in seconds since the epoch.
+/// Returns the ranges of rows that cover the last `minutes`. The first range has rows of minutes,
+/// for the time for which they are kept. The second has rows of hours, for the time before, and may
+/// be empty. `now` is in seconds since the epoch.
 fn ranges(now: u64, minutes: u64) -> [RollupRange; 2] {
     let from = now.saturating_sub(minutes.saturating_mul(MINUTE));
     let oldest_minute = now.saturating_sub(MINUTE_RETENTION_SECONDS);

@@ -138,8 +138,8 @@ impl Series {
         }
     }
 
-    /// Returns the series in the form of the API, which contains every band and action, with zeros
-    /// if they have no requests.
+    /// Converts the series to the form of the API. Every band and action is included; if it has no
+    /// requests, its counts are 0. `minutes` is the length of the period that the client asked for.
     pub fn to_api(&self, buckets: &TimeBuckets, minutes: u64) -> api::Series {
         let samples = |counts: &BTreeMap<String, Samples>, name: &str| {
             counts.get(name).cloned().unwrap_or_else(|| vec![0; buckets.count])
@@ -191,7 +191,8 @@ fn ranked(series: &BTreeMap<String, Samples>) -> impl Iterator<Item = (u64, Stri
     rows.into_iter().map(|(total, label, samples)| (total, label.clone(), samples.clone()))
 }
 
-/// Returns the traffic of a ruleset; `None` if the key is malformed.
+/// Converts an entry of `Series::rulesets` to the form of the API; returns `None` if the key is
+/// malformed.
 fn ruleset_traffic((key, bands): (&String, &BTreeMap<String, u64>)) -> Option<api::RulesetTraffic> {
     let mut parts = key.splitn(3, ' ');
     let (serial, role, ruleset) = (parts.next()?, parts.next()?, parts.next()?);

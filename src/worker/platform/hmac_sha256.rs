@@ -81,7 +81,7 @@ fn decode_mac(text: &str) -> Option<[u8; MAC_BYTES]> {
     Some(mac)
 }
 
-/// Returns the key of the hashes that correlations count, derived from ACCOUNT_SECRET.
+/// Derives the key of the hashes that correlations count from `secret`, which is ACCOUNT_SECRET.
 pub fn hash_key(secret: &str) -> HashKey {
     HASH_KEY.with_borrow_mut(|cached| match cached {
         Some((cached_secret, key)) if cached_secret == secret => *key,

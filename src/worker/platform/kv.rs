@@ -63,7 +63,7 @@ const INDICATORS_KEY: &str = "indicators";
 const NAMES_KEY: &str = "names";
 
 impl ConfigKv {
-    /// Returns the namespace, if it is bound.
+    /// Returns the namespace; `None` if the binding RULES is missing.
     pub fn from_settings(settings: &Settings) -> Option<Self> {
         settings.rules_kv().map(|binding| Self(binding.unchecked_into()))
     }
@@ -119,7 +119,7 @@ impl ConfigKv {
         deleted.map(drop).map_err(|_| WRITE_ERROR.to_owned())
     }
 
-    /// Reads a value of at most `max_bytes` with its signature.
+    /// Reads a value of at most `max_bytes` with its signature; `None` if KV does not have the key.
     ///
     /// # Errors
     /// If KV cannot be read, or if the value is too large or has no signature.

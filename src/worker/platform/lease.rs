@@ -1,5 +1,5 @@
-//! Leases, by which one request does work that all share, and backoff, which gives the time of the
-//! next attempt after a failure.
+//! Leases and backoff. A lease lets one request do work for all requests. Backoff gives the time of
+//! the next attempt after a failure.
 //!
 //! All times are milliseconds since the epoch, as [`now_ms`](super::clock::now_ms) returns them.
 //! The types have no interior mutability: Durable Objects keep them in a `RefCell`.
@@ -65,7 +65,8 @@ impl Backoff {
         self.postpone(now, pause);
     }
 
-    /// Counts a failure and makes the work due again after [`backoff_delay`], which it returns.
+    /// Counts a failure, makes the work due again after the [`backoff_delay`] of `base` and `max`,
+    /// and returns that delay.
     pub fn record_failure(&mut self, now: f64, base: Duration, max: Duration) -> Duration {
         let delay = backoff_delay(base, self.failures, max);
         self.failures = self.failures.saturating_add(1);

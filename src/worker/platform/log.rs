@@ -14,7 +14,7 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use crate::request::shadow::ShadowDecision;
 
-/// The line `hedgerow.decision` of one LLM call. The order of the members is for readers. New
+/// The line `hedgerow.decision` of one LLM call. The members are ordered for human readers. New
 /// members may be added, but none is renamed within a version `v`.
 #[derive(Serialize)]
 pub struct DecisionLine<'a> {
@@ -224,11 +224,11 @@ impl<'a> DecisionLine<'a> {
 pub struct RulesEvent<'a> {
     /// `adopted`, `rejected` or `expired`.
     pub event: &'static str,
-    /// Serial of the release in force.
+    /// Serial of the last adopted release; `None` if there is none.
     pub serial: Option<u64>,
-    /// Digest of the ruleset that was adopted.
+    /// Digest of the active ruleset of the adopted release; `None` for other events.
     pub ruleset: Option<&'a str>,
-    /// Reason of a rejection.
+    /// Reason of a rejection, or consequence of an expiry; `None` for an adoption.
     pub error: Option<&'a str>,
 }
 
@@ -252,8 +252,8 @@ pub fn unauthorized(count: u32, client: Option<&str>) {
     write_event("hedgerow.admin", &event);
 }
 
-/// Logs background work of the registry or the ledger, and its error if it failed: the line
-/// `hedgerow.registry`.
+/// Logs background work of the registry or the ledger, or an isolate's failed read of names: the
+/// line `hedgerow.registry`. `error` is `None` if the work succeeded.
 pub fn registry_event(event: &str, error: Option<&str>) {
     #[derive(Serialize)]
     struct RegistryEvent<'a> {
@@ -325,7 +325,8 @@ fn write_json(line: &impl Serialize) {
     web_sys::console::log_1(&JsValue::from_str(&json));
 }
 
-/// Returns an error message of the platform, unless it may quote a URL, a path or a header.
+/// Returns an error message of the platform, or a fixed text if the message may quote a URL, a path
+/// or a header: if it contains `/`, `:`, `?` or a quotation mark, exceeds 120 bytes or is empty.
 fn redact(message: &str) -> &str {
     let may_quote =
         message.contains(['/', ':', '"', '\'', '?']) || message.len() > 120 || message.is_empty();

@@ -6,15 +6,17 @@ use serde_json::Value;
 use wasm_bindgen::JsValue;
 use web_sys::{Request, RequestInit};
 
-/// The header that names the caller of an internal request, as JSON: `actor`, and `client`, the
-/// hash of the client's address if it is known.
+/// The header that names the caller of an internal request, as JSON. The member `actor` is the
+/// caller's name. The member `client` is a keyed hash of the client's address; it may be missing or
+/// null.
 pub const CALLER_HEADER: &str = "x-caller";
 
 /// Timeout of one call. The registry may have to compile a large bundle, or to repeat writes to KV.
 pub const RPC_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Makes a request to a Durable Object. `base` can be any origin, because the platform ignores it.
-/// `target` is the path and the query. The body is streamed from `body`.
+/// `target` is the path and the query. `caller` is sent in [`CALLER_HEADER`]. The body of the
+/// request `body` is streamed.
 ///
 /// # Errors
 /// If the platform rejects the method, the URL or the header.

@@ -73,9 +73,9 @@ impl Settings {
         matching.fold(false, |any, is_equal| any | is_equal)
     }
 
-    /// Returns a warning if the policy recognises a gateway by a secret header and the secret is
-    /// not set, and a warning if the policy trusts a gateway but does not name the header with the
-    /// client's address.
+    /// Returns the problems of the policy's identity settings, at most two. The first is that the
+    /// policy recognises a gateway by a secret header, but IDENTITY_SECRET is not set. The second
+    /// is that the policy trusts a gateway, but does not name the header with the client's address.
     pub fn identity_warnings(&self, policy: &IdentityPolicy) -> Vec<ConfigProblem> {
         let header = policy.secret_header().filter(|_| self.identity_secrets.is_empty());
         let secret = header.map(|header| {
@@ -128,29 +128,31 @@ impl Settings {
         text_var(&self.env, "PUBLIC_KEYS").is_some()
     }
 
-    /// Returns the binding RULES: the KV namespace of releases, bundles, indicators and names of
-    /// accounts.
+    /// Returns the binding RULES, the KV namespace of releases, bundles, indicators and names of
+    /// accounts; `None` if it is missing.
     pub fn rules_kv(&self) -> Option<JsValue> {
         Some(binding(&self.env, "RULES")).filter(JsValue::is_object)
     }
 
-    /// Returns the binding REGISTRY: the Durable Object that stores and publishes releases,
-    /// indicators and names of accounts.
+    /// Returns the binding REGISTRY, the Durable Object that stores and publishes releases,
+    /// indicators and names of accounts; `None` if it is missing.
     pub fn registry(&self) -> Option<ObjectNamespace> {
         self.env.durable_object("REGISTRY").ok()
     }
 
-    /// Returns the binding LEDGER: the Durable Objects that store counters and decisions.
+    /// Returns the binding LEDGER, the Durable Objects that store counters and decisions; `None` if
+    /// it is missing.
     pub fn ledger(&self) -> Option<ObjectNamespace> {
         self.env.durable_object("LEDGER").ok()
     }
 
-    /// Returns the binding CORRELATOR: the Durable Objects that count observations.
+    /// Returns the binding CORRELATOR, the Durable Objects that count observations; `None` if it is
+    /// missing.
     pub fn correlators(&self) -> Option<ObjectNamespace> {
         self.env.durable_object("CORRELATOR").ok()
     }
 
-    /// Returns the binding ASSETS: the console's files.
+    /// Returns the binding ASSETS, the console's files; `None` if it is missing.
     pub fn assets(&self) -> Option<Fetcher> {
         self.env.assets("ASSETS").ok()
     }
@@ -160,12 +162,14 @@ impl Settings {
         text_var(&self.env, "CONSOLE_RULES").as_deref() == Some("open")
     }
 
-    /// Returns CONFIG_URL: the URL of the directory from which the registry pulls releases.
+    /// Returns CONFIG_URL, the URL of the directory from which the registry pulls releases; `None`
+    /// if it is not set.
     pub fn config_url(&self) -> Option<String> {
         text_var(&self.env, "CONFIG_URL")
     }
 
-    /// Returns the bearer token `name` (ADMIN_TOKEN or READ_TOKEN), unless it is too short.
+    /// Returns the bearer token `name` (ADMIN_TOKEN or READ_TOKEN); `None` if it is not set or too
+    /// short.
     pub fn token(&self, name: &str) -> Option<String> {
         text_var(&self.env, name).filter(|token| token.trim().len() >= MIN_TOKEN_BYTES)
     }
@@ -308,12 +312,12 @@ fn binding(env: &Env, name: &str) -> JsValue {
     Reflect::get(env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
 }
 
-/// Returns a variable or secret. A blank value counts as not set.
+/// Returns a variable or secret; `None` if it is not set, blank or not text.
 fn text_var(env: &Env, name: &str) -> Option<String> {
     binding(env, name).as_string().filter(|text| !text.trim().is_empty())
 }
 
-/// Returns a secret, unless it is too short.
+/// Returns a secret; `None` if it is not set or too short.
 fn secret(env: &Env, name: &str) -> Option<String> {
     text_var(env, name).filter(|text| text.trim().len() >= MIN_SECRET_BYTES)
 }

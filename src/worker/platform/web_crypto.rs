@@ -23,7 +23,8 @@ extern "C" {
     ) -> Result<Promise, JsValue>;
 }
 
-/// Imports a key for verifying signatures of `algorithm` with SHA-256. Returns a `CryptoKey`.
+/// Imports `key`, which is encoded in the WebCrypto format `format`. Returns a `CryptoKey` that
+/// verifies signatures of `algorithm` with SHA-256.
 ///
 /// # Errors
 /// If WebCrypto rejects the key.
@@ -35,7 +36,8 @@ pub async fn import_key(format: &str, key: &JsValue, algorithm: &str) -> Result<
     JsFuture::from(subtle_import_key(format, key, &parameters, false, &usages)?).await
 }
 
-/// Returns whether `signature` is the signature of `data` by `key`.
+/// Returns whether `signature` is a valid signature of `data`. `key` is a `CryptoKey` from
+/// [`import_key`], and `algorithm` is the algorithm of this key.
 ///
 /// # Errors
 /// If WebCrypto fails.

@@ -25,7 +25,8 @@ pub struct DayWrites {
 }
 
 impl DayWrites {
-    /// Parses the text that [`to_text`](Self::to_text) returns. A malformed text means no writes.
+    /// Parses the text that [`to_text`](Self::to_text) returns. Each missing or malformed number is
+    /// read as 0.
     pub fn parse(text: &str) -> Self {
         let mut numbers = text.split(' ').map(|number| number.parse().unwrap_or_default());
         let mut next = || numbers.next().unwrap_or_default();
@@ -37,8 +38,8 @@ impl DayWrites {
         format!("{} {} {}", self.day, self.count, self.last_ms)
     }
 
-    /// Returns the writes on the day of `now_ms`, which is in milliseconds since the epoch: none if
-    /// `self` is of another day.
+    /// Returns the writes on the day of `now_ms`, which is in milliseconds since the epoch. The
+    /// count is 0 if `self` is of another day.
     pub fn on_day_of(self, now_ms: u64) -> Self {
         let day = now_ms / (DAY_SECONDS * 1_000);
         if day == self.day { self } else { Self { day, count: 0, ..self } }
@@ -50,8 +51,9 @@ impl DayWrites {
         Self { count: today.count.saturating_add(1), last_ms: now_ms, ..today }
     }
 
-    /// Returns the time from `now_ms` until the next write may begin, with a budget of `per_day`
-    /// writes; zero if it may begin at once.
+    /// Returns the time from `now_ms`, in milliseconds since the epoch, until the next write may
+    /// begin: zero if the write may begin at once. If the budget of `per_day` writes is used up,
+    /// the time is the rest of the day.
     pub fn wait(self, per_day: u64, now_ms: u64) -> Duration {
         let today = self.on_day_of(now_ms);
         let ms_left = (DAY_SECONDS * 1_000).saturating_sub(now_ms % (DAY_SECONDS * 1_000));
@@ -70,8 +72,8 @@ impl DayWrites {
 /// rest of the day. Returns `None` if the budget is used up.
 ///
 /// If the remaining writes were spread evenly over the rest of the day, the pause would be `left /
-/// (per_day − used)`. That is the pause once a quarter of the budget is used. Before, it is
-/// multiplied by `p²`, where `p` is the used part of that quarter.
+/// (per_day − used)`. Once a quarter of the budget is used, the pause has this length. Before that,
+/// the length is multiplied by `p²`, where `p` is the used part of that quarter.
 pub fn pause(used: u64, per_day: u64, left: Duration) -> Option<Duration> {
     let writes_left = per_day.checked_sub(used).filter(|writes| *writes > 0)?;
     let even = left.as_secs_f64() / writes_left as f64;

@@ -30,11 +30,12 @@ pub fn stub(settings: &Settings) -> Result<Stub, ApiError> {
     })
 }
 
-/// Calls a route of the registry and returns its response, with any status. `target` is path and
-/// query. `caller` is stored in the audit log.
+/// Calls a route of the registry and returns its response, with any status. `target` is the path
+/// and the query. `caller` is stored in the audit log. `body` is a request whose body is passed on;
+/// `None` if the call has no body.
 ///
 /// # Errors
-/// `unavailable`, if the registry does not respond within [`RPC_TIMEOUT`].
+/// `unavailable`, if the call fails or the registry does not respond within [`RPC_TIMEOUT`].
 pub async fn call(
     stub: &Stub,
     method: &str,
@@ -57,7 +58,7 @@ pub async fn call(
 /// because parsers of all these types would add 30 KiB to the Worker.
 ///
 /// # Errors
-/// `unavailable`, if the response is missing or incomplete.
+/// `unavailable`, if the response is missing, incomplete, or not JSON.
 pub async fn query(
     settings: &Settings,
     target: &str,
@@ -105,8 +106,8 @@ pub async fn post(
 }
 
 /// Adds an entry to the audit log for a call that was rejected before it reached the registry.
-/// `client` is a keyed hash of the address. Failures are ignored, because the call is rejected in
-/// any case.
+/// `client` is a keyed hash of the client's address. `subject` and `result` are members of the
+/// entry. Failures are ignored, because the call is rejected in any case.
 pub async fn audit_rejection(
     settings: Rc<Settings>,
     actor: &'static str,
@@ -125,8 +126,8 @@ pub async fn audit_rejection(
     }
 }
 
-/// Asks the registry to do its maintenance. The cron trigger calls this every minute. Without
-/// CONFIG_URL and PUBLIC_KEYS, no maintenance is needed.
+/// Asks the registry to do its maintenance. The cron trigger calls this every minute. Does nothing
+/// if neither CONFIG_URL nor PUBLIC_KEYS is set, because no maintenance is needed then.
 pub async fn request_maintenance(settings: &Settings) {
     if settings.config_url().is_none() && !settings.has_trusted_keys() {
         return;
@@ -136,8 +137,8 @@ pub async fn request_maintenance(settings: &Settings) {
     }
 }
 
-/// Posts the request for maintenance. It has no timeout, because a pull from CONFIG_URL may take
-/// longer than [`RPC_TIMEOUT`].
+/// Posts the request for maintenance. The request has no timeout, because a pull from CONFIG_URL
+/// may take longer than [`RPC_TIMEOUT`].
 async fn post_maintenance(settings: &Settings) -> Result<(), String> {
     let stub = stub(settings).map_err(|error| error.message)?;
     let caller = json!({ "actor": "registry" });

@@ -16,7 +16,7 @@ use super::indicators::parse_hash;
 /// A row of the table `link`: a key, and the accounts that it links.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LinkRow {
-    /// Number of the row. Numbers only grow.
+    /// Number of the row. A later row has a higher number.
     pub id: u64,
     pub correlation: String,
     /// Key, 16 hex digits.
@@ -46,11 +46,11 @@ pub struct KeyRow {
 pub struct AliasRow {
     /// Id of a cluster that has merged into another one, 8 hex digits.
     pub id: String,
-    /// Id of the cluster to which it belongs now, 8 hex digits.
+    /// Id of the cluster that contains the merged cluster now, 8 hex digits.
     pub cluster: String,
 }
 
-/// The rebuilt clusters, and the rows of the tables that must change.
+/// The rebuilt clusters, and the table rows that must be stored or deleted.
 #[derive(Debug, Default)]
 pub struct Restored {
     pub clusters: Clusters,
@@ -61,7 +61,7 @@ pub struct Restored {
 }
 
 impl LinkRow {
-    /// Returns the accounts as hashes.
+    /// Returns the accounts as hashes, without malformed accounts.
     pub fn account_hashes(&self) -> Vec<u64> {
         self.account_texts().filter_map(parse_hash).collect()
     }
@@ -85,8 +85,8 @@ struct Component<'r> {
     id: u32,
 }
 
-/// Rebuilds the clusters from `links`, in their order. Accounts in `split_off` are ignored.
-/// `counter` is the number from which the last id was made.
+/// Rebuilds the clusters: adds `links` in the given order, without the accounts in `split_off`.
+/// `counter` is the number from which the last id was made; `None` if no id was made yet.
 pub fn restore(
     links: &[LinkRow],
     keys: &[KeyRow],
@@ -125,9 +125,10 @@ pub fn restore(
     with_changes(clusters, &links, keys, aliases)
 }
 
-/// Gives each component an id from the rows of its keys. First choice is a current id that was also
-/// the first id of its key, then any current id, then any first id. If several components could get
-/// an id, the oldest gets it.
+/// Gives each component an id from the rows of its keys. First, components get a current id that
+/// was also the first id of its key. Each remaining component then gets any current id of its keys,
+/// or else any first id. Each id is given only once; of several components with the same choice,
+/// the oldest gets the id. A component without a free id keeps the id 0.
 fn assign_ids(components: &mut BTreeMap<u32, Component<'_>>) {
     let mut order: Vec<(u32, u32)> =
         components.iter().map(|(label, component)| (component.first_seen, *label)).collect();
@@ -153,8 +154,9 @@ fn assign_ids(components: &mut BTreeMap<u32, Component<'_>>) {
     }
 }
 
-/// Adds each alias that is not the id of a cluster. If a key was added under the alias, the alias
-/// belongs to the cluster of that key now. Otherwise, it stays with its previous cluster.
+/// Adds each alias that is not the id of a cluster. If the alias is the first id of a key, the
+/// alias now belongs to the cluster of that key. Otherwise, the alias stays with its previous
+/// cluster.
 fn restore_aliases(clusters: &mut Clusters, keys: &[KeyRow], aliases: &[AliasRow]) {
     let mut current_by_first: HashMap<&str, u32> = HashMap::new();
     for row in keys {
@@ -181,8 +183,8 @@ fn restore_aliases(clusters: &mut Clusters, keys: &[KeyRow], aliases: &[AliasRow
     }
 }
 
-/// Compares the rebuilt clusters with the stored rows, and returns both the clusters and the rows
-/// that must change.
+/// Compares the rebuilt clusters with the stored rows. Returns the clusters, and the rows that must
+/// be stored or deleted.
 fn with_changes(
     clusters: Clusters,
     links: &[(u64, &LinkRow)],

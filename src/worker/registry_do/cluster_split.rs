@@ -1,8 +1,8 @@
 //! Splits a cluster: an operator removes the accounts that wrongly join unrelated accounts.
 //!
-//! These accounts are removed from all links of the cluster. The table `cluster_barred` lists them
-//! for as long as a link lasts, so that no firing links them again in that time. Indicators of
-//! these accounts and of their keys stay.
+//! These accounts are removed from all links of the cluster. The table `cluster_barred` lists the
+//! accounts for 31 days, so that no firing links them again in that time. Indicators of these
+//! accounts and of their keys are not deleted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -28,11 +28,12 @@ const MAX_ACCOUNTS: usize = 200;
 /// deleted.
 const MAX_SPLIT_OFF: u64 = 10_000;
 
-/// Maximum number of bridges in an answer. A bridge is an account that joins parts of a cluster.
+/// Maximum number of bridges in an answer. A bridge is an account that has several keys of a
+/// cluster, so that it may join parts of the cluster.
 const MAX_BRIDGES: usize = 20;
 
-/// Maximum number of accounts that are tested for being bridges. The accounts with the most keys
-/// are tested.
+/// Maximum number of bridges for which the parts of the cluster are counted. The accounts with the
+/// most keys are taken.
 const MAX_CANDIDATES: usize = 64;
 
 /// Maximum number of characters of a reason or an author. Further characters are cut off.
@@ -44,7 +45,9 @@ impl Registry {
     /// result.
     ///
     /// # Errors
-    /// `invalid`, `not_found` or `unavailable`.
+    /// `invalid`, if the body is malformed, the reason is missing, or no account is in the cluster;
+    /// `not_found`, if the cluster is unknown; `unavailable`, if the tables cannot be read or
+    /// written.
     pub(super) async fn split_cluster(
         &self,
         id: &str,
@@ -92,14 +95,14 @@ impl Registry {
         Ok((200, json!(api::SplitResult { accounts: count, clusters, dry_run: false })))
     }
 
-    /// Returns the accounts that join parts of a cluster. Accounts that join the most parts come
-    /// first.
+    /// Returns the accounts that have several keys of a cluster. The accounts that join the most
+    /// parts of the cluster come first.
     pub(super) fn bridges(&self, cluster: &Cluster) -> Result<Vec<api::ClusterBridge>, ApiError> {
         Ok(find_bridges(&self.links_of(cluster)?))
     }
 
-    /// Returns the links of all keys of a cluster, in their order, without the accounts that
-    /// were split off.
+    /// Returns the links of all keys of a cluster, the oldest link first. The links do not contain
+    /// accounts that were split off.
     fn links_of(&self, cluster: &Cluster) -> Result<Vec<LinkRow>, ApiError> {
         let split_off = self.tables()?.split_off_accounts()?;
         let mut links = self.tables()?.links()?;
@@ -129,8 +132,8 @@ impl Tables {
         Ok(rows.iter().filter_map(|row| parse_hash(&row.account)).collect())
     }
 
-    /// Removes accounts from links, and adds them to `cluster_barred` for as long as a link can
-    /// last.
+    /// Removes accounts from links, and adds the accounts to `cluster_barred` for
+    /// [`LINK_RETENTION_SECONDS`].
     fn cut_off(&self, links: &[LinkRow], accounts: &HashSet<u64>) -> Result<(), ApiError> {
         let until = now_seconds().saturating_add(LINK_RETENTION_SECONDS);
         for account in accounts {
@@ -151,14 +154,14 @@ impl Tables {
     }
 }
 
-/// Returns the accounts of a link that are not in `accounts`, as the text of a [`LinkRow`].
+/// Returns the accounts of a link that are not in `accounts`, in the form of [`LinkRow::accounts`].
 fn without_accounts(link: &LinkRow, accounts: &HashSet<u64>) -> String {
     let is_left = |text: &&str| parse_hash(text).is_none_or(|hash| !accounts.contains(&hash));
     link.account_texts().filter(is_left).collect()
 }
 
-/// Returns the clusters that links form without some accounts. Clusters with the most accounts come
-/// first. Their ids are 0.
+/// Returns the clusters that `links` form without `accounts`. Clusters with the most accounts come
+/// first. All clusters have the id 0.
 fn parts_without(links: &[LinkRow], accounts: &HashSet<u64>) -> Vec<Cluster> {
     let mut graph = Clusters::default();
     for link in links {
@@ -177,7 +180,8 @@ fn parts_without(links: &[LinkRow], accounts: &HashSet<u64>) -> Vec<Cluster> {
     parts
 }
 
-/// Returns the clusters of the keys of links. Clusters with the most accounts come first.
+/// Returns summaries of the clusters that contain the keys of `links`. Clusters with the most
+/// accounts come first.
 fn summaries_of_keys(clusters: &Clusters, links: &[LinkRow]) -> Vec<api::ClusterSummary> {
     let keys = links.iter().filter_map(|link| parse_hash(&link.key));
     let found: BTreeMap<u32, &Cluster> =
@@ -187,9 +191,9 @@ fn summaries_of_keys(clusters: &Clusters, links: &[LinkRow]) -> Vec<api::Cluster
     found.into_iter().map(summarize).collect()
 }
 
-/// Returns the accounts that have several keys, each with the number of parts into which the
-/// cluster falls without it. Accounts with the most parts come first, and of those, the accounts
-/// with the most keys.
+/// Returns at most [`MAX_BRIDGES`] accounts that have several keys. For each account, counts the
+/// parts into which the cluster falls without this account. Accounts with the most parts come
+/// first. Of accounts with equally many parts, those with the most keys come first.
 fn find_bridges(links: &[LinkRow]) -> Vec<api::ClusterBridge> {
     let mut keys_by_account: HashMap<u64, BTreeSet<&str>> = HashMap::new();
     for link in links {
@@ -243,8 +247,8 @@ mod tests {
             .map(|bridge| (bridge.account, bridge.keys, bridge.parts))
             .collect();
         let hex = |account: u64| format!("{account:016x}");
-        // The accounts 20 and 21 both have the keys 2 and 3: each still joins them without the
-        // other.
+        // The accounts 20 and 21 both have the keys 2 and 3: if one account is removed, the other
+        // still joins the keys.
         assert_eq!(found, [(hex(12), 2, 2), (hex(20), 2, 1), (hex(21), 2, 1)]);
         let parts = parts_without(&links, &HashSet::from([20, 21]));
         let sizes: Vec<u32> = parts.iter().map(|part| part.account_count).collect();

@@ -1,10 +1,10 @@
 //! Clusters: groups of accounts that share indicators.
 //!
-//! The table `link` has a row for each firing that added accounts to a key. A row is kept while one
-//! of its accounts takes part in firings of the key, and for a month after the last one. A new
-//! instance of the object rebuilds the clusters from the rows (`cluster_restore.rs`): two clusters
-//! separate when no link joins them any more. The table `cluster_key` stores the id of each key's
-//! cluster, and `cluster_alias` the ids of clusters that have merged into others.
+//! The table `link` has a row for each firing that added accounts to a key. A row is deleted 31
+//! days after the last firing of the key in which one of its accounts took part. A new instance of
+//! the object rebuilds the clusters from the rows (`cluster_restore.rs`). Parts of a cluster that
+//! no link joins any more become separate clusters then. The table `cluster_key` stores the id of
+//! each key's cluster, and `cluster_alias` the ids of clusters that have merged into others.
 
 use std::collections::HashSet;
 
@@ -37,15 +37,16 @@ const MAX_LISTED: usize = 200;
 /// aliases, too.
 const MAX_LISTED_ALIASES: usize = 64;
 
-/// Minimum seconds between two extensions of a link.
+/// Minimum seconds between two extensions of a link. An extension updates the column `last`.
 const EXTEND_INTERVAL_SECONDS: u32 = 3_600;
 
 /// Minimum seconds between two deletions of old links.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
 impl Registry {
-    /// Links the accounts of a firing to its key. Extends only those existing rows that contain an
-    /// account of the firing, so that a link ends when its accounts no longer take part.
+    /// Links the accounts of a firing to its key, except accounts that were split off. Extends an
+    /// existing row only if one of its accounts takes part in the firing, so that a link ends when
+    /// its accounts no longer take part. A row without accounts is always extended.
     pub(super) fn link(&self, firing: &FiringReport, key: u64) -> Result<(), ApiError> {
         self.prune_and_rebuild()?;
         let tables = self.tables()?;
@@ -70,7 +71,8 @@ impl Registry {
         let took_part: HashSet<&str> = accounts.into_iter().collect();
         for row in &rows {
             let is_due = firing.at >= row.last.saturating_add(EXTEND_INTERVAL_SECONDS);
-            // Any firing of the key extends a row without accounts.
+            // A row without accounts can never contain an account of the firing. So every firing of
+            // the key extends the row, which keeps the key in its cluster.
             let takes_part = row.accounts.is_empty()
                 || row.account_texts().any(|account| took_part.contains(account));
             if is_due && takes_part {
@@ -93,14 +95,14 @@ impl Registry {
         Ok(work(clusters.get_or_insert_default()))
     }
 
-    /// Returns the id of a key's cluster, 8 hex digits.
+    /// Returns the id of a key's cluster, 8 hex digits; `None` if no cluster contains the key.
     pub(super) fn cluster_id_for_key(&self, key: u64) -> Result<Option<String>, ApiError> {
         self.with_clusters(|clusters| {
             clusters.for_key(key).map(|cluster| format_cluster_id(cluster.id))
         })
     }
 
-    /// Lists the clusters, last seen first, without their traffic.
+    /// Lists at most [`MAX_LISTED`] clusters without their traffic, the most recently seen first.
     pub(super) fn list_clusters(&self) -> HandlerResult {
         let clusters = self.with_clusters(|clusters| {
             let mut sorted: Vec<&Cluster> = clusters.iter().collect();
@@ -111,12 +113,13 @@ impl Registry {
         Ok((200, json!(api::ClusterList { clusters })))
     }
 
-    /// Returns a cluster by its id or an alias.
+    /// Returns the cluster with the id or alias `id`; `None` if `id` is malformed or unknown.
     pub(super) fn cluster_by_id(&self, id: &str) -> Result<Option<Cluster>, ApiError> {
         self.with_clusters(|clusters| find_by_id(clusters, id).cloned())
     }
 
-    /// Answers with a cluster and its keys, but without its traffic. `id` is its id or an alias.
+    /// Answers with a cluster and its keys, but without its traffic. `id` is the cluster's id or an
+    /// alias.
     pub(super) fn cluster(&self, id: &str) -> HandlerResult {
         let cluster = self.cluster_by_id(id)?.ok_or_else(|| unknown_cluster(id))?;
         let links = cluster.keys.iter().map(|(key, correlation)| api::ClusterLink {
@@ -143,7 +146,7 @@ impl Registry {
         })
     }
 
-    /// Returns the summary of a cluster; `None` for an unknown id.
+    /// Returns the summary of the cluster with the id or alias `id`; `None` if `id` is unknown.
     pub(super) fn cluster_summary(
         &self,
         id: &str,
@@ -178,7 +181,7 @@ impl Tables {
         self.rows(query, vec![firing.key.as_str().into(), firing.correlation.as_str().into()])
     }
 
-    /// Adds a link, and deletes the oldest link if there are too many.
+    /// Adds a link, and deletes the oldest links beyond [`MAX_LINKS`].
     fn add_link(&self, firing: &FiringReport, accounts: &str) -> Result<(), ApiError> {
         let query =
             "INSERT INTO link (correlation, key, at, last, accounts) VALUES (?1, ?2, ?3, ?3, ?4)";
@@ -189,13 +192,14 @@ impl Tables {
         self.exec(query, vec![integer(MAX_LINKS)])
     }
 
-    /// Sets the last time of a link.
+    /// Sets the time `last` of a link to `at`, unless the stored time is later.
     fn extend_link(&self, id: u64, at: u32) -> Result<(), ApiError> {
         let query = "UPDATE link SET last = MAX(last, ?) WHERE id = ?";
         self.exec(query, vec![integer(at.into()), integer(id)])
     }
 
-    /// Deletes old links, and returns whether any link was deleted.
+    /// Deletes expired links, expired rows of `cluster_barred`, and unused ids and aliases. Returns
+    /// whether a link has expired.
     fn delete_old_links(&self) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         struct Row {}
@@ -211,7 +215,8 @@ impl Tables {
         Ok(expired.is_some())
     }
 
-    /// Deletes the ids of keys without links, and the aliases of clusters without keys.
+    /// Deletes the rows of `cluster_key` whose keys have no link, and the aliases of clusters
+    /// without keys.
     fn prune_ids(&self) -> Result<(), ApiError> {
         let query = "DELETE FROM cluster_key WHERE key NOT IN (SELECT key FROM link)";
         self.exec(query, Vec::new())?;
@@ -220,8 +225,9 @@ impl Tables {
         self.exec(query, Vec::new())
     }
 
-    /// Stores the effect of a link on ids: the id of the key's cluster, and new aliases. `counter`
-    /// is the number from which the last id was made.
+    /// Stores the changes of ids that a new link causes: the id of the key's cluster, new aliases,
+    /// and the deletion of forgotten aliases. `counter` is the number from which the last id was
+    /// made.
     fn store_ids(&self, key: &str, linked: &Linked, counter: Option<u32>) -> Result<(), ApiError> {
         let id = format_cluster_id(linked.id);
         let query = "INSERT INTO cluster_key (key, cluster, first) VALUES (?1, ?2, ?2)
@@ -242,7 +248,7 @@ impl Tables {
         self.store_counter(counter)
     }
 
-    /// Stores the number from which the last id was made.
+    /// Stores the number from which the last id was made, if it is known and has changed.
     fn store_counter(&self, counter: Option<u32>) -> Result<(), ApiError> {
         let stored = self.meta_number(META_ID_COUNTER);
         match counter.map(u64::from) {
@@ -253,8 +259,8 @@ impl Tables {
         }
     }
 
-    /// Builds the clusters from the tables. Stores the ids that have changed: ids of keys that have
-    /// no row yet, and ids of clusters that have separated.
+    /// Builds the clusters from the tables. Stores the ids and aliases that differ from the tables:
+    /// for example, ids of keys that have no row yet, and ids of clusters that have separated.
     fn clusters(&self) -> Result<Clusters, ApiError> {
         let keys: Vec<KeyRow> =
             self.rows("SELECT key, cluster, first FROM cluster_key", Vec::new())?;
@@ -282,7 +288,8 @@ impl Tables {
 /// Name in `meta` of the number from which the last id of a cluster was made.
 const META_ID_COUNTER: &str = "clusters.counter";
 
-/// Returns the cluster with an id or an alias of 8 hex digits.
+/// Returns the cluster with the id or alias `id`, 8 hex digits; `None` if `id` is malformed or
+/// unknown.
 fn find_by_id<'c>(clusters: &'c Clusters, id: &str) -> Option<&'c Cluster> {
     clusters.for_id(parse_id(id)?)
 }

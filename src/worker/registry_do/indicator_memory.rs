@@ -17,8 +17,8 @@ pub struct StoredIndicators {
     pub revoked: Indicators,
 }
 
-/// Counts of firings and indicators that were not stored, or were replaced, on one UTC day. They
-/// are only in memory.
+/// Counts of firings that were not stored, and of indicators that were replaced, on one UTC day.
+/// The counts are only in memory.
 #[derive(Default)]
 pub struct FiringStats {
     /// The day, as days since the epoch.
@@ -38,13 +38,14 @@ pub struct FiringStats {
 pub struct Queued {
     /// Number of firings that wait at the correlator.
     pub firings: u64,
-    /// Largest number of observations that waited at an isolate.
+    /// Largest number of observations that waited at an isolate since the report before.
     pub observations: u64,
 }
 
 impl FiringStats {
-    /// Records the state of a correlator: the lengths of queues, and the number of firings that it
-    /// has refused because of a quota. `now` is the time in seconds since the epoch.
+    /// Records a report of the correlator with the index `shard`: the lengths of its queues, and
+    /// the number of firings that it refused because of a quota. `now` is in seconds since the
+    /// epoch.
     pub fn record_report(&mut self, now: u64, shard: u32, queued: Queued, refused: u64) {
         // There are at most 64 correlators, but a release may have changed their number.
         if self.queued.len() < 256 || self.queued.contains_key(&shard) {
@@ -73,7 +74,8 @@ impl FiringStats {
         self.replaced = self.replaced.saturating_add(1);
     }
 
-    /// Sets the counts to zero if `now` is on another day than the counts.
+    /// Sets the counts to zero if they are of another day than `now`, which is in seconds since the
+    /// epoch. Keeps the lengths of queues.
     pub fn begin_day(&mut self, now: u64) {
         let day = now / DAY_SECONDS;
         if day != self.day {

@@ -19,15 +19,16 @@ use crate::platform::kv::ConfigKv;
 use crate::platform::log;
 use crate::platform::write_budget::DayWrites;
 
-/// The first and the longest pause after a failed publication.
+/// Pause after the first failed publication.
 const MIN_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Longest pause after a failed publication.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Pause before the next attempt while a release is being written or about to be written.
 const RELEASE_PAUSE: Duration = Duration::from_millis(1_100);
 
-/// Indicators are not written in this number of milliseconds before the next attempt to write a
-/// release.
+/// Milliseconds for which no indicators are written before the next attempt to write a release.
 const RELEASE_MARGIN_MS: f64 = 5_000.0;
 
 /// The problem that the status shows when the budget of the day is used up.
@@ -66,14 +67,16 @@ pub(super) struct PublicationState {
     pub writes_today: u64,
 }
 
-/// Numbers of changes: in total, up to the last urgent change, and up to the last publication in
-/// KV.
+/// The changes of the indicators in the tables, and the state of the indicators in KV.
 #[derive(Clone, Copy, Default)]
 struct Changes {
+    /// Number of changes in total.
     all: u64,
+    /// Number of changes at the last urgent change; 0 if no change was urgent.
     urgent: u64,
+    /// Number of changes at the last publication; `None` if nothing was published.
     published: Option<u64>,
-    /// Format version of the indicators in KV.
+    /// Format version of the indicators in KV; `None` if it was not stored.
     format: Option<u64>,
 }
 
@@ -130,8 +133,8 @@ impl Registry {
     }
 
     /// Publishes the indicators if they have changed since the last publication, no release is to
-    /// be published, and the budget allows it. Otherwise, and after a failure, sets the alarm to
-    /// try again.
+    /// be published, and the budget allows it or a change is urgent. Otherwise, and after a
+    /// failure, sets the alarm to try again.
     pub(super) async fn publish_indicators(&self) {
         let Ok(tables) = self.tables() else { return };
         // Read the number of changes before the write: a change during the write may not be in KV.
@@ -169,8 +172,8 @@ impl Registry {
         }
     }
 
-    /// Returns the time for which the publication must wait, for a release or because of the budget
-    /// of writes. Returns `None` if it may begin.
+    /// Returns the time for which the publication must wait because of a release or the budget of
+    /// writes. Returns `None` if it may begin.
     fn publication_delay(&self, tables: &Tables, changes: Changes) -> Option<Duration> {
         let now = now_ms();
         let is_release_due = self.publishing.borrow().is_held(now)
@@ -192,7 +195,8 @@ impl Registry {
         (!wait.is_zero()).then_some(wait)
     }
 
-    /// Signs the indicators with a key derived from ACCOUNT_SECRET, and writes them to KV.
+    /// Signs the indicators with a key derived from ACCOUNT_SECRET, and writes them to KV. Returns
+    /// the problem if that fails.
     async fn publish_indicators_once(&self) -> Result<(), String> {
         let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
         let secret = self
@@ -249,7 +253,7 @@ impl Registry {
     }
 }
 
-/// Returns the number of writes on the day of the last write.
+/// Returns the stored writes of the day of the last write; no writes if none are stored.
 fn day_writes(tables: &Tables) -> DayWrites {
     tables.meta(META_WRITES).map_or(DayWrites::default(), |text| DayWrites::parse(&text))
 }

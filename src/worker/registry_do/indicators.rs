@@ -93,7 +93,7 @@ impl Registry {
         self.prune_expired_indicators(PRUNE_INTERVAL_SECONDS)?;
         let mut answer = FiringsAnswer::default();
         let mut has_changed = false;
-        // Skip malformed firings, and store the others.
+        // A malformed firing must not prevent the others from being stored.
         let parse = |value: &Value| FiringReport::deserialize(value).ok();
         for firing in &body.firings.iter().filter_map(parse).collect::<Vec<FiringReport>>() {
             let Some(key) = parse_hash(&firing.key) else { continue };
@@ -115,8 +115,8 @@ impl Registry {
         Ok((200, json!(answer)))
     }
 
-    /// Puts settings of the policy in force. If they allow fewer indicators than are stored, the
-    /// weakest indicators are deleted.
+    /// Applies settings of the policy. If they allow fewer indicators than are stored, the weakest
+    /// indicators are deleted when the table is read next.
     fn apply_settings(&self, settings: CorrelationSettings) -> Result<(), ApiError> {
         if self.correlation_settings.replace(settings).max_indicators != settings.max_indicators {
             // `with_indicators` applies the new number when it reads the table again.
@@ -125,8 +125,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Stores an indicator, or extends it if it is stored and has not expired. Returns false if the
-    /// firing was refused, because a quota is exhausted or all stored indicators are stronger.
+    /// Stores an indicator, or extends it if it is stored and has not expired. Only counts the
+    /// firing if the indicator is revoked. Returns false if the firing was refused, because a quota
+    /// is exhausted or all stored indicators are stronger.
     fn record_firing(&self, firing: &FiringReport, key: u64) -> Result<bool, ApiError> {
         let tables = self.tables()?;
         let row = tables.stored_firing(firing)?;
@@ -165,8 +166,8 @@ impl Registry {
         quotas.admit(&firing.cause(), &firing.strength(), &settings, now_seconds()).is_ok()
     }
 
-    /// Adds an indicator to the table in memory. If the table is full, deletes expired indicators
-    /// first.
+    /// Adds an indicator to the table in memory, or updates it if `is_new` is false. If the table
+    /// has no room for a new indicator, deletes expired indicators first.
     fn admit(
         &self,
         correlation: &str,
@@ -207,7 +208,7 @@ impl Registry {
     }
 
     /// Runs `work` with the indicators that have not expired. If they are not in memory, reads them
-    /// from the table, and deletes the weakest beyond the maximum.
+    /// from the table, and deletes the weakest indicators if there are more than the maximum.
     pub(super) fn with_indicators<T>(
         &self,
         work: impl FnOnce(&mut StoredIndicators) -> T,
@@ -230,7 +231,7 @@ impl Registry {
     }
 
     /// Lists indicators, newest first: 50 by default, at most 500. The query can filter by
-    /// `correlation` and `cluster`.
+    /// `correlation` and `cluster`, and by `before`: only indicators with a smaller id are listed.
     pub(super) fn list_indicators(&self, query: &HashMap<String, String>) -> HandlerResult {
         let limit = parse_number(query, "limit")?.unwrap_or(50).clamp(1, PAGE_ROWS) as usize;
         let mut before = parse_number(query, "before")?;
@@ -260,7 +261,8 @@ impl Registry {
         }
     }
 
-    /// Returns all indicators of a key, and the summary of its cluster.
+    /// Returns all indicators of a key, and the summary of its cluster; `not_found` if the key has
+    /// no indicators.
     pub(super) fn explain_indicator(&self, key: &str) -> HandlerResult {
         let mut indicators = self.tables()?.indicators_of_key(key)?;
         if indicators.is_empty() {
@@ -299,6 +301,7 @@ impl LabelsByHash {
 
 impl Registry {
     /// Returns the labels by hash, because an indicator contains hashes of ids instead of ids.
+    /// Without ACCOUNT_SECRET, returns no labels, because the hashes cannot be computed.
     fn labels_by_hash(&self) -> Result<LabelsByHash, ApiError> {
         let mut labels = LabelsByHash::default();
         let Some(secret) = self.settings.account_secret.as_deref() else { return Ok(labels) };
@@ -327,7 +330,8 @@ impl Tables {
         self.exec(query, bind_key(firing, [u64::from(firing.at)]))
     }
 
-    /// Stores the indicator of a firing, or updates the stored one, which is `row`.
+    /// Stores the indicator of a firing. If the indicator is stored already, updates it; `row` is
+    /// then its stored row.
     fn store_firing(
         &self,
         firing: &FiringReport,
@@ -390,7 +394,8 @@ impl Tables {
         Ok(stored)
     }
 
-    /// Deletes the revoked indicators beyond [`MAX_REVOKED_INDICATORS`] that would expire first.
+    /// Deletes the revoked indicators that would expire first, if there are more than
+    /// [`MAX_REVOKED_INDICATORS`].
     fn end_surplus_revocations(&self) -> Result<(), ApiError> {
         let query = "DELETE FROM indicator WHERE rowid IN (SELECT rowid FROM indicator
             WHERE revoked_at IS NOT NULL ORDER BY expires DESC LIMIT -1 OFFSET ?)";
@@ -401,8 +406,9 @@ impl Tables {
         self.exec("DELETE FROM indicator WHERE expires <= ?", vec![integer(now_seconds())])
     }
 
-    /// Returns at most [`PAGE_ROWS`] indicators with an id below `before`, newest first, without
-    /// their clusters.
+    /// Returns at most [`PAGE_ROWS`] indicators that have not expired, newest first, without their
+    /// clusters. If `before` is set, returns only indicators with a smaller id. If `correlation` is
+    /// set, returns only indicators of this correlation.
     fn indicator_page(
         &self,
         before: Option<u64>,
@@ -455,7 +461,7 @@ struct StoredFiring {
 }
 
 /// Returns the entry of a firing's indicator for the table in memory. `row` is the stored
-/// indicator.
+/// indicator; `None` if the firing is the first one.
 fn firing_entry(firing: &FiringReport, row: Option<&StoredFiring>) -> TableEntry {
     // A time in the future would keep the indicator's rank high for too long.
     let last = firing.at.min(u32::try_from(now_seconds()).unwrap_or(u32::MAX));
@@ -482,8 +488,8 @@ fn firing_entry(firing: &FiringReport, row: Option<&StoredFiring>) -> TableEntry
     }
 }
 
-/// Returns the accounts that took part in any firing of the indicator, at most [`MAX_MEMBERS`], the
-/// earliest first.
+/// Returns the accounts that took part in any firing of the indicator, separated by spaces: at most
+/// [`MAX_MEMBERS`], the earliest first.
 fn merge_members(row: Option<&StoredFiring>, firing: &FiringReport) -> String {
     let known = row.and_then(|row| row.members.as_deref()).unwrap_or_default();
     let mut members: Vec<&str> = known.split_whitespace().collect();
@@ -495,8 +501,9 @@ fn merge_members(row: Option<&StoredFiring>, firing: &FiringReport) -> String {
     members.join(" ")
 }
 
-/// Parses a row of the query of [`Tables::indicators`]: the correlation, the key and the entry,
-/// which is `None` if the indicator is revoked.
+/// Parses a row of the query of [`Tables::indicators`]. Returns the correlation, the key and the
+/// entry. The entry is `None` if the indicator is revoked. The result is `None` if the row is
+/// malformed.
 fn parse_indicator(row: &[SqlStorageValue]) -> Option<(&str, u64, Option<TableEntry>)> {
     let [SqlStorageValue::String(correlation), SqlStorageValue::String(key), rest @ ..] = row
     else {

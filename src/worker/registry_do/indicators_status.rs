@@ -1,5 +1,5 @@
 //! The status of the indicators: how full the table is, and which accounts, tenants and networks
-//! have caused most of them.
+//! have caused the most indicators.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,8 @@ use super::tables::Tables;
 use crate::admin_api::error::ApiError;
 use crate::platform::clock::now_seconds;
 
-/// Maximum number of accounts, of tenants and of networks that are listed.
+/// Maximum number of accounts that the status lists. The same maximum applies to tenants and to
+/// networks.
 const MAX_LISTED: usize = 5;
 
 impl Registry {
@@ -63,8 +64,8 @@ impl Registry {
 }
 
 impl Tables {
-    /// Returns the approximate number of links. It includes deleted links between the first and the
-    /// last link. An exact count would have to read all rows for each status.
+    /// Returns the approximate number of links. The number includes deleted links between the first
+    /// and the last link. An exact count would have to read all rows for each status.
     fn link_count(&self) -> Result<u64, ApiError> {
         #[derive(Deserialize)]
         struct Row {
@@ -75,7 +76,7 @@ impl Tables {
     }
 }
 
-/// Returns the hashes with the most indicators, the highest count first.
+/// Returns at most [`MAX_LISTED`] hashes with their counts, the highest count first.
 fn largest(counts: &HashMap<u64, u32>) -> Vec<api::IndicatorCause> {
     let mut sorted: Vec<(u32, u64)> = counts.iter().map(|(hash, count)| (*count, *hash)).collect();
     sorted.sort_unstable_by(|left, right| right.cmp(left));

@@ -1,14 +1,16 @@
-//! Quotas of names: they limit how many accounts the origin's answers may name for the first time
-//! in a minute.
+//! Quotas of names: in a minute, the origin's answers may give a name only to a limited number of
+//! new accounts.
 
 use std::collections::HashMap;
 
-/// Maximum number of accounts per minute that the origin's answers may name for the first time: in
-/// total, and per tenant. If the origin gave no tenant, the limit applies per name.
+/// Maximum number of new accounts per minute to which the origin's answers may give a name.
 const MAX_NEW_PER_MINUTE: u32 = 500;
+
+/// Maximum number of these accounts for one tenant. For accounts without a tenant, the maximum
+/// applies to accounts with the same name.
 const MAX_NEW_PER_TENANT: u32 = 100;
 
-/// Counts the accounts that the origin's answers name for the first time in a minute.
+/// Counts the new accounts to which the origin's answers give a name in a minute.
 #[derive(Default)]
 pub struct NameQuota {
     /// The minute, as minutes since the epoch.
@@ -20,8 +22,9 @@ pub struct NameQuota {
 }
 
 impl NameQuota {
-    /// Counts an account of `owner`, which is a tenant or a name. Returns false if a quota of the
-    /// minute is used up.
+    /// Counts a new account of `owner`, which is a tenant, or a name if the account has no tenant.
+    /// `minute` is in minutes since the epoch. Returns false, and does not count the account, if a
+    /// quota of the minute is used up.
     pub fn take(&mut self, owner: &str, minute: u64) -> bool {
         if self.minute != minute {
             *self = Self { minute, ..Self::default() };

@@ -1,11 +1,11 @@
-//! Names that the origin or the operator gave accounts. The table `principal` stores them, and the
-//! table `label` their labels if the policy sets `labels`. A *statement* says to which account and
-//! tenant an id belongs. All statements and labels are written to KV as one value, which isolates
-//! read.
+//! Names of accounts, which the origin or the operator sets. The table `principal` stores the
+//! names. The table `label` stores their labels if the policy sets `labels`. A *statement* says to
+//! which account and tenant an id belongs. All statements and labels are written to KV as one
+//! value, which isolates read.
 //!
 //! The number of KV writes is limited, and a name is not urgent, because the isolate that learned
-//! it already uses it. So names are written at most every ten minutes, and wait while a release is
-//! to be published.
+//! the name already uses it. So names are written at most every ten minutes, and wait while a
+//! release is to be published.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,15 +45,15 @@ const PUBLISH_INTERVAL_SECONDS: u64 = 600;
 /// Pause before the next attempt after a failed write, or while a release is to be published.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// Names are not written in this number of milliseconds before the next attempt to write a release.
+/// Milliseconds for which no names are written before the next attempt to write a release.
 const RELEASE_MARGIN_MS: f64 = 5_000.0;
 
-/// Maximum number of accounts that answers of the origin may give one tenant: a quarter of the
-/// table.
+/// Maximum number of accounts that answers of the origin may assign to one tenant: a quarter of the
+/// table `principal`.
 const MAX_PER_TENANT: u64 = MAX_MAPPINGS as u64 / 4;
 
-/// Maximum number of accounts that answers of the origin may give one name. Without it, a customer
-/// with many credentials would replace the names of others.
+/// Maximum number of accounts to which answers of the origin may give the same name. Without this
+/// limit, a customer with many credentials would replace the names of others.
 const MAX_PER_NAME: u64 = 1_000;
 
 /// Maximum number of statements in one report.
@@ -62,12 +62,19 @@ const MAX_STATEMENTS: usize = 2_000;
 /// Minimum seconds between two deletions of expired statements.
 const PRUNE_INTERVAL_SECONDS: u64 = 3_600;
 
-/// Names in `meta`: number of changes, number of changes at the last publication, number of the
-/// publication, time of the last write in seconds since the epoch, and the problem of that write.
+/// Name in `meta` of the number of changes of the names and labels.
 const META_CHANGED: &str = "names.changed";
+
+/// Name in `meta` of the number of changes when the names were last published.
 const META_PUBLISHED: &str = "names.published";
+
+/// Name in `meta` of the number of the last publication.
 const META_NUMBER: &str = "names.number";
+
+/// Name in `meta` of the time of the last write to KV, in seconds since the epoch.
 const META_WRITTEN: &str = "names.written";
+
+/// Name in `meta` of the reason why the last publication failed.
 const META_PROBLEM: &str = "names.problem";
 
 /// A row of the table `principal`.
@@ -76,7 +83,7 @@ struct PrincipalRow {
     id: String,
     account: Option<String>,
     tenant: Option<String>,
-    /// Time of the last statement, in seconds since the epoch.
+    /// Time of the last statement that changed the row, in seconds since the epoch.
     at: u64,
     /// Time at which the statement expires, in seconds since the epoch.
     expires: u64,
@@ -176,7 +183,7 @@ impl Registry {
         Ok((200, json!(api::Labels { labels })))
     }
 
-    /// Records a change, and sets the alarm, which publishes it.
+    /// Records a change of the names, and sets the alarm, which publishes the names.
     async fn mark_names_changed(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
@@ -229,8 +236,9 @@ impl Registry {
         (pause > 0).then(|| Duration::from_secs(pause))
     }
 
-    /// Signs the names with a key derived from ACCOUNT_SECRET, and writes them to KV. A failed
-    /// write also starts the pause, because it counts towards the platform's limit.
+    /// Signs the names with a key derived from ACCOUNT_SECRET, and writes them to KV. Returns the
+    /// problem if that fails. A failed write also starts the pause, because it counts towards the
+    /// platform's limit.
     async fn publish_names_once(&self, tables: &Tables) -> Result<(), String> {
         let to_message = |error: ApiError| error.message;
         let kv = ConfigKv::from_settings(&self.settings).ok_or("the binding RULES is missing")?;
@@ -271,10 +279,12 @@ impl Registry {
     }
 }
 
-/// Returns the known row, updated by a statement. Members that the statement lacks keep their
-/// values. Returns `None` if the only change is the expiry, and it moves by at most half of the
-/// remaining time: then repeated statements cause no writes. A statement of the origin that
-/// contradicts nothing does not shorten the time that the operator has set.
+/// Returns the row `known`, updated by a statement. Members that the statement lacks keep their
+/// values. If `known` is missing or has expired, the row contains only the statement.
+///
+/// Returns `None` if only the expiry changes, by at most half of the remaining time, so that
+/// repeated statements cause no writes. A statement of the origin that does not contradict `known`
+/// does not shorten the expiry.
 fn updated_row(
     known: Option<PrincipalRow>,
     statement: &NamedAccount,
@@ -304,8 +314,8 @@ fn updated_row(
     (!is_same || !is_near).then_some(row)
 }
 
-/// Encodes names for KV. The signature is an HMAC-SHA256 in hex. Returns `None` if the signature
-/// cannot be computed.
+/// Encodes names for KV. `number` is the number of the publication. The signature is an HMAC-SHA256
+/// in hex. Returns `None` if the signature cannot be computed.
 fn sign(number: u64, mappings: Mappings, secret: &str) -> Option<SignedValue> {
     let bytes = mappings.encode(number);
     let key = hmac_sha256::derive_key(secret, HashPurpose::NamesKey)?;
@@ -327,9 +337,9 @@ impl Tables {
         self.exec(query, values)
     }
 
-    /// Deletes the accounts of a name beyond [`MAX_PER_NAME`], and the accounts of a tenant beyond
-    /// [`MAX_PER_TENANT`]. Those that expire first are deleted: the operator's statements usually
-    /// last longer, and stay.
+    /// Deletes rows if more than [`MAX_PER_NAME`] rows have the name of `row`, or more than
+    /// [`MAX_PER_TENANT`] rows have its tenant. The rows that expire first are deleted: the
+    /// operator's statements usually last longer, and stay.
     fn limit_name(&self, row: &PrincipalRow) -> Result<(), ApiError> {
         let limits =
             [("account", &row.account, MAX_PER_NAME), ("tenant", &row.tenant, MAX_PER_TENANT)];
@@ -344,9 +354,9 @@ impl Tables {
         Ok(())
     }
 
-    /// Deletes the rows of both tables beyond [`MAX_MAPPINGS`]. Of the names, those that expire
-    /// first are deleted, so that the origin's names do not replace the operator's. Of the labels,
-    /// the oldest are deleted.
+    /// Deletes rows of `principal` and of `label` if a table has more than [`MAX_MAPPINGS`] rows.
+    /// The names that expire first are deleted, so that the origin's names do not replace the
+    /// operator's names. Of the labels, the oldest are deleted.
     fn limit_names(&self) -> Result<(), ApiError> {
         for (table, order) in [("principal", "expires DESC, at DESC"), ("label", "at DESC")] {
             let query = format!(
@@ -368,7 +378,8 @@ impl Tables {
         self.exec(query, Vec::new())
     }
 
-    /// Returns the names and labels to publish.
+    /// Returns the names and labels to publish, without names that have expired at `now`, which is
+    /// in seconds since the epoch.
     fn mappings(&self, now: u64) -> Result<Mappings, ApiError> {
         let mut mappings = Mappings::default();
         let query = "SELECT id, account, tenant, at, expires FROM principal WHERE expires > ?

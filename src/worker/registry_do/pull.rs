@@ -1,11 +1,11 @@
-//! Pulls releases from CONFIG_URL, which is a directory of signed files on any host. They are
-//! stored as if a publisher had uploaded them. The host cannot choose the rules, because it cannot
-//! sign them.
+//! Pulls releases from CONFIG_URL, which is a directory of signed files on any host. The releases
+//! are stored as if a publisher had uploaded them. The host cannot choose the rules, because it
+//! cannot sign them.
 //!
 //! | file | content |
 //! |---|---|
 //! | `release.json`, `release.json.minisig` | the release |
-//! | `bundles/<digest>.json`, `bundles/<digest>.json.minisig` | every bundle that it names |
+//! | `bundles/<digest>.json`, `bundles/<digest>.json.minisig` | each bundle of the release |
 
 use std::time::Duration;
 
@@ -108,7 +108,8 @@ impl Registry {
         Ok(imported)
     }
 
-    /// Verifies a release, fetches the bundles that are not stored yet, and stores all of them.
+    /// Verifies the release in `text`, fetches its bundles that are not stored yet, and stores the
+    /// bundles and the release. Returns the serial of the release.
     async fn import(&self, base: &str, text: String) -> Result<u64, String> {
         let to_message = |error: ApiError| format!("release.json: {}", error.message);
         let signature =
@@ -151,7 +152,7 @@ fn stale_serial(serial: u64, newest: u64) -> String {
 /// The actor of pulls in the audit log.
 const AUDIT_ACTOR: (&str, Option<&str>) = ("pull", None);
 
-/// Fetches a file without a condition.
+/// Fetches a file of at most `max_bytes`, whatever its entity tag is.
 async fn fetch_file(url: &str, max_bytes: usize) -> Result<String, String> {
     match fetch(url, None, max_bytes).await? {
         Fetched::File { text, .. } => Ok(text),
@@ -161,8 +162,9 @@ async fn fetch_file(url: &str, max_bytes: usize) -> Result<String, String> {
     }
 }
 
-/// Fetches a UTF-8 file of at most `max_bytes`, unless it still has the entity tag `etag`. Messages
-/// name the file and not the URL, which may contain credentials.
+/// Fetches a UTF-8 file of at most `max_bytes`, unless it still has the entity tag `etag`. Error
+/// messages contain the name of the file instead of the URL, because the URL may contain
+/// credentials.
 async fn fetch(url: &str, etag: Option<&str>, max_bytes: usize) -> Result<Fetched, String> {
     let name = file_name(url);
     let failed = |_| format!("{name}: cannot be fetched");
@@ -172,10 +174,10 @@ async fn fetch(url: &str, etag: Option<&str>, max_bytes: usize) -> Result<Fetche
     }
     let mut init = RequestInit::new();
     // Do not follow redirects, which could leave https. A redirect is reported with its status; the
-    // operator can set CONFIG_URL to its target.
+    // operator can set CONFIG_URL to the target of the redirect.
     init.with_method(Method::Get).with_headers(headers).with_redirect(RequestRedirect::Manual);
     let request = Request::new_with_init(url, &init).map_err(failed)?;
-    // A timeout drops this future, which ends the connection.
+    // A timeout drops this future. Its `abort` is then dropped, too, which ends the connection.
     let abort = AbortOnDrop(Some(AbortController::default()));
     let signal = abort.signal().ok_or_else(|| failed(worker::Error::Infallible))?;
     let mut response = Fetch::Request(request).send_with_signal(&signal).await.map_err(failed)?;

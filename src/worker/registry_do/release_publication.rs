@@ -1,7 +1,7 @@
-//! Publishes releases to KV: bundles first, then the release that names them.
+//! Publishes releases to KV: first the bundles of a release, then the release.
 //!
 //! KV accepts one write per second and key. The alarm retries a failed publication, with
-//! exponential backoff. Until it succeeds, KV has the previous release.
+//! exponential backoff. Until the publication succeeds, KV has the previous release.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -41,26 +41,28 @@ const KV_TIMEOUT: Duration = Duration::from_secs(4);
 /// Milliseconds by which the platform may run an alarm too early.
 const ALARM_JITTER_MS: f64 = 20.0;
 
-/// The first and the longest pause after a failed publication.
+/// Pause after the first failed publication.
 const MIN_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Longest pause after a failed publication.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
 impl Registry {
-    /// Sets one of the times at which the alarm has to run, to the end of `delay`. The object has a
-    /// single alarm for all these times.
+    /// Sets `due_at`, one of the times at which the alarm has to run, to the current time plus
+    /// `delay`. The object has a single alarm for all these times.
     pub(super) async fn schedule(&self, due_at: &Cell<f64>, delay: Duration) {
         due_at.set(now_ms() + delay.as_millis() as f64);
         self.set_alarm().await;
     }
 
-    /// Clears one of the times at which the alarm has to run.
+    /// Clears `due_at`, one of the times at which the alarm has to run.
     async fn unschedule(&self, due_at: &Cell<f64>) {
         due_at.set(f64::INFINITY);
         self.set_alarm().await;
     }
 
-    /// Sets the alarm to the earliest time. Errors are ignored, because the maintenance, which runs
-    /// every minute, publishes, too.
+    /// Sets the alarm to the earliest time. Errors are ignored. The maintenance, which runs every
+    /// minute, publishes indicators and names even without an alarm.
     async fn set_alarm(&self) {
         let next = self.next_publication();
         let storage = self.state.storage();
@@ -71,15 +73,15 @@ impl Registry {
         };
     }
 
-    /// Returns the earliest time of the alarm, in milliseconds since the epoch; infinite if there
-    /// is none.
+    /// Returns the earliest time of the alarm, in milliseconds since the epoch; infinite if no
+    /// publication is due.
     fn next_publication(&self) -> f64 {
         let times = [&self.release_publish_at, &self.indicators_publish_at, &self.names_publish_at];
         times.map(Cell::get).into_iter().fold(f64::INFINITY, f64::min)
     }
 
-    /// Publishes those of the release, the indicators and the names that are due. A new instance of
-    /// the object does not know the times, and publishes all three.
+    /// Publishes the release, the indicators and the names, each only if its publication is due. A
+    /// new instance of the object does not know these times, and publishes all three.
     pub(super) async fn on_alarm(&self) {
         let has_no_schedule = self.next_publication().is_infinite();
         let is_due = |due_at: &Cell<f64>| {
@@ -138,7 +140,8 @@ impl Registry {
                 Ok(()) => self.mark_published(&newest).await?,
                 Err(error) => {
                     problem = error;
-                    // The pause also lets the clock advance, which it does only at I/O.
+                    // The pause also lets the clock advance: the platform advances the clock only
+                    // at I/O.
                     Delay::from(Duration::from_millis(KV_WRITE_INTERVAL_MS as u64)).await;
                 }
             }
@@ -147,7 +150,7 @@ impl Registry {
         Err(problem)
     }
 
-    /// Records that KV has a release, and deletes the bundles from KV that were deleted from the
+    /// Records that KV has a release, and deletes from KV the bundles that were deleted from the
     /// tables.
     async fn mark_published(&self, newest: &StoredRelease) -> Result<(), String> {
         let tables = self.tables().map_err(to_message)?;
@@ -179,9 +182,9 @@ impl Registry {
     }
 
     /// Compares KV with the newest release, and every ten minutes also with the bundles of the
-    /// release, which are large. Publishes the release again if they differ: a write that had timed
-    /// out may have overwritten it later, or somebody else may have written to KV. Does nothing
-    /// until two minutes after the last publication.
+    /// release, which are large. Publishes the release again if KV differs: a write that had timed
+    /// out may have overwritten the release later, or another program may have written to KV. Does
+    /// nothing until two minutes after the last publication.
     pub(super) async fn reconcile_kv(&self) -> Result<(), ApiError> {
         let tables = self.tables()?;
         let Some(newest) = tables.newest_release()? else { return Ok(()) };
@@ -211,7 +214,8 @@ impl Registry {
         kv_matches(read, newest.text.as_bytes(), &newest.signature)
     }
 
-    /// Returns whether KV has all bundles of the release. Returns true if KV cannot be read.
+    /// Returns whether KV has all bundles of the release that the tables have. Returns true if KV
+    /// cannot be read.
     async fn has_bundles(&self, kv: &ConfigKv, newest: &StoredRelease) -> Result<bool, ApiError> {
         let Some(manifest) = newest.manifest() else { return Ok(true) };
         for digest in manifest.digests() {
@@ -246,8 +250,8 @@ impl Registry {
         put_with_timeout(kv.put_release(newest.text.as_bytes(), &newest.signature)).await
     }
 
-    /// Deletes the bundles from KV that were deleted from the tables. If that fails, they stay in
-    /// KV unused.
+    /// Deletes from KV the bundles that were deleted from the tables. A bundle whose deletion fails
+    /// stays in KV unused.
     async fn delete_stale_bundles(&self) {
         let stale = self.tables().and_then(|tables| tables.take_stale_bundles());
         let (Ok(stale), Some(kv)) = (stale, ConfigKv::from_settings(&self.settings)) else {
@@ -274,15 +278,17 @@ impl Registry {
     }
 }
 
-/// Returns whether bundles are compared in this minute, which is true every ten minutes.
+/// Returns whether bundles are compared in this minute. This is true in every tenth minute.
 fn is_bundle_check_due() -> bool {
     (now_seconds() / 60).is_multiple_of(10)
 }
 
-/// The result of a read of KV; `None` after the timeout.
+/// The result of a read of KV; `None` after the timeout. The inner `None` means that KV has no
+/// value.
 type KvRead = Option<Result<Option<SignedValue>, String>>;
 
-/// Returns whether KV has exactly this value. Returns true if KV could not be read.
+/// Returns whether the value in KV consists of `bytes` and `signature`. Returns true if KV could
+/// not be read.
 fn kv_matches(read: KvRead, bytes: &[u8], signature: &str) -> bool {
     match read {
         Some(Ok(value)) => {
@@ -293,7 +299,8 @@ fn kv_matches(read: KvRead, bytes: &[u8], signature: &str) -> bool {
     }
 }
 
-/// Awaits a write of KV, for at most [`KV_TIMEOUT`].
+/// Awaits a write to KV, for at most [`KV_TIMEOUT`]. Returns the problem if the write fails or
+/// times out.
 pub(super) async fn put_with_timeout(
     write: impl Future<Output = Result<(), String>>,
 ) -> Result<(), String> {

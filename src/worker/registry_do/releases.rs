@@ -1,7 +1,7 @@
 //! Verifies uploaded bundles and releases, and stores them.
 //!
-//! A publisher first uploads bundles, and then a release that names them. A release is published as
-//! soon as it is stored.
+//! A publisher first uploads bundles, and then a release that contains their digests. A release is
+//! published as soon as it is stored.
 
 use hedgerow_core::api::{BundleInfo, PublishResult};
 use hedgerow_core::rules::release::EMBEDDED;
@@ -22,8 +22,8 @@ use crate::platform::clock::now_seconds;
 use crate::platform::panic::catch_panic;
 
 impl Registry {
-    /// Reads the bundle or release of a request. A malformed body is added to the audit log,
-    /// because its sender has a token.
+    /// Reads the bundle or release in the body of a request. If the body is malformed, adds an
+    /// entry with `action` to the audit log, because the sender has a token.
     pub(super) async fn read_upload<T: DeserializeOwned>(
         &self,
         request: &mut Request,
@@ -72,7 +72,9 @@ impl Registry {
     /// already stored.
     ///
     /// # Errors
-    /// `digest`, `signature`, `bundle` (invalid, or a regex does not compile) or `unavailable`.
+    /// `digest`, if `expected_digest` is not the digest of the bundle; `signature`, if no trusted
+    /// key verifies the signature; `bundle`, if the bundle is invalid or a regex does not compile;
+    /// `unavailable`, if PUBLIC_KEYS or the tables cannot be read.
     pub(super) fn verify_and_store(
         &self,
         expected_digest: &str,
@@ -137,7 +139,8 @@ impl Registry {
     /// Verifies the signature, format and expiry of a release.
     ///
     /// # Errors
-    /// `signature`, `release` or `unavailable`.
+    /// `signature`, if no trusted key verifies the signature; `release`, if the release is
+    /// malformed or has expired; `unavailable`, if PUBLIC_KEYS is missing or malformed.
     pub(super) fn verify_release(&self, signed: SignedText) -> Result<VerifiedRelease, ApiError> {
         let SignedText { text, signature } = signed;
         let keys = self.trusted_keys()?;
@@ -155,7 +158,10 @@ impl Registry {
     /// allows the change.
     ///
     /// # Errors
-    /// `serial`, `unknown_bundle`, `signature`, `release`, `precondition` or `unavailable`.
+    /// `serial`, if the serial is not above all others; `unknown_bundle`, if a bundle is not
+    /// stored; `signature`, if no trusted key signed a bundle; `release`, if the bundles are too
+    /// large; `precondition`, if `kind` does not allow the change; `unavailable`, if the tables
+    /// cannot be read or written.
     pub(super) fn store_release(
         &self,
         kind: ReleaseKind,
@@ -186,7 +192,7 @@ impl Registry {
         tables.insert_release(&StoredRelease::new(serial, kind.name(), text, signature, key))
     }
 
-    /// Checks that every bundle of a release is stored, that a key that is still trusted signed it,
+    /// Checks that every bundle of a release is stored and signed with a key that is still trusted,
     /// and that all bundles together have at most 5 MiB.
     fn verify_bundles(&self, release: &Release) -> Result<(), ApiError> {
         let keys = self.trusted_keys()?;
@@ -213,7 +219,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Checks that a rollback makes an earlier bundle active, or ends a canary or shadow.
+    /// Checks that the rollback `after` has neither canary nor shadow, and that its active bundle
+    /// is the embedded one or was active earlier. The rollback must change the active bundle, or
+    /// end a canary or shadow of `before`. Returns the problem otherwise.
     fn check_rollback(
         &self,
         before: Option<&Release>,
@@ -236,7 +244,9 @@ impl Registry {
     }
 }
 
-/// Checks that a promotion makes the canary active, or the shadow of a release without a canary.
+/// Checks that the promotion `after` has neither canary nor shadow, and that it makes the canary of
+/// `before` active. If `before` has no canary, its shadow must become active. Returns the problem
+/// otherwise.
 fn check_promotion(before: Option<&Release>, after: &Release) -> Result<(), &'static str> {
     if after.canary.is_some() || after.shadow.is_some() {
         return Err("a promotion has neither canary nor shadow");

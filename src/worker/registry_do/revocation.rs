@@ -35,7 +35,7 @@ struct Revocation {
     until: Option<u64>,
 }
 
-/// A row that a filter selects, except for its condition on the cluster.
+/// A row that meets the conditions of a filter. The condition on the cluster is not checked yet.
 #[derive(Deserialize)]
 struct Candidate {
     id: u64,
@@ -46,7 +46,8 @@ impl Registry {
     /// Handles `POST /indicators/<key>/revoke`: revokes all indicators of a key.
     ///
     /// # Errors
-    /// `invalid`, `not_found` or `unavailable`.
+    /// `invalid`, if the body, the reason or `until` is invalid; `not_found`, if the key has no
+    /// indicators; `unavailable`, if the tables cannot be read or written.
     pub(super) async fn revoke(
         &self,
         key: &str,
@@ -67,10 +68,12 @@ impl Registry {
     }
 
     /// Handles `POST /indicators/revoke`: revokes the indicators that a filter selects. With
-    /// `dry_run`, only counts them.
+    /// `dry_run`, only counts these indicators.
     ///
     /// # Errors
-    /// `invalid` or `unavailable`.
+    /// `invalid`, if the body, the reason or `until` is invalid, or the filter is empty;
+    /// `unavailable`, if the tables cannot be read or written, or ACCOUNT_SECRET is needed and
+    /// missing.
     pub(super) async fn revoke_matching(
         &self,
         request: &mut Request,
@@ -120,8 +123,11 @@ impl Registry {
         Ok(ids)
     }
 
-    /// Returns the hash by which correlations count an account, as 16 hex digits. `account` is the
-    /// id of the account, which decisions show, or already the hash, which the status shows.
+    /// Returns the hash by which correlations count an account, as 16 hex digits. `account` is
+    /// either the id of the account, which decisions show, or the hash, which the status shows.
+    ///
+    /// # Errors
+    /// `unavailable`, if `account` is an id and ACCOUNT_SECRET is missing or too short.
     pub(super) fn account_hash(&self, account: &str) -> Result<String, ApiError> {
         if account.len() == HASH_DIGITS && parse_hash(account).is_some() {
             return Ok(account.to_lowercase());
@@ -153,11 +159,11 @@ impl Registry {
 }
 
 impl Tables {
-    /// Revokes the indicators of a key, until they would have expired or until a given time.
-    /// Returns their number.
+    /// Revokes the indicators of a key until the time `until`, or, if it is `None`, until they
+    /// would have expired. Returns the number of these indicators.
     fn revoke(&self, key: &str, reason: &str, until: Option<u64>) -> Result<usize, ApiError> {
-        // The row must exist as long as the revocation. Without it, a new firing would make a new
-        // indicator.
+        // The row must exist until the revocation ends. Without the row, a new firing would make a
+        // new indicator.
         let query = "UPDATE indicator SET revoked_at = ?1, reason = ?2, revoked_until = ?4,
             expires = MAX(expires, IFNULL(?4, 0)) WHERE key = ?3 AND expires > ?1";
         let until = until.map_or(SqlStorageValue::Null, integer);
@@ -166,7 +172,8 @@ impl Tables {
         Ok(self.indicators_of_key(key)?.len())
     }
 
-    /// Revokes rows by their ids.
+    /// Revokes the rows with these ids until the time `until`, or, if it is `None`, until they
+    /// would have expired.
     fn revoke_rows(&self, ids: &[u64], reason: &str, until: Option<u64>) -> Result<(), ApiError> {
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
         let query = format!(
@@ -178,8 +185,9 @@ impl Tables {
         self.exec(&query, vec![integer(now_seconds()), reason.into(), until])
     }
 
-    /// Returns the indicators that a filter selects, without its condition on the cluster. They are
-    /// neither expired nor revoked. `account` is a hash in hex.
+    /// Returns the indicators that meet all conditions of a filter except the condition on the
+    /// cluster, and that are neither expired nor revoked. `account` is the filter's account as a
+    /// hash in hex.
     fn revocable(
         &self,
         filter: &api::RevokeFilter,
@@ -201,7 +209,11 @@ impl Tables {
     }
 }
 
-/// Checks reason, author and end of a revocation.
+/// Checks the reason and the end of a revocation, and shortens the reason and the author to
+/// [`MAX_REASON_CHARS`].
+///
+/// # Errors
+/// `invalid`, if the reason is empty, or `until` is not in the next 366 days.
 fn check(reason: &str, author: &str, until: Option<u64>) -> Result<Revocation, ApiError> {
     let reason: String = reason.trim().chars().take(MAX_REASON_CHARS).collect();
     let author: String = author.chars().take(MAX_REASON_CHARS).collect();

@@ -1,6 +1,6 @@
 //! The registry's tables in SQLite. This file reads and writes bundles, releases, the audit log and
-//! `meta`. `indicators.rs`, `clusters.rs` and `principals.rs` do so for indicators, clusters and
-//! names. The head comment of `registry_do.rs` describes all tables.
+//! `meta`. `indicators.rs`, `clusters.rs` and `principals.rs` read and write indicators, clusters
+//! and names. The head comment of `registry_do.rs` describes all tables.
 
 use hedgerow_core::api::{AuditEntry, BundleInfo, ReleaseInfo};
 use hedgerow_core::ruleset::Release;
@@ -105,8 +105,8 @@ impl StoredRelease {
         Self { serial, kind: kind.to_owned(), published: None, text, signature, key }
     }
 
-    /// Returns the parsed manifest; `None` if the stored text is damaged, because it was verified
-    /// before it was stored.
+    /// Returns the parsed manifest. `None` means that the stored text is damaged, because the text
+    /// was verified before it was stored.
     pub fn manifest(&self) -> Option<Release> {
         Release::parse(self.text.as_bytes()).ok()
     }
@@ -130,12 +130,12 @@ impl Tables {
         Ok(Self { sql })
     }
 
-    /// Executes a statement. Logs an error.
+    /// Executes a statement. Logs an error, and returns `unavailable`.
     pub(super) fn exec(&self, query: &str, values: Vec<SqlStorageValue>) -> Result<()> {
         self.sql.exec(query, values).map(drop).map_err(internal_error)
     }
 
-    /// Returns all rows of a query. Logs an error.
+    /// Returns all rows of a query. Logs an error, and returns `unavailable`.
     pub(super) fn rows<T: for<'de> Deserialize<'de>>(
         &self,
         query: &str,
@@ -144,7 +144,7 @@ impl Tables {
         self.sql.exec(query, values).and_then(|cursor| cursor.to_array()).map_err(internal_error)
     }
 
-    /// Returns the first row of a query.
+    /// Returns the first row of a query; `None` if the query has no rows.
     pub(super) fn row<T: for<'de> Deserialize<'de>>(
         &self,
         query: &str,
@@ -161,7 +161,7 @@ impl Tables {
         self.rows(&query, Vec::new())
     }
 
-    /// Returns a bundle without its text.
+    /// Returns a bundle without its text; `None` if the bundle is not stored.
     pub fn bundle(&self, digest: &str) -> Result<Option<BundleInfo>> {
         self.row(
             &format!("SELECT {BUNDLE_COLUMNS} FROM bundle WHERE digest = ?"),
@@ -169,7 +169,7 @@ impl Tables {
         )
     }
 
-    /// Returns the text and signature of a bundle.
+    /// Returns the text and signature of a bundle; `None` if the bundle is not stored.
     pub fn bundle_text(&self, digest: &str) -> Result<Option<(String, String)>> {
         #[derive(Deserialize)]
         struct Row {
@@ -239,12 +239,12 @@ impl Tables {
         Ok(rows.into_iter().map(|row| row.digest).collect())
     }
 
-    /// Returns the release with the highest serial.
+    /// Returns the release with the highest serial; `None` if no release is stored.
     pub fn newest_release(&self) -> Result<Option<StoredRelease>> {
         Ok(self.releases(1)?.into_iter().next())
     }
 
-    /// Returns the newest releases, newest first.
+    /// Returns at most `limit` releases, the highest serial first.
     pub fn releases(&self, limit: u64) -> Result<Vec<StoredRelease>> {
         let query = "SELECT serial, kind, published, text, signature, key FROM release
             ORDER BY serial DESC LIMIT ?";
@@ -276,7 +276,8 @@ impl Tables {
         self.exec(query, values)
     }
 
-    /// Returns the highest serial that was written to KV.
+    /// Returns the highest serial of the releases that KV has had; `None` if no release was
+    /// written.
     pub fn published_serial(&self) -> Result<Option<u64>> {
         #[derive(Deserialize)]
         struct Row {
@@ -300,8 +301,8 @@ impl Tables {
         self.exec("UPDATE release SET published = ? WHERE serial = ?", values)
     }
 
-    /// Adds an entry to the audit log. `actor` is a scope or a part of the Worker, `client` a keyed
-    /// hash of the address. An error is logged, but not returned.
+    /// Adds an entry to the audit log. `actor` is the scope of a token or a part of the Worker.
+    /// `client` is a keyed hash of the client's address. An error is logged, but not returned.
     pub fn audit(
         &self,
         (actor, client): (&str, Option<&str>),
@@ -334,7 +335,8 @@ impl Tables {
         }
     }
 
-    /// Returns at most `limit` entries of the audit log with an id below `before`, newest first.
+    /// Returns at most `limit` entries of the audit log, newest first. If `before` is set, the
+    /// entries have ids below `before`.
     pub fn audit_entries(&self, limit: u64, before: Option<u64>) -> Result<Vec<AuditEntry>> {
         let query = "SELECT id, at, actor, action, subject, author, client, result FROM audit
             WHERE id < ? ORDER BY id DESC LIMIT ?";
@@ -356,7 +358,7 @@ impl Tables {
         self.meta(name)?.parse().ok()
     }
 
-    /// Sets or deletes a value of the table `meta`.
+    /// Sets a value of the table `meta`, or deletes it if `value` is `None`.
     pub fn set_meta(&self, name: &str, value: Option<&str>) -> Result<()> {
         match value {
             Some(value) => {

@@ -14,8 +14,8 @@ use worker::Delay;
 
 use crate::platform::clock::now_ms;
 
-/// The bytes that a body takes in the isolate's memory, which all of its requests share
-/// (cloudflare/workers-rs#255). Dropping the lease releases them.
+/// The bytes that a body takes in the isolate's memory, which all requests of the isolate share
+/// (cloudflare/workers-rs#255). Dropping the lease releases these bytes.
 pub struct MemoryLease {
     memory: &'static LocalKey<RefCell<UploadMemory>>,
     id: u64,
@@ -39,9 +39,9 @@ impl MemoryLease {
     }
 
     /// Waits for memory for the end of a body, which is to be held back. Returns `None` if no
-    /// memory is free within a second. A body of which fewer than [`MIN_HELD_BYTES`] were read is
-    /// slow, and does not wait: there may be hundreds of them, and each would hold memory while it
-    /// waits.
+    /// memory is free within a second. If fewer than [`MIN_HELD_BYTES`] of the body were read, the
+    /// upload is slow, and the body does not wait: there may be hundreds of slow bodies, and each
+    /// would hold memory while it waits.
     pub async fn for_held_end(read_bytes: usize) -> Option<Self> {
         let lease = Self::of(&HELD_ENDS);
         let max_wait_ms = if read_bytes < MIN_HELD_BYTES { 0.0 } else { MAX_WAIT_FOR_END_MS };
@@ -118,8 +118,8 @@ thread_local! {
 ///
 /// The memory has room for four bodies of the default limit, 5 MiB, and a reserve of 4 MiB for
 /// small bodies: requests without files and without long contexts. Hundreds of small uploads can
-/// fill the reserve, and then a large upload waits until it is free again. Therefore, bodies with
-/// as many bytes as the reserve yield at a time.
+/// fill the reserve, and then a large upload waits until the reserve is free again. Therefore,
+/// bodies yield until the yielding bodies together hold as many bytes as the reserve.
 const CHUNKED: MemoryLimits = MemoryLimits {
     max_bytes: 24 << 20,
     reserve_bytes: 4 << 20,
@@ -147,8 +147,8 @@ const MAX_HELD_BYTES: usize = 1 << 20;
 /// Minimum bytes at the end of a body that are held back, if many bodies have their ends held back.
 const MIN_HELD_BYTES: usize = 128 << 10;
 
-/// Maximum milliseconds for which a body waits for memory for its end. It is short because the body
-/// holds memory while it waits.
+/// Maximum milliseconds for which a body waits for memory for its end. The wait is short because
+/// the body holds memory while it waits.
 const MAX_WAIT_FOR_END_MS: f64 = 1_000.0;
 
 /// Maximum milliseconds for which a body waits for memory while it is read.

@@ -17,7 +17,8 @@ pub struct Classified {
 }
 
 /// Classifies a request by the routes of `ruleset`, or by the built-in routes if there is no
-/// ruleset.
+/// ruleset. A request to an unknown endpoint counts as an LLM call only if its body has a declared
+/// length within the limit.
 ///
 /// If that panics, the built-in routes decide. If they panic, too, the request counts as an LLM
 /// call of unknown dialect: a panic must not bypass `fail_closed`.
@@ -47,8 +48,8 @@ pub fn classify(ruleset: Option<&Ruleset>, request: &ClientRequest) -> Classifie
 }
 
 /// Returns whether the body has a declared length, which is within the limit up to which bodies are
-/// read. Other bodies of unknown endpoints are not read: a stream of JSON lines to an endpoint that
-/// is not a model's would otherwise wait until it ends.
+/// read. Other bodies of unknown endpoints are not read. Otherwise, a stream of JSON lines to an
+/// endpoint without a model would reach the origin only after the stream has ended.
 fn has_known_size(ruleset: Option<&Ruleset>, request: &ClientRequest) -> bool {
     let limit = ruleset.map_or(0, |ruleset| ruleset.policy().scan.max_body as u64);
     request.content_length().is_some_and(|length| length <= limit)

@@ -52,11 +52,14 @@ struct EdgeMetadata {
     colo: Option<String>,
 }
 
-/// A client certificate: SHA-256 in hex, and distinguished names.
+/// A client certificate.
 #[derive(Clone)]
 struct Certificate {
+    /// SHA-256 of the certificate, in hex.
     fingerprint: String,
+    /// Distinguished name of the issuer; empty if the platform does not provide it.
     issuer: String,
+    /// Distinguished name of the subject; empty if the platform does not provide it.
     subject: String,
 }
 
@@ -80,9 +83,9 @@ impl ClientRequest {
         }
     }
 
-    /// Returns the head that is used for each message of the WebSocket that this request opens. It
-    /// lacks the headers that describe a body. The model in the query is used for messages that do
-    /// not name a model.
+    /// Returns the head that is used for each message of the WebSocket that this request opens. The
+    /// head lacks the headers that describe a body. The model in the query is used for messages
+    /// that do not name a model.
     pub fn head_of_messages(&self) -> Self {
         let mut head = self.clone();
         // The parameter is `model` for OpenAI, and `deployment` for Azure.
@@ -128,7 +131,8 @@ impl ClientRequest {
         self.reserved_headers.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Returns the length of the body in bytes, if the client declared it.
+    /// Returns the length of the body in bytes; `None` if the client did not declare it, or sent
+    /// the header `transfer-encoding`.
     pub fn content_length(&self) -> Option<u64> {
         if self.header("transfer-encoding").is_some() {
             return None;
@@ -171,7 +175,8 @@ impl ClientRequest {
         }
     }
 
-    /// Returns the value of the first query parameter that is not empty.
+    /// Returns the value of the first query parameter in `names` that has a value; `None` if all of
+    /// them are missing or empty.
     fn query_parameter(&self, names: &[&str]) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         names.iter().find_map(|name| {
@@ -182,7 +187,7 @@ impl ClientRequest {
 }
 
 impl EdgeMetadata {
-    /// Reads `request.cf`. It does not contain the client's address.
+    /// Reads `request.cf`, which does not contain the client's address.
     fn from_request(request: &Request) -> Self {
         let Ok(cf) = Reflect::get(request, &JsValue::from_str("cf")) else {
             return Self::default();
@@ -246,8 +251,8 @@ pub fn new_request_id() -> String {
     global.crypto().map(|crypto| crypto.random_uuid()).unwrap_or_default()
 }
 
-/// Returns all headers. They are first joined with line ends, which neither names nor values can
-/// contain: this takes three calls into JavaScript in total instead of three per header.
+/// Returns all headers. The headers are first joined with line feeds, which neither names nor
+/// values can contain: this takes three calls into JavaScript in total instead of three per header.
 fn read_headers(request: &Request) -> Vec<(String, String)> {
     let joined = String::from(Array::from(&request.headers()).flat(1).join("\n"));
     let mut parts = joined.split('\n');
@@ -262,7 +267,7 @@ fn find_header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h st
 }
 
 /// Returns path and query of an absolute URL, without normalising them, because the origin must get
-/// them unchanged.
+/// them unchanged. Returns `/` if the URL has no path.
 fn target_of(url: &str) -> &str {
     let authority_start = url.find("://").map_or(0, |position| position.saturating_add(3));
     let after_scheme = url.get(authority_start..).unwrap_or_default();
@@ -278,9 +283,9 @@ fn resolved_path(url: &str, target: &str) -> String {
     Url::new(url).map_or_else(|_| path.to_owned(), |url| url.pathname())
 }
 
-/// Returns whether `fetch` would send a path unchanged: the path follows a host, and contains
-/// neither a dot segment nor a character that needs escaping. This is true for most paths, which
-/// then need no URL parser.
+/// Returns whether `fetch` certainly sends a path unchanged: the path follows a host, and contains
+/// neither a dot segment nor a character that may need escaping. This is true for most paths, so
+/// that they need no URL parser.
 fn is_normalized_path(url: &str, target: &str, path: &str) -> bool {
     let is_plain_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_:.".contains(&byte);
     let scheme_and_host = url.strip_suffix(target).and_then(|base| base.split_once("://"));
@@ -300,7 +305,8 @@ fn strip_prefix(text: &str, prefix: &str) -> String {
 }
 
 /// Returns a fingerprint of the TLS client hello: ciphers, extensions and length. All plans of
-/// Cloudflare provide these values, whereas JA4 needs Bot Management.
+/// Cloudflare provide these values, whereas JA4 needs Bot Management. Returns `None` if a value is
+/// missing.
 fn tls_fingerprint(
     ciphers: Option<String>,
     extensions: Option<String>,

@@ -14,8 +14,8 @@ use crate::request::tag;
 const EXPOSED_HEADERS: &str =
     "retry-after, x-should-retry, x-hedgerow-request-id, x-request-id, request-id";
 
-/// Adds the CORS headers to a response to `request`, if a script sent the request and the policy
-/// allows its web origin.
+/// Adds the CORS headers to a response to `request`. A request without the header `origin` gets
+/// none. If the policy does not allow the web origin, adds only `vary`.
 pub fn add_cors_headers(
     headers: &Headers,
     request: &ClientRequest,
@@ -26,7 +26,7 @@ pub fn add_cors_headers(
     }
 }
 
-/// Returns the headers for a request from the web origin `origin`.
+/// Returns the headers for a request from the web origin `origin`; none if `origin` is `None`.
 fn cors_headers<'o>(
     origin: Option<&'o str>,
     settings: &EnforcementSettings,

@@ -49,6 +49,7 @@ pub fn degrade_body(
 }
 
 /// Changes the headers so that they describe an edited body: uncompressed JSON in UTF-8.
+/// `content_type` is the type of the original body.
 pub fn fix_body_headers(headers: &Headers, content_type: Option<&str>) {
     BODY_HEADERS.iter().for_each(|name| remove_header(headers, name));
     if content_type.is_some_and(is_utf16_or_utf32) {

@@ -105,8 +105,8 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
 }
 
 /// Filters an LLM call, or a handshake of a WebSocket on an LLM path. Forwards the request unscored
-/// if the rules or ACCOUNT_SECRET are missing. `classify_error` is the fault in Hedgerow while the
-/// request was classified.
+/// if the rules or ACCOUNT_SECRET are missing. `classify_error` is a fault in Hedgerow that
+/// occurred while the request was classified.
 async fn handle_llm_request(
     upstream: Upstream<'_>,
     settings: &Rc<Settings>,
@@ -152,8 +152,9 @@ async fn forward_unread(
     Ok(service_worker::restrict_scope(upstream.request, response))
 }
 
-/// Forwards a request that is not an LLM call, and counts it if its method can carry a prompt.
-/// Refuses it instead if the policy enforces and refuses unknown paths.
+/// Forwards a request that is not an LLM call. If the path is unknown and the request could carry a
+/// prompt, counts the request. Such a request is refused if the policy enforces and refuses unknown
+/// paths.
 async fn handle_unread(
     upstream: Upstream<'_>,
     ruleset: Option<&Ruleset>,

@@ -4,11 +4,13 @@ use js_sys::{Promise, PromiseWithResolvers};
 use wasm_bindgen::JsValue;
 use worker::Context;
 
-/// Keeps the invocation alive until the returned guard is dropped.
+/// Keeps the invocation alive until the returned guard is dropped. Returns `None` if the platform
+/// rejects that.
 ///
 /// When a client disconnects, the platform stops the invocation without running destructors, so
-/// that its memory in Wasm would leak. An invocation that is kept alive continues. It gets an error
-/// from the body, or from the origin through the client's abort signal, and frees its memory.
+/// that its memory in Wasm would leak. An invocation that is kept alive continues: reading the body
+/// fails, or the client's abort signal makes the request to the origin fail. Then the invocation
+/// frees its memory.
 pub fn keep_alive(context: &Context) -> Option<KeepAlive> {
     let completion: PromiseWithResolvers = Promise::with_resolvers();
     context.as_ref().wait_until(&completion.promise()).ok()?;

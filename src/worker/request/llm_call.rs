@@ -86,7 +86,7 @@ struct Enforcement {
     action: Action,
     /// The result of editing the body; `None` unless the action is `degrade`.
     degradation: Option<Degradation>,
-    /// Reason why the request is not forwarded; `None` if it is.
+    /// Reason why the request is refused; `None` if the request is forwarded.
     refusal: Option<Refusal>,
 }
 
@@ -97,7 +97,7 @@ impl<'a> LlmCall<'a> {
     /// canary decides, its own routes classify the request again.
     ///
     /// # Errors
-    /// If the request is not an LLM call by the routes of the canary. The error is `upstream`.
+    /// Returns `upstream`, if the request is not an LLM call by the routes of the canary.
     pub fn new(
         upstream: Upstream<'a>,
         settings: &'a Settings,
@@ -202,7 +202,8 @@ impl<'a> LlmCall<'a> {
         self.score_by(body, |envelope| self.decide(envelope))
     }
 
-    /// Scores the request with the function `decide`.
+    /// Scores the request with the function `decide`, which returns `None` if the request is not an
+    /// LLM call. A panic in `decide` becomes [`ScoreOutcome::Failed`].
     fn score_by(
         &self,
         body: &RequestBody,
@@ -247,8 +248,9 @@ impl<'a> LlmCall<'a> {
         (Decision::new(self.ruleset, envelope, assessment, disposition), observed)
     }
 
-    /// Scores the request by the shadow ruleset, if the release has one. `earlier` are the texts of
-    /// earlier messages with which `decision` was made. A failure never affects the request.
+    /// Scores the request by the shadow ruleset. Returns `None` if the release has no shadow, if
+    /// the request is not an LLM call by the routes of the shadow, or if scoring panics. `earlier`
+    /// contains the texts of the earlier messages that `decision` is based on.
     fn score_by_shadow(
         &self,
         body: &RequestBody,
@@ -273,7 +275,8 @@ impl<'a> LlmCall<'a> {
         outcome.flatten()
     }
 
-    /// Logs a decision and enforces it. If the body is large, its end is scored first.
+    /// Logs a decision and enforces it. If the body is large and its beginning is not refused, the
+    /// end of the body is scored first.
     async fn enforce(
         &self,
         decision: &Decision,
@@ -330,7 +333,8 @@ impl<'a> LlmCall<'a> {
         self.enforcement_with(decision, || Degradation::NotEditable)
     }
 
-    /// Returns how a decision is enforced; `degrade` edits the body.
+    /// Returns how a decision is enforced. If the action is `degrade`, the function `degrade` is
+    /// called to edit the body.
     fn enforcement_with(
         &self,
         decision: &Decision,
@@ -338,7 +342,8 @@ impl<'a> LlmCall<'a> {
     ) -> Enforcement {
         let action = if decision.is_enforced() { decision.action } else { Action::Allow };
         let degradation = (action == Action::Degrade).then(degrade);
-        // Otherwise a client could avoid degradation by padding its body beyond the limit.
+        // If a body that cannot be edited were forwarded, a client could avoid degradation by
+        // padding its body beyond the limit.
         let fails_closed = self.ruleset.policy().enforce.fail_closed
             && degradation == Some(Degradation::NotEditable);
         let refusal = match action {
@@ -349,7 +354,8 @@ impl<'a> LlmCall<'a> {
         Enforcement { action, degradation, refusal }
     }
 
-    /// Counts a decision, and logs it together with its enforcement.
+    /// Counts a decision, and logs it together with its enforcement. `transport` is the log's
+    /// member of this name; `None` for HTTP requests.
     fn record(
         &self,
         decision: &Decision,
@@ -397,7 +403,8 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Returns the rules and the data centre that decide this request.
+    /// Returns the serial of the release, the role of the ruleset, and the data centre, under which
+    /// this request is counted.
     fn attribution(&self) -> Attribution<'_> {
         Attribution {
             serial: self.active_rules.serial(),
@@ -427,9 +434,10 @@ impl<'a> LlmCall<'a> {
         (response, names)
     }
 
-    /// Queues the observation for correlation, together with the outcome of the request: the
-    /// response's `status`, the action that was carried out, and the names that the origin gave the
-    /// sender.
+    /// Records the answer to the request for the sender: the names that the origin gave, and
+    /// whether the origin accepted the credential. Then queues the observation, if there is one,
+    /// for correlation. `status` is the status of the response, and `action` is the action that was
+    /// carried out.
     fn queue_observation(
         &self,
         observation: Option<Observation>,
@@ -509,7 +517,7 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Forwards the request, with tags if the decision needs them. The body is `edited_body` if
-    /// there is one, otherwise `body`.
+    /// that is set, otherwise `body`.
     async fn forward(
         &self,
         body: RequestBody,
@@ -527,8 +535,8 @@ impl<'a> LlmCall<'a> {
         self.upstream.forward(headers, upstream_body).await
     }
 
-    /// Returns the headers for the origin. They include the request id unless the policy turns it
-    /// off, and tags if the decision needs them.
+    /// Returns the headers for the origin. The headers include the request id unless the policy
+    /// turns it off, and tags if the decision needs them.
     fn tagged_headers(&self, decision: Option<&Decision>) -> Result<Headers, RequestError> {
         let headers = self.upstream.headers()?;
         // A request to an unknown path that has no decision is not an LLM call, and is not logged.
@@ -543,9 +551,9 @@ impl<'a> LlmCall<'a> {
         Ok(headers)
     }
 
-    /// Returns whether the origin gets tags. It does if the decision is enforced, or in Shadow mode
-    /// if the policy sets `tag_in_shadow`, which is off by default. Requests whose action is
-    /// `allow` get no tags.
+    /// Returns whether the origin gets tags: if the decision is enforced, or in Shadow mode if the
+    /// policy sets `tag_in_shadow`, which is off by default. Requests with the action `allow` get
+    /// no tags.
     fn needs_tags(&self, decision: &Decision) -> bool {
         let is_tagging_enabled =
             decision.is_enforced() || self.ruleset.policy().enforce.tag_in_shadow;

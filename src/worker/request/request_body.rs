@@ -59,8 +59,9 @@ pub enum UpstreamBody {
 
 /// Copies a body that was not read to its end into a stream.
 pub struct Pump {
-    /// The bytes that were read. The lease counts their memory.
+    /// The bytes that were read, without the bytes that the gate holds.
     prefix: Uint8Array,
+    /// The lease of the memory that these bytes take.
     memory_lease: Option<MemoryLease>,
     unread: Unread,
     /// The writable end of the stream.
@@ -74,8 +75,8 @@ impl RequestBody {
     /// Reads until the body ends or exceeds the policy's limit, or until reading stops early
     /// because the upload is too slow or another body needs the memory.
     ///
-    /// `content_length` is the declared length in bytes. A client can declare any length, so no
-    /// memory is reserved for it.
+    /// `content_length` is the declared length in bytes. A client can declare any length, so at
+    /// most 64 KiB are reserved for it.
     ///
     /// # Errors
     /// If the upload ends early.
@@ -103,7 +104,8 @@ impl RequestBody {
         Ok(body)
     }
 
-    /// Reads chunk by chunk.
+    /// Reads chunk by chunk, until the body ends or exceeds the limit, or until reading must stop
+    /// early.
     async fn read_chunks(
         &mut self,
         stream: ReadableStream,
@@ -208,8 +210,8 @@ impl RequestBody {
         is_complete.then_some(self.bytes.as_slice())
     }
 
-    /// Records that a body was not read further because it had to give up its memory. Called if its
-    /// end cannot be scored.
+    /// Sets [`ReadStop::Crowded`] if reading stopped because another body needs the memory. Called
+    /// if the end of the body cannot be scored.
     pub fn stop_if_yielded(&mut self) {
         if self.has_yielded && self.unread.is_some() {
             self.read_stop = Some(ReadStop::Crowded);
@@ -222,9 +224,9 @@ impl RequestBody {
         self.read_stop
     }
 
-    /// Returns whether the body continues after the bytes that were read, and may be JSON. A
-    /// multipart body begins with hyphens, and is not JSON. The body was read up to the limit, or
-    /// until another body needed the memory.
+    /// Returns whether the body continues after the bytes that were read, and may be JSON. A body
+    /// that begins with hyphens is multipart, and not JSON. Returns false if
+    /// [`read_stop`](Self::read_stop) is set.
     pub fn is_large_json(&self) -> bool {
         let text = self.bytes.trim_ascii_start();
         self.unread.is_some()
@@ -233,13 +235,13 @@ impl RequestBody {
             && !text.starts_with(b"--")
     }
 
-    /// Returns all bytes that were read: the scanned bytes, and less than a chunk after them.
+    /// Returns all bytes that were read: the scanned bytes, and at most one chunk after them.
     pub fn read_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Returns the number of bytes of the whole body: their count if the body was read to its end,
-    /// otherwise the declared length. `None` if neither is known.
+    /// Returns the size of the whole body in bytes: the size that was read if the body was read to
+    /// its end, otherwise the declared length. Returns `None` if the client declared no length.
     pub fn size(&self) -> Option<u64> {
         let read_bytes = (self.bytes.len() as u64).saturating_add(self.left_out_bytes);
         if self.unread.is_none() { Some(read_bytes) } else { self.content_length }
@@ -263,6 +265,9 @@ impl RequestBody {
     ///
     /// With a `gate`, the end of a body that was not read to its end is held back. The gate already
     /// has the last bytes that were read.
+    ///
+    /// # Errors
+    /// If the platform cannot create the stream.
     pub fn into_upstream_body(self, gate: Option<Gate>) -> Result<UpstreamBody, JsValue> {
         if !self.has_body {
             return Ok(UpstreamBody::None);
@@ -299,8 +304,8 @@ impl Pump {
     /// Copies the whole body into the stream.
     ///
     /// # Errors
-    /// If the client's upload ends early. If the origin stops reading, that is not an error,
-    /// because it may have answered already.
+    /// If the client's upload ends early, or the end of the body may not be forwarded. If the
+    /// origin stops reading, that is not an error, because the origin may have answered already.
     pub async fn run(self) -> Result<(), UploadAborted> {
         let Self { prefix, memory_lease, mut unread, sink, gate } = self;
         let Ok(writer) = sink.get_writer() else { return Ok(()) };
@@ -352,8 +357,8 @@ async fn close_writer(writer: &WritableStreamDefaultWriter) -> Result<(), Upload
     Ok(())
 }
 
-/// Creates one of the platform's own transform streams. Both of their ends are native, unlike those
-/// of the standard `TransformStream`.
+/// Creates one of the platform's own transform streams, of the class `class`. Both ends of such a
+/// stream are native, unlike the ends of the standard `TransformStream`.
 fn native_transform_stream(class: &str, arguments: &Array) -> Result<TransformStream, JsValue> {
     let constructor: Function =
         Reflect::get(&js_sys::global(), &JsValue::from_str(class))?.dyn_into()?;

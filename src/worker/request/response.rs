@@ -22,7 +22,7 @@ pub enum RequestError {
     UploadAborted,
     /// The platform cannot send a request with this target or these headers.
     InvalidRequest,
-    /// No endpoint of Hedgerow has this path.
+    /// No endpoint of Hedgerow has this path, or the policy refuses unknown paths.
     NotFound,
     /// The request is for the script of a service worker that could control the console.
     ServiceWorker,
@@ -35,7 +35,8 @@ pub enum RequestError {
 
 impl RequestError {
     /// Returns the response. Its body is in the dialect of `endpoint` if the request is an LLM
-    /// call, otherwise in OpenAI's format. It has the request's id, unless `request_id` is empty.
+    /// call, otherwise in OpenAI's format. The response has the request's id, unless `request_id`
+    /// is empty.
     pub fn to_response(&self, endpoint: Option<Endpoint>, request_id: &str) -> Response {
         let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
         let response = self.render(dialect, request_id);
@@ -99,14 +100,14 @@ fn error_response(kind: ErrorKind, dialect: Dialect, message: &str, request_id: 
     json_response(kind.status(), &kind.body(dialect, message, request_id))
 }
 
-/// Makes a response with a JSON body, which must not be cached.
+/// Makes a response with the JSON of `body`. Clients must not cache the response.
 pub fn json_response(status: u16, body: &impl Serialize) -> Response {
     // This cannot fail: serde_json rejects only map keys that are not strings, and no body has such
     // keys.
     json_text_response(status, &serde_json::to_string(body).unwrap_or_default())
 }
 
-/// Makes a response whose body is the JSON text `body`, and which must not be cached.
+/// Makes a response with the JSON text `body`. Clients must not cache the response.
 fn json_text_response(status: u16, body: &str) -> Response {
     let response = Headers::new().and_then(|headers| {
         tag::set_header(&headers, "content-type", "application/json");

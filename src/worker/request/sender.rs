@@ -30,7 +30,8 @@ use crate::request::client_request::ClientRequest;
 /// The sender of a request. Ids are keyed hashes in hex.
 #[derive(Default)]
 pub struct Sender {
-    /// The account, as the origin or the operator named it, otherwise as the request names it.
+    /// The account that the origin or the operator named. If neither named one, the account that
+    /// the request names.
     pub account: Option<String>,
     /// The kind of source from which the account was determined.
     pub kind: Option<AccountKind>,
@@ -51,16 +52,19 @@ pub struct Sender {
     /// Whether the account is a claim, such as a token's subject, which anybody can forge until the
     /// origin has verified it.
     is_claim: bool,
-    /// Hash under which it is remembered that the origin has accepted the credential.
+    /// Hash under which the isolate remembers that the origin has accepted the credential; 0 if the
+    /// request names no account.
     proof: u64,
     /// Hash of the credential that determines the account; 0 without one.
     credential_hash: u64,
-    /// Hashes of other credentials, in places that some API reads instead of the first.
+    /// Hashes of other credentials, in places that some API reads instead of the place of the first
+    /// credential.
     alternatives: Vec<u64>,
-    /// Hashes of other credentials, in places that no API reads instead of the first.
+    /// Hashes of other credentials, in places that no API reads instead of the place of the first
+    /// credential.
     unrelated_credentials: Vec<u64>,
-    /// Whether the account is a claim in a request with another credential. Then the origin may
-    /// have accepted the other one, and the claim may be forged.
+    /// Whether the account is an unproven claim in a request with another credential. The origin
+    /// may have accepted the other credential, and the claim may be forged.
     is_ambiguous_claim: bool,
     /// The peer of the connection. The client's address and its TLS properties describe this peer.
     peer: Peer,
@@ -72,12 +76,14 @@ enum Peer {
     /// The client itself.
     #[default]
     Client,
-    /// A gateway. It sends its client's address if the policy names the header for it.
+    /// A gateway. `client_address` is the address that the gateway sent in the header that the
+    /// policy sets; `None` without a valid address.
     Gateway { client_address: Option<String> },
 }
 
 impl Peer {
-    /// Returns the peer of a request. `is_trusted` is whether a trusted gateway sent the request.
+    /// Returns the peer of a request. The peer is a gateway if a trusted gateway sent the request
+    /// (`is_trusted`) and the policy replaces the client's address.
     fn of(request: &ClientRequest, policy: &IdentityPolicy, is_trusted: bool) -> Self {
         if is_trusted && policy.replaces_client_address() {
             let header = policy.client_address.as_ref();
@@ -91,7 +97,8 @@ impl Peer {
 
 impl Sender {
     /// Determines the sender of a request, by the policy and by the names that the origin or the
-    /// operator gave.
+    /// operator gave. `is_trusted` is whether a trusted gateway sent the request. `secret` is
+    /// ACCOUNT_SECRET.
     pub fn find(
         request: &ClientRequest,
         dialect: Dialect,
@@ -108,9 +115,9 @@ impl Sender {
         let kind = account.as_ref().map(|account| account.kind);
         let account_id =
             |account: &Account, text: &String| id(secret, HashPurpose::Account(account.kind), text);
-        // If a request has a claim and another credential, the origin may accept it for the other
-        // one, and the claim may be forged. Until the origin has accepted the claim alone, such a
-        // request counts for a separate account.
+        // If a request has a claim and another credential, the origin may accept the request
+        // because of the other credential, and the claim may be forged. Until the origin has
+        // accepted the claim alone, such a request counts for a separate account.
         let is_ambiguous_claim = is_claim
             && is_ambiguous
             && !claimed_by.as_ref().is_some_and(|claim| principals::is_proven(hash(claim)));
@@ -161,7 +168,8 @@ impl Sender {
         }
     }
 
-    /// Returns the core's view of a request with the sender added.
+    /// Returns the core's view of a request with the sender added. If the peer is a gateway, the
+    /// view contains only the client's address, and not the gateway's TLS properties.
     pub fn envelope<'e>(&'e self, envelope: Envelope<'e>) -> Envelope<'e> {
         let client = match &self.peer {
             Peer::Gateway { client_address } => {
@@ -232,9 +240,9 @@ impl Sender {
         // real key. The random ones must not become proven accounts.
         observation.proven &=
             !principals::had_other_first_credential(&self.alternatives, self.credential_hash);
-        // The same applies to a claim in a request whose other credential is in another place.
-        // Claims that change with each request while the key stays the same do not count. A
-        // constant claim next to a credential that changes counts as one account.
+        // The same applies to an ambiguous claim and an unrelated credential. Claims that change
+        // with each request while the credential stays the same are not proven. A constant claim
+        // with a credential that changes counts as one account.
         let is_before_others =
             !self.alternatives.is_empty() || !self.unrelated_credentials.is_empty();
         if self.is_ambiguous_claim {
@@ -380,8 +388,10 @@ fn id(secret: &str, purpose: HashPurpose, text: &str) -> Option<String> {
     hmac_sha256::hmac_hex(secret, purpose, text.as_bytes(), ACCOUNT_ID_BYTES)
 }
 
-/// The response headers in which the origin names account and tenant.
+/// The response header in which the origin names the account.
 pub const ACCOUNT_HEADER: &str = "x-hedgerow-account";
+
+/// The response header in which the origin names the tenant.
 pub const TENANT_HEADER: &str = "x-hedgerow-tenant";
 
 /// Maximum bytes of a name in these headers.

@@ -24,7 +24,8 @@ const CONSOLE_PREFIX: &str = "/_hedgerow";
 /// The request header that a browser sets when it requests the script of a service worker.
 const SERVICE_WORKER: &str = "service-worker";
 
-/// The response header with the path that replaces the script's folder as the limit of its scope.
+/// The response header with the path that replaces the folder of the script as the limit of the
+/// service worker's scope.
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
 /// Returns whether the request is from a browser that loads the script of a service worker.
@@ -41,9 +42,9 @@ pub fn check_script(request: &ClientRequest) -> Result<(), RequestError> {
     is_allowed.then_some(()).ok_or(RequestError::ServiceWorker)
 }
 
-/// Returns the origin's response to a request that was forwarded unread. Removes a header that
-/// would let a service worker control the console, and adds `vary` if the response is a script that
-/// could become one.
+/// Returns the origin's response to a request that was forwarded unread. Removes
+/// `Service-Worker-Allowed` if it would let a service worker control the console. Adds `vary` if
+/// the response is a script that could be registered as such a service worker.
 pub fn restrict_scope(request: &ClientRequest, response: Response) -> Response {
     if !matches!(request.method(), "GET" | "HEAD") || response.status() == SWITCHING_PROTOCOLS {
         return response;
@@ -88,7 +89,8 @@ fn folder_of(path: &str) -> &str {
 /// Returns whether the value of `Service-Worker-Allowed`, a URL relative to the script, allows a
 /// scope that contains a path of the console. Returns true if the value is not a URL.
 fn widens_to_console(allowed: &str, script_url: &str) -> bool {
-    // The platform joins two headers with a comma.
+    // The platform joins repeated headers with a comma, so a value with a comma counts as
+    // malformed.
     let url = Url::new_with_base(allowed, script_url).ok().filter(|_| !allowed.contains(','));
     url.is_none_or(|url| reaches_console(&url.pathname()))
 }

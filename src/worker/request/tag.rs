@@ -11,7 +11,7 @@ use web_sys::Headers;
 
 use crate::platform::hmac_sha256;
 
-/// Prefix of all of Hedgerow's headers. After it, the name ends or continues with a hyphen.
+/// Prefix of all of Hedgerow's headers. After the prefix, the name ends or continues with a hyphen.
 const RESERVED_PREFIX: &str = "x-hedgerow";
 
 /// The header with the request id. The origin and the client get it, and the log contains the same
@@ -28,8 +28,8 @@ pub fn is_reserved(name: &str) -> bool {
     has_prefix && bytes.next().is_none_or(|byte| byte == b'-')
 }
 
-/// Adds the tags to the headers for the origin. If there is a secret, also adds the MAC:
-/// HMAC-SHA256 over the tags, in hex.
+/// Adds the tags to the headers for the origin. If `secret` is set, also adds the MAC: HMAC-SHA256
+/// over the tags, in hex.
 pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
     let tags = tags(decision, request_id);
     for (name, value) in &tags {
@@ -42,7 +42,8 @@ pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret
     }
 }
 
-/// Adds the decision to the headers for the client: the tags, and the action. For development only.
+/// Adds the decision to the headers for the client: the tags except the request id, and the action.
+/// For development only.
 pub fn set_debug_headers(headers: &Headers, decision: &Decision) {
     for (name, value) in tags(decision, "").iter().filter(|(name, _)| *name != REQUEST_ID_HEADER) {
         set_header(headers, name, value);

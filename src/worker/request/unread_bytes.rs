@@ -1,8 +1,8 @@
 //! An estimate of the bytes that one end of a WebSocket has not read yet, and that the platform
 //! holds for it.
 //!
-//! If a peer does not read, the platform queues messages for it without a limit. It does not report
-//! the size of the queue: it offers neither `bufferedAmount` nor a promise of `send`.
+//! If a peer does not read, the platform queues messages for it without a limit. The platform does
+//! not report the size of the queue: it offers neither `bufferedAmount` nor a promise of `send`.
 
 use std::cell::Cell;
 

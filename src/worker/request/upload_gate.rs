@@ -2,8 +2,9 @@
 //!
 //! A body beyond the policy's limit is not held in memory, and neither is a slow one whose memory
 //! other bodies need. Such a body streams to the origin while the client is still sending it. An
-//! origin does not act on JSON without its end. So the gate holds back the last mebibyte. After it
-//! is scored, the gate either forwards it or aborts the request to the origin.
+//! origin does not act on JSON without its end. So the gate holds back the end, at most the last
+//! mebibyte. After the end is scored, the gate either forwards it or aborts the request to the
+//! origin.
 
 use std::collections::VecDeque;
 
@@ -97,8 +98,8 @@ impl Gate {
         self.passed.saturating_add(self.held.bytes as u64)
     }
 
-    /// Copies the rest of the body to the origin, except for its end. Then waits for the scorer's
-    /// answer whether the end may be forwarded.
+    /// Copies the rest of the body to the origin, except for its end. Then waits until the scorer
+    /// decides whether the end may be forwarded, and forwards or discards the end.
     ///
     /// # Errors
     /// If the upload ends early, or if the end may not be forwarded.
@@ -138,8 +139,9 @@ impl Gate {
         self.finish(read_stop, writer).await
     }
 
-    /// Waits for a read. If the upload is too slow, or another body needs the memory, returns the
-    /// reason and the pending read.
+    /// Waits for a read. Returns the chunk; `None` at the end of the body. The inner error means
+    /// that the upload ended early. The outer error means that the upload is too slow, or another
+    /// body needs the memory: the error contains the reason and the pending read.
     async fn wait_for_chunk(
         &self,
         mut read: JsFuture,
@@ -181,7 +183,8 @@ impl Gate {
         true
     }
 
-    /// Sends the held chunks to the scorer, waits for its answer, and forwards the chunks.
+    /// Sends the held chunks to the scorer, and waits for its answer. Then forwards the chunks, or
+    /// aborts the request to the origin if they may not be forwarded.
     async fn finish(
         self,
         read_stop: Option<ReadStop>,
@@ -212,8 +215,8 @@ impl Gate {
 
 /// Bytes that are held back, in JavaScript's memory.
 ///
-/// A chunk keeps the whole buffer into which it was read in memory. If a client sends single bytes,
-/// each would take a buffer. So small chunks are copied together into one buffer.
+/// A chunk keeps in memory the whole buffer into which it was read. If a client sends single bytes,
+/// each byte would take a buffer. So small chunks are copied together into one buffer.
 struct HeldBytes {
     /// Full chunks.
     chunks: VecDeque<Uint8Array>,
@@ -255,7 +258,7 @@ impl HeldBytes {
         Some(Uint8Array::new(&chunk.buffer()))
     }
 
-    /// Removes and returns the first full chunk.
+    /// Removes and returns the first full chunk; `None` if no chunk is full.
     fn pop(&mut self) -> Option<Uint8Array> {
         let chunk = self.chunks.pop_front()?;
         self.bytes = self.bytes.saturating_sub(chunk.length() as usize);
@@ -271,7 +274,7 @@ impl HeldBytes {
     }
 }
 
-/// Aborts the request to the origin.
+/// Aborts the request to the origin. Always returns an error.
 async fn abort<T>(writer: &WritableStreamDefaultWriter) -> Result<T, UploadAborted> {
     let _ = JsFuture::from(writer.abort()).await;
     Err(UploadAborted)

@@ -8,7 +8,7 @@ use crate::platform::clock::now_ms;
 
 /// Measures whether an upload makes enough progress to be waited for.
 pub struct UploadPace {
-    /// Time from which on the upload is not waited for, in milliseconds since the epoch.
+    /// Time at which Hedgerow stops waiting for the upload, in milliseconds since the epoch.
     deadline: f64,
     /// Whether the policy waits for an upload that makes progress.
     waits: bool,
@@ -55,10 +55,11 @@ impl UploadPace {
 /// does not wait for slow uploads.
 const READ_TIMEOUT_MS: f64 = 10_000.0;
 
-/// In each interval of this many milliseconds, an upload must send at least [`MIN_PROGRESS_BYTES`]:
-/// 512 bytes per second. A pause of half an interval, as on a mobile phone, does not end the
-/// upload.
+/// Milliseconds of an interval in which an upload must send at least [`MIN_PROGRESS_BYTES`]. A
+/// pause of half an interval, as on a mobile phone, does not end the upload.
 const PROGRESS_INTERVAL_MS: f64 = 20_000.0;
+
+/// Minimum bytes that an upload must send in an interval: 512 bytes per second.
 const MIN_PROGRESS_BYTES: u64 = 10 << 10;
 
 /// Pause between two checks of an upload that sends nothing: whether it is too slow, and whether

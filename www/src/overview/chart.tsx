@@ -127,7 +127,10 @@ function stepAtCursor(plot: uPlot): number | null {
   );
 }
 
-/** Resolves a colour for the canvas, which does not support variables and `light-dark()`. */
+/**
+ * Returns the computed value of a CSS colour. A canvas supports neither CSS variables nor
+ * `light-dark()`.
+ */
 function resolveColor(host: HTMLElement, color: string): string {
   host.style.color = color;
   const resolved = getComputedStyle(host).color;

@@ -35,7 +35,8 @@ pub struct SignatureEstimate {
     pub other_tools: usize,
     /// Estimated weight with its credible interval.
     pub estimate: Posterior,
-    /// 95 % interval of the estimate over resampled tools.
+    /// 95 % interval of the estimate over bootstrap samples of the tools, in decibans: its lower
+    /// and upper bound.
     pub resampled: (f64, f64),
     /// Weight to write into the rule file, in decibans: the rounded estimate.
     pub proposed: f64,
@@ -55,8 +56,8 @@ pub struct PairEstimate {
     pub estimate: Posterior,
 }
 
-/// The estimate for the cap of a family: the weight of the event that the weights of its hits add
-/// up to the cap or more.
+/// The estimate for the cap of a family: the weight of the event that the hits of a request in this
+/// family have weights that add up to the cap or more.
 #[derive(Clone, Debug, Serialize)]
 pub struct CapEstimate {
     pub family: String,
@@ -87,7 +88,8 @@ impl<'t> Estimator<'t> {
         hits.filter(|hit| self.table.get(*hit).is_some_and(|row| row.weight != 0.0)).collect()
     }
 
-    /// Returns the proposed weight of a signature, estimated from all tools except one.
+    /// Returns the proposed weight of a signature, estimated from all tools except the one with the
+    /// index `left_out`. Returns `None` if the table does not have the signature.
     pub fn proposal_without(&self, signature: usize, left_out: usize) -> Option<f64> {
         let row = self.table.get(signature)?;
         let tools = self.tools.iter().enumerate().filter(|(index, _)| *index != left_out);
@@ -96,7 +98,7 @@ impl<'t> Estimator<'t> {
         Some(proposal::round(posterior.mean, row.weight, is_correlation(&row.family)))
     }
 
-    /// Returns the estimates for all signatures that match in any tool, sorted by name.
+    /// Returns the estimates for the [`observed`](Self::observed) signatures, sorted by name.
     pub fn signatures(&self) -> Vec<SignatureEstimate> {
         let samples = self.samples();
         let observed = self.observed();
@@ -139,8 +141,8 @@ impl<'t> Estimator<'t> {
         })
     }
 
-    /// Returns bootstrap samples of the tools. Harvest tools and other tools are drawn separately,
-    /// so that every sample contains both.
+    /// Returns [`SAMPLES`] bootstrap samples of the tools, each as a list of indices. Harvest tools
+    /// and other tools are drawn separately, so that every sample contains both.
     fn samples(&self) -> Vec<Vec<usize>> {
         let with_label = |is_harvest: bool| {
             let tools = self.tools.iter().enumerate();
@@ -160,8 +162,8 @@ impl<'t> Estimator<'t> {
         (0..SAMPLES).map(|_| sample()).collect()
     }
 
-    /// Returns the pairs of signatures that match together in the largest number of tools, at least
-    /// two.
+    /// Returns the estimates for pairs of signatures that match the same request in at least two
+    /// tools. The pairs with the most tools come first; at most [`MAX_PAIRS`] are returned.
     pub fn pairs(&self) -> Vec<PairEstimate> {
         let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for tool in self.tools {
@@ -234,7 +236,7 @@ impl<'t> Estimator<'t> {
         })
     }
 
-    /// Returns the evidence for an event: the requests for which `holds` returns true.
+    /// Returns the evidence for the event that `holds` returns true for a request.
     fn event_evidence(&self, holds: impl Fn(&ScoredRequest) -> bool) -> Evidence {
         evidence(self.tools.iter().map(|tool| (tool, tool.share(&holds))))
     }

@@ -13,8 +13,8 @@ use crate::cmd::evaluate::SignatureTable;
 /// Detection rates with one set of weights. Each tool counts the same.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Rates {
-    /// The set of weights: `written` in the rule files, `fitted` to all tools, or `left out`:
-    /// estimated without the tool they are applied to.
+    /// Name of the set of weights: `written` (in the rule files), `fitted` (estimated from all
+    /// tools) or `left out` (estimated without the tool whose requests are scored).
     pub weights: &'static str,
     /// Share of harvest requests that are suspect, and of harvest tools with a suspect request.
     pub harvest_suspect: f64,
@@ -70,6 +70,7 @@ pub fn compare(
 
 impl Estimator<'_> {
     /// Returns the weights of the signatures that match in a tool, estimated without this tool.
+    /// `left_out` is the index of the tool.
     fn without(&self, left_out: usize, tool: &Tool<'_>) -> Weights {
         let signatures = self.observed().into_iter().filter(|hit| tool.shares.contains_key(hit));
         let weights = signatures

@@ -7,13 +7,13 @@
 //! posterior, computed on a grid of `log h` and `log o`.
 //!
 //! This has two consequences. A tool that hits in each of a thousand requests is still one
-//! observation. An event that no benign tool shows keeps about its written weight: "none of 45
-//! tools" is nearly as likely if `o` is 1 in 1,000 as if it is 1 in 10,000.
+//! observation. An event that no benign tool shows keeps about its written weight, because the
+//! observation "none of 45 tools" is nearly as likely with `o` = 1/1,000 as with `o` = 1/10,000.
 
 use serde::Serialize;
 
-/// The evidence for a likelihood ratio: the number of tools of each label, and the sum of their
-/// shares of requests with the event.
+/// The evidence for a likelihood ratio. For each label, it holds the number of tools, and the sum
+/// of the shares of their requests that have the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Evidence {
     pub harvest_tools: f64,
@@ -54,7 +54,8 @@ impl Grid {
         }
     }
 
-    /// Returns the prior around a written weight. Both arguments are in decibans.
+    /// Returns a normal prior with the mean `written` and the standard deviation `deviation`, both
+    /// in decibans.
     pub fn prior(&self, written: f64, deviation: f64) -> Prior {
         let density = |index: usize| {
             let standard = (decibans_at(index) - written) / deviation;
@@ -91,8 +92,8 @@ impl Grid {
     }
 }
 
-/// Returns the mean and the 95 % interval of masses, which are indexed by the difference of
-/// positions.
+/// Returns the mean and the 95 % interval of a distribution of weights. `masses` holds the mass of
+/// each difference between the grid positions of `h` and `o`; the sum need not be 1.
 fn summarize(masses: &[f64]) -> Posterior {
     let total: f64 = masses.iter().sum();
     let weighted = masses.iter().enumerate().map(|(index, mass)| mass * decibans_at(index));
@@ -108,7 +109,7 @@ fn summarize(masses: &[f64]) -> Posterior {
     Posterior { mean, low: quantile(0.025), high: quantile(0.975) }
 }
 
-/// Returns the weight at an index of differences, in decibans from −70 to 70.
+/// Returns the weight in decibans, from −70 to 70, that belongs to an index of `masses`.
 fn decibans_at(index: usize) -> f64 {
     10.0 * STEP * (index as f64 - (POINTS - 1) as f64)
 }
@@ -116,8 +117,10 @@ fn decibans_at(index: usize) -> f64 {
 /// Number of shares in the grid.
 const POINTS: usize = 141;
 
-/// Decimal logarithm of the lowest share, and the step of the logarithm from one share to the next.
+/// Decimal logarithm of the lowest share.
 const LOWEST: f64 = -7.0;
+
+/// Step of the decimal logarithm from one share to the next.
 const STEP: f64 = 0.05;
 
 /// Highest share. It is below 1, because no event is certain.
@@ -170,7 +173,7 @@ mod tests {
             .collect();
         assert!(means.is_sorted_by(|a, b| a > b), "{means:?}");
         assert!(means[0] > 13.0 && means[4] < 5.0, "{means:?}");
-        // A weaker prior follows the corpus more closely.
+        // With a weaker prior, the estimate follows the corpus more closely.
         let weak = estimate((10.0, 50.0), (9.0, 50.0), 14.0, 15.0).mean;
         assert!(weak < means[4], "{weak} {means:?}");
     }

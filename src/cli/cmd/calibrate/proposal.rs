@@ -1,10 +1,12 @@
 //! Rounds estimates to weights that rules may have (`rules/README.md`).
 
 /// Returns the weight to propose for an estimate, in decibans. A signature should either clearly
-/// make a request suspect on its own (20 or more) or clearly not (at most 14). A correlation should
-/// not make a request suspect on its own, so its proposal is at most 14, or the written weight if
-/// that is higher. A weight keeps its sign: if the evidence has the opposite sign, the proposal is
-/// the smallest weight, and the rule should be retired.
+/// make a request suspect on its own (20) or clearly not (at most 14). A correlation should not
+/// make a request suspect on its own. The proposal is therefore at most 20 for a signature and 14
+/// for a correlation, or the written weight if that is higher. A negative proposal is at least −6.
+///
+/// A weight keeps its sign. If the evidence has the opposite sign, the proposal is the weight
+/// nearest to 0 with the written sign (0.5 or −1), and the rule should be retired.
 pub fn round(estimate: f64, written: f64, is_correlation: bool) -> f64 {
     if written < 0.0 {
         return estimate.round().clamp(-MAX_NEGATIVE, -1.0);
@@ -34,8 +36,8 @@ const MAX_INSUFFICIENT_WEIGHT: f64 = 14.0;
 /// Smallest positive weight of a signature that is in use.
 const MIN_WEIGHT: f64 = 0.5;
 
-/// Largest absolute value of a negative weight: evidence of ordinary use. The cap of a family in
-/// the policy can limit its effect further.
+/// Largest absolute value of a negative weight, in decibans. A negative weight is evidence of
+/// ordinary use. The cap of the family in the policy can limit the effect of the weight further.
 const MAX_NEGATIVE: f64 = 6.0;
 
 #[cfg(test)]

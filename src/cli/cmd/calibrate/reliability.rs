@@ -9,10 +9,12 @@ use super::tools::Tool;
 /// The requests whose scores lie in a range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReliabilityBin {
-    /// Range of scores, from 0 to 100; the upper end belongs to the next bin.
+    /// Range of scores, from 0 to 100. A score equal to `to` is in the next bin, except that the
+    /// last bin includes 100.
     pub from: f64,
     pub to: f64,
-    /// Share of all harvest requests and of all other requests; each tool counts the same.
+    /// Share of the harvest requests, and of the other requests, whose scores are in the range.
+    /// Each tool counts the same.
     pub harvest_share: f64,
     pub other_share: f64,
     /// Mean score of the bin, weighted by the prior, from 0 to 100; `None` if the bin is empty.
@@ -22,9 +24,9 @@ pub struct ReliabilityBin {
     pub observed: Option<f64>,
 }
 
-/// Returns the bins. `score` returns the score of a request, given its tool and its position in
-/// that tool. `prior` is in decibans: a corpus has a far larger share of harvests than traffic has,
-/// so harvests are weighted down to this prior.
+/// Returns the bins. `score` returns the score of a request, given a tool and the index of the
+/// request in that tool. `prior` is the prior of harvesting in decibans. Harvests are weighted down
+/// to it, because they are a far larger share of a corpus than of traffic.
 pub fn bins(
     tools: &[Tool<'_>],
     prior: f64,
@@ -81,7 +83,7 @@ impl BinSums {
     }
 }
 
-/// Lower ends of the bins.
+/// Lower bounds of the bins, as scores from 0 to 100.
 const EDGES: [f64; 8] = [0.0, 1.0, 5.0, 20.0, 50.0, 80.0, 95.0, 99.0];
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::likelihood::Evidence;
 use crate::cmd::evaluate::{BENIGN, Corpus, HARVEST, ScoredRequest};
 
-/// A program, with its requests from all runs with one label.
+/// The requests of one program from all its runs with one label.
 pub struct Tool<'c> {
     pub name: &'c str,
     pub is_harvest: bool,
@@ -16,7 +16,8 @@ pub struct Tool<'c> {
 }
 
 /// Returns the tools of the runs labelled `harvest` or `benign`: benign tools first, each group
-/// sorted by name. Names that differ only in case are one tool.
+/// sorted by name. Names that differ only in case count as one. A program with runs of both labels
+/// is two tools.
 pub fn group(corpus: &Corpus) -> Vec<Tool<'_>> {
     let mut tools: BTreeMap<(bool, String), Tool<'_>> = BTreeMap::new();
     for run in &corpus.runs {
@@ -40,7 +41,7 @@ pub fn group(corpus: &Corpus) -> Vec<Tool<'_>> {
 }
 
 impl Tool<'_> {
-    /// Returns the share of requests for which `holds` is true.
+    /// Returns the share, from 0 to 1, of the requests for which `holds` returns true.
     pub fn share(&self, holds: impl Fn(&ScoredRequest) -> bool) -> f64 {
         let count = self.requests.iter().filter(|request| holds(request)).count();
         count as f64 / self.requests.len().max(1) as f64

@@ -1,4 +1,4 @@
-//! Writes weights into rule files, without changes to any other text of the files.
+//! Writes weights into rule files, and leaves all other text of the files unchanged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +8,9 @@ use super::estimate::SignatureEstimate;
 use crate::error::{Error, Result, io_error};
 use crate::rules::read_rules;
 
-/// Writes the proposed weights into the rule files of a directory. Returns one line for each weight
-/// that changed, for each estimate without a rule, and for each file without a weight to replace.
+/// Writes the proposed weights that differ from the written weights into the rule files of a
+/// directory. Returns one message for each: the change, or the reason why no weight was written.
+/// Returns an error if the rules are invalid, or if a file cannot be read or written.
 pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<String>> {
     let rules = read_rules(directory)?.map_err(|findings| {
         Error::Io(format!(
@@ -44,7 +45,7 @@ pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<St
 }
 
 /// Replaces the number of the weight in the text of a rule file. Returns `None` if the text has no
-/// weight. Indentation, spaces and comments stay.
+/// weight, or if the weight is not a number. Indentation, spaces and comments stay unchanged.
 fn replace_weight(text: &str, weight: f64) -> Option<String> {
     let mut offset = 0;
     for line in text.split_inclusive('\n') {

@@ -58,8 +58,9 @@ fn sorted(mut contributions: Vec<RuleContribution>) -> Vec<RuleContribution> {
     contributions
 }
 
-/// Counts the requests whose verdict changes if the hits for which `is_removed` returns true are
-/// removed.
+/// Counts the requests with a hit for which `is_removed` returns true, and those of them that do
+/// not reach a band without these hits. `is_removed` gets the index of a signature. The caller sets
+/// the name and the weight.
 fn measure(
     corpus: &Corpus,
     policy: &Policy,

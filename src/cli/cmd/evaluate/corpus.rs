@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Finds the files that arguments name, sorted and without duplicates. An argument is a file, a
-/// directory (all `*.jsonl` below it) or a pattern with `*`. An argument that does not match any
-/// file is an error.
+/// directory (all `*.jsonl` files below it) or a pattern with `*`. An argument that does not match
+/// any file is an error.
 pub fn find_files(arguments: &[String]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for argument in arguments {

@@ -1,5 +1,5 @@
-//! Disguises: changes to chat bodies that try to hide the instruction of the user without changing
-//! it.
+//! Disguises: changes to the body of a chat request. They try to hide the user's instruction from
+//! the rules without changing its meaning.
 
 use hedgerow_sigma::disguise::{CONVERSATION, TEXT_DISGUISES, TextDisguise, chunks, with_footer};
 use serde::Serialize;
@@ -19,8 +19,8 @@ enum Change {
     Body(fn(Body) -> Body),
 }
 
-/// The number of requests that were scored under a disguise, and of those that reach notice and
-/// suspect.
+/// The number of requests that were scored under a disguise, and the numbers of these requests that
+/// reach the bands notice and suspect.
 #[derive(Clone, Debug, Serialize)]
 pub struct DisguiseCounts {
     pub name: &'static str,
@@ -85,8 +85,8 @@ pub fn parse_chat(body: &[u8]) -> Option<Body> {
     (is_user && has_text).then_some(body)
 }
 
-/// Returns the text of the last message; if its content is an array of parts, the first part that
-/// is text.
+/// Returns the text of the last message. If its content is an array of parts, returns the text of
+/// the first part that has one. Returns `None` if the message has no text.
 fn last_text(body: &mut Body) -> Option<&mut String> {
     match last_content(body)? {
         Value::String(text) => Some(text),
@@ -102,7 +102,7 @@ fn last_content(body: &mut Body) -> Option<&mut Value> {
     body.get_mut("messages")?.as_array_mut()?.last_mut()?.get_mut("content")
 }
 
-/// Replaces the text of the last message by `change` of it.
+/// Replaces the text of the last message by the result of `change` for this text.
 fn on_text(mut body: Body, change: impl Fn(&str) -> String) -> Body {
     if let Some(text) = last_text(&mut body) {
         *text = change(text);
@@ -110,7 +110,7 @@ fn on_text(mut body: Body, change: impl Fn(&str) -> String) -> Body {
     body
 }
 
-/// Adds a tool that is unrelated to the request.
+/// Adds a tool that is unrelated to the request, unless the body already has `tools`.
 fn with_tool(mut body: Body) -> Body {
     let parameters = json!({ "type": "object", "properties": { "line": { "type": "string" } } });
     let description = "Departures of a bus line";

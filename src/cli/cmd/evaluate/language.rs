@@ -4,7 +4,7 @@ use serde_json::Value;
 use whatlang::{Detector, Lang, Script};
 
 /// Returns the English name of the main language of the prompt in a JSON body. Returns `none` for a
-/// body without text, and `uncertain` if the text is too short or too mixed.
+/// body that is not JSON or has no text, and `uncertain` if the text is too short or too mixed.
 pub fn of_body(body: &[u8]) -> &'static str {
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return "none" };
     let mut text = String::new();
@@ -29,7 +29,8 @@ fn of_text(text: &str) -> &'static str {
     }
 }
 
-/// Appends the strings of a body that look like text, up to [`MAX_BYTES`].
+/// Appends the strings of a JSON value that look like text, until `text` has [`MAX_BYTES`] or more.
+/// Skips the members in [`IGNORED_MEMBERS`].
 fn collect_text(value: &Value, depth: usize, text: &mut String) {
     if depth > MAX_DEPTH || text.len() >= MAX_BYTES {
         return;
@@ -62,7 +63,7 @@ const IGNORED_MEMBERS: [&str; 5] =
 
 const MAX_DEPTH: usize = 32;
 
-/// Maximum bytes of text that the detector reads.
+/// Number of bytes of text after which no more strings are collected for the detector.
 const MAX_BYTES: usize = 8_192;
 
 /// Maximum characters that are read of one string, so that a long document leaves room for the

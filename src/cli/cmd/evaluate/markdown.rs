@@ -262,7 +262,8 @@ fn table<R: IntoIterator<Item = String>>(
     text
 }
 
-/// Returns a share in percent with its interval: `43.1 % [40.2–46.0]`.
+/// Returns a share in percent with its interval, such as `43.1 % [40.2–46.0]`, or `–` if the total
+/// is 0.
 fn rate(rate: &Rate) -> String {
     if rate.total == 0 {
         return "–".to_owned();
@@ -286,7 +287,8 @@ fn count_rate(rate: &Rate) -> String {
     )
 }
 
-/// Returns a share in percent, with more digits near 0.
+/// Returns a share in percent: with two decimals below 1 %, and otherwise with one. 0 and values
+/// that round to 100 % have no decimals.
 fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     match percent {

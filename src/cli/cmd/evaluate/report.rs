@@ -70,8 +70,8 @@ pub struct RunRow {
     pub first_suspect: Option<usize>,
     pub accounts: usize,
     pub accounts_suspect: usize,
-    /// Names of the signatures with the most hits among the requests at notice or above, at most
-    /// [`TOP`].
+    /// Names of the signatures of positive weight that match the most requests at notice or above,
+    /// at most [`TOP`].
     pub top: Vec<String>,
 }
 

@@ -32,11 +32,12 @@ pub struct Corpus {
 
 /// The requests of a file that have the same tool and task: one job of one program.
 pub struct Run {
-    /// Name of the file without its extension; if the file has several runs, `tool__task`.
+    /// Name of the file without its extension; if the file has several runs, `tool__task`, or
+    /// `tool` without a task.
     pub name: String,
     /// Name of the program; if the recording does not name it, the name of the file up to `__`.
     pub tool: String,
-    /// Label of the first labelled request.
+    /// Label of the first labelled request; `unlabelled` if no request has a label.
     pub label: String,
     /// Requests in the order of the file.
     pub requests: Vec<ScoredRequest>,
@@ -85,8 +86,8 @@ pub struct SignatureRow {
 }
 
 impl ScoredRequest {
-    /// Returns the verdict with correlations if `correlated` is true and it exists, or else the
-    /// verdict without them.
+    /// Returns the verdict with correlations if `correlated` is true and this verdict exists.
+    /// Otherwise returns the verdict without correlations.
     pub fn verdict(&self, correlated: bool) -> &ScoredVerdict {
         self.correlated.as_ref().filter(|_| correlated).unwrap_or(&self.uncorrelated)
     }
@@ -110,12 +111,13 @@ impl SignatureTable {
         &self.rows
     }
 
-    /// Returns the row of a hit.
+    /// Returns the row of a hit; `None` if the table has no row with this index.
     pub fn get(&self, index: usize) -> Option<&SignatureRow> {
         self.rows.get(index)
     }
 
-    /// Converts a decision to a verdict.
+    /// Converts a decision to a verdict. Hits of signatures that the table does not have are left
+    /// out.
     pub fn verdict(&self, decision: &Decision) -> ScoredVerdict {
         let hits = decision.hits.iter();
         let hits =

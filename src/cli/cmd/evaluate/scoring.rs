@@ -187,7 +187,7 @@ fn score_file(
     Ok(file)
 }
 
-/// Returns the score of a request, without correlations.
+/// Converts a decision that was made without correlations to a scored request.
 fn scored_request(
     line: usize,
     recorded: &RecordedRequest,
@@ -204,7 +204,8 @@ fn scored_request(
     }
 }
 
-/// Scores the chats of each run of a file under disguises. Each chat has the index of its run.
+/// Scores the chats of each run of a file under disguises. `chats` contains the index of the run of
+/// each chat.
 fn score_disguised_runs(
     file: &mut ScoredFile,
     chats: &[(usize, RecordedRequest)],
@@ -236,7 +237,8 @@ fn new_run(path: &Path, recorded: &RecordedRequest) -> Run {
     Run { name, tool, label, requests: Vec::new() }
 }
 
-/// Scores a sample of chats under each disguise: at most [`MAX_DISGUISED`], evenly spaced.
+/// Scores a sample of chats under each disguise, and adds the results to `counts`. The sample has
+/// at most [`MAX_DISGUISED`] chats, evenly spaced.
 fn score_disguises(
     chats: &[&RecordedRequest],
     engine: &mut ReplayEngine<'_>,

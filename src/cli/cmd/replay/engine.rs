@@ -45,8 +45,8 @@ impl<'r> ReplayEngine<'r> {
         self.local_engine.clusters()
     }
 
-    /// Decides about a request, and counts it for correlations. Returns `None` if it is not an LLM
-    /// call. A request without a time gets the time of the previous request.
+    /// Decides about a request, and counts it for correlations. Returns `None` if the request is
+    /// not an LLM call. A request without a time gets the time of the previous request.
     pub fn evaluate(&mut self, recorded: &RecordedRequest) -> Option<ReplayDecision> {
         let now = match recorded.time {
             Some(time) if time < MIN_EPOCH_SECONDS => self.midnight.saturating_add(time as u64),

@@ -9,8 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Result, io_error};
 
-/// A line of a recorded file. `file_index` is the index of the file in the list, `line` its number
-/// from 1.
+/// A line of a recorded file. `file_index` is the index of the file in the list, and `line` is the
+/// number of the line, from 1.
 pub enum ReplayEvent<'e> {
     /// A line that is not a request.
     Unreadable { file_index: usize, line: usize, problem: &'e str },

@@ -354,8 +354,8 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
-/// Labels of recorded traffic. The JSON output contains a count for each of them and every
-/// signature.
+/// Labels of recorded traffic. For every signature, the JSON output contains a count for each of
+/// these labels.
 const LABELS: [&str; 3] = ["harvest", "benign", "gray"];
 
 /// Name under which requests without a label are counted.

@@ -11,8 +11,9 @@ pub struct Problem {
     pub text: String,
 }
 
-/// Returns the prompts of a file. `extension` is the extension of its name, and determines the
-/// format: JSON lines, CSV, or one prompt per line. Empty lines are skipped.
+/// Returns the prompts of a file. `extension` is the extension of the file's name, and determines
+/// the format: JSON lines, CSV, or one prompt per line. `field` is the member or column that
+/// contains the prompt. Blank lines are skipped.
 pub fn parse(text: &str, extension: &str, field: &str) -> Result<Vec<String>, Problem> {
     match extension {
         "jsonl" | "ndjson" => numbered_lines(text)
@@ -23,7 +24,7 @@ pub fn parse(text: &str, extension: &str, field: &str) -> Result<Vec<String>, Pr
     }
 }
 
-/// Returns the lines that are not empty, with their numbers from 1.
+/// Returns the lines that are not blank, with their numbers from 1.
 fn numbered_lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty())

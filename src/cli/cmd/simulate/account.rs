@@ -16,11 +16,11 @@ pub struct Account {
     pub source: usize,
     /// Number of requests that the account sent.
     pub requests: u32,
-    /// Position, from 1, of the request that flagged the account among the answered requests of its
-    /// source; 0 if the account is not flagged.
+    /// Number of answered requests of the source (status 200), up to and including the request that
+    /// flagged the account, but at least 1; 0 if the account is not flagged.
     pub flagged_at_exchange: u32,
-    /// Position, from 1, of that request among the account's own requests; 0 if the account is not
-    /// flagged.
+    /// Number of the account's own requests, up to and including the request that flagged the
+    /// account; 0 if the account is not flagged.
     pub flagged_at_request: u32,
     /// Whether one of its requests would be blocked if the policy were enforced.
     pub is_blocked: bool,
@@ -36,7 +36,7 @@ pub struct Actor {
     pub account: usize,
     /// Index of its first account. The actor's other accounts have the next indices.
     pub first_account: usize,
-    /// Index of the tool, company or gateway that it shares with other actors.
+    /// Index of the tool, company or gateway that the actor shares with other actors.
     pub group: u32,
     pub arrivals: AccountArrivals,
     pub rng: Rng,

@@ -78,7 +78,8 @@ impl ArrivalProcess {
 }
 
 impl AccountArrivals {
-    /// Returns the next request after `now`; `None` if no burst begins before `end`.
+    /// Returns the next request after `now`. Returns `None` if the search for the next burst
+    /// reaches `end`. The time of the request can be later than `end`.
     pub fn next_arrival(
         &mut self,
         now: u64,
@@ -102,8 +103,9 @@ impl AccountArrivals {
         Some(Arrival { at_ms, starts_burst: true })
     }
 
-    /// Returns the start of the next burst in milliseconds, or `None` if it is after `end`. The
-    /// starts are a Poisson process, thinned by the intensity of the hour.
+    /// Returns the start of the next burst in milliseconds, or `None` if the search reaches `end`.
+    /// The returned start can be later than `end`. The starts are a Poisson process, thinned by the
+    /// intensity of the hour.
     fn next_burst(&self, now: u64, end: u64, first_weekday: Weekday, rng: &mut Rng) -> Option<u64> {
         let peak_rate = self.requests_per_day / self.burst_len / mean_intensity(self.daily_profile);
         let mut at = now;
@@ -116,7 +118,7 @@ impl AccountArrivals {
         None
     }
 
-    /// Spreads nightly requests evenly over day and night.
+    /// Spreads the requests evenly over day and night, without bursts.
     pub fn spread_over_the_clock(&mut self) {
         self.daily_profile = DailyProfile::Flat;
         self.burst_len = 1.0;

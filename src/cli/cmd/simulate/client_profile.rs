@@ -10,8 +10,8 @@ pub struct ClientProfile {
     pub tls_fingerprint: String,
     /// Whether the client uses Anthropic's API; otherwise it uses OpenAI's API.
     pub is_anthropic: bool,
-    /// Whether the client requests streamed answers, as apps do whose users read while the model
-    /// writes.
+    /// Whether the client requests streamed answers. Apps do, because their users read while the
+    /// model writes.
     pub is_streaming: bool,
 }
 
@@ -100,7 +100,8 @@ impl ClientProfiles {
         Self(rows.into_iter().enumerate().map(|(index, row)| client_profile(index, row)).collect())
     }
 
-    /// Returns the client with an index. The functions below return such indices.
+    /// Returns the client with an index, which one of the functions below has returned; `None` for
+    /// a higher index.
     pub fn get(&self, index: usize) -> Option<&ClientProfile> {
         self.0.get(index)
     }

@@ -29,7 +29,7 @@ pub struct Verdict<'e> {
 }
 
 impl<'r> SimulationEngine<'r> {
-    /// Returns an engine without history.
+    /// Returns an engine without history. With `is_correlating`, indicators affect later requests.
     pub fn new(ruleset: &'r Ruleset, is_correlating: bool) -> Self {
         Self {
             local_engine: LocalEngine::new(ruleset, is_correlating),

@@ -47,7 +47,7 @@ pub enum Payload {
     Relay,
     /// Signed reasoning that the campaign saved from other sessions and sends back.
     SavedReasoning,
-    /// The placeholder for signed reasoning from a vendor's documentation.
+    /// The placeholder that a vendor's documentation uses in place of signed reasoning.
     PublicReasoning,
     /// A prompt of the public collection: the next prompt that the campaign has not sent yet or,
     /// for a benign account, the next one in the account's own sequence.
@@ -242,7 +242,7 @@ const SHARDED_JOB: KindProfile = KindProfile {
 
 const ROAMING_APP: KindProfile = KindProfile { network: Network::Roaming, ..SCHEDULED_JOB };
 
-/// Number of tokens (accounts) of a pod. The pod uses each of them in turn, for six hours.
+/// Number of tokens (accounts) of a pod. The pod uses them in turn, each for six hours.
 pub const POD_TOKENS: u32 = 16;
 
 /// Returns the typical traffic of a kind.

@@ -42,7 +42,8 @@ pub struct SourceCounts {
     pub suspect: u64,
     /// Number of requests that each signature matched, by index of the signature.
     pub hits: Vec<u64>,
-    /// Number of accounts whose flagging request each signature matched, by index of the signature.
+    /// By index of the signature: number of accounts whose first suspect request the signature
+    /// matched.
     pub flagged_accounts: Vec<u64>,
 }
 
@@ -110,8 +111,9 @@ impl Metrics {
         }
     }
 
-    /// Counts a request as leaked if it was answered, and neither its account nor its cluster is
-    /// flagged. Must be called after the correlator has counted the request.
+    /// Counts a request as leaked if the origin answered it with status 200, and neither its
+    /// account nor any account of its cluster is flagged. Must be called after
+    /// [`record`](Self::record) for the same request.
     pub fn record_leak(&mut self, account: &Account, clusters: &Clusters, status: u16) {
         let cluster = clusters.for_account(account.hash);
         let is_flagged = account.flagged_at_exchange > 0;

@@ -67,8 +67,8 @@ pub fn traces() -> Patterns {
     ]
 }
 
-/// Returns prompts that ask for grades of answers, by a rubric or by comparison, for use as a
-/// reward.
+/// Returns prompts that ask for grades of answers, by a rubric or by comparison. A campaign uses
+/// the grades as rewards in training.
 pub fn grading() -> Patterns {
     vec![
         Pattern::new(
@@ -273,7 +273,7 @@ pub fn audits() -> Patterns {
     )]
 }
 
-/// Returns prompts that tests send: tests of code that calls a model.
+/// Returns prompts that are sent by tests of code that calls a model.
 pub fn test_fixtures() -> Patterns {
     vec![Pattern::new(
         &[

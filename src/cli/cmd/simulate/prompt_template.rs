@@ -120,8 +120,8 @@ fn write_segments(
     }
 }
 
-/// Writes a text with adverbs between its words, so that few runs of eight consecutive words stay.
-/// Template keys are computed from such runs.
+/// Writes a text with adverbs between its words, so that few runs of eight consecutive words stay
+/// unchanged. Template keys are computed from such runs.
 fn write_paraphrased(text: &str, vocabulary: &Vocabulary, rng: &mut Rng, out: &mut String) {
     for word in text.split_inclusive(' ') {
         out.push_str(word);

@@ -44,7 +44,8 @@ pub struct CampaignReport {
     pub accounts: usize,
     pub flagged: usize,
     pub exchanges: u32,
-    /// Position, from 1, of the exchange that flagged the first account.
+    /// Position, from 1, of the exchange that flagged the first account; null if no account was
+    /// flagged.
     pub first_flag_at: Option<u32>,
     /// Share, from 0 to 1, of the exchanges that came before their account, or any account of its
     /// cluster, was flagged.
@@ -54,7 +55,8 @@ pub struct CampaignReport {
     /// its own first n requests. Here n is that number of exchanges divided by the number of
     /// accounts, rounded up.
     pub flagged_in_time: f64,
-    /// Number of requests after which 50 % and 95 % of the flagged accounts were flagged.
+    /// Numbers of an account's own requests after which 50 % and 95 % of the flagged accounts were
+    /// flagged; 0 if no account was flagged.
     pub requests_to_flag: [u32; 2],
     /// Percentage of the exchanges within which accounts should be flagged.
     pub detect_within: f64,

@@ -61,7 +61,8 @@ impl RequestWriter {
         self.profiles.get(self.profile_index)
     }
 
-    /// Writes the next request of an actor.
+    /// Writes the next request of an actor. With `uses_new_model`, the request names the model that
+    /// was released at the turnover.
     pub fn write(&mut self, source: &TrafficSource, actor: &mut Actor, uses_new_model: bool) {
         self.system_prompt.clear();
         self.messages.iter_mut().for_each(String::clear);
@@ -128,7 +129,8 @@ impl RequestWriter {
         }
     }
 
-    /// Writes a turn of a conversation, or the prompt of the template of the actor's group.
+    /// Writes the prompt of the template that the actor's group has. If the group has no template,
+    /// writes a turn of a conversation.
     fn write_benign_prompt(&mut self, source: &TrafficSource, actor: &Actor) {
         match source.templates.get(actor.group as usize) {
             None => self.write_conversation(actor.conversation_seed, actor.turn),
@@ -407,8 +409,8 @@ fn profile_index(source: &TrafficSource, actor: &mut Actor) -> usize {
 /// Number of different pieces of signed reasoning that a campaign has saved.
 const SAVED_REASONING_TOKENS: usize = 2_000;
 
-/// Represents the documented placeholder of a vendor, which clients send instead of signed
-/// reasoning.
+/// Value of `reasoning_token` for the placeholder that a vendor documents. Clients send this
+/// placeholder instead of signed reasoning.
 const PUBLIC_REASONING_TOKEN: u64 = 0x9b1d;
 
 /// Seed of public questions. It does not depend on the scenario.

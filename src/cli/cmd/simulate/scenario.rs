@@ -34,7 +34,7 @@ pub struct Scenario {
     /// length.
     pub turnover: Option<f64>,
     /// Whether the simulated deployment has a set of known prompts that contains the public
-    /// collection, from which some sources take their prompts.
+    /// collection. Some sources take their prompts from this collection.
     #[serde(default)]
     pub known_prompts: bool,
     /// Sources of benign requests, which no rule should flag.
@@ -84,7 +84,7 @@ pub enum BenignKind {
     SdkProgram,
     /// Evaluations of an account owner's assistant, at night or around the clock.
     NightlyEval,
-    /// Accounts of a company that are replaced all at once.
+    /// Accounts of one company. At one hour, all of them are replaced by new accounts.
     KeyMigration,
     /// Tests in continuous integration: one key, many machines.
     CiTeamKey,
@@ -102,14 +102,14 @@ pub enum BenignKind {
     ReleaseDay,
     /// A fixed set of prompts every night.
     RegressionSuite,
-    /// Programmers who send the example of a vendor's documentation, with its placeholder for
-    /// signed reasoning.
+    /// Programmers who send an example request from a vendor's documentation. The example contains
+    /// a placeholder for signed reasoning.
     VendorExample,
     /// Pods of one company behind one load balancer, each with its own keys.
     Pods,
     /// An evaluation that asks all prompts of a public collection, one after the other.
     PublicEvaluation,
-    /// Users of an app that sends a request for each of them every hour, without their involvement.
+    /// Users of an app that automatically sends one request per user and hour.
     ScheduledJob,
     /// A customer who spreads a batch job over several of their own keys, without repeating a
     /// prompt.
@@ -141,15 +141,17 @@ pub struct CampaignSpec {
     pub gradual: f64,
     /// Hour from the start of the scenario at which the campaign ends; default: never.
     pub ends: Option<f64>,
-    /// Kind of benign account with which the campaign shares a correlation key, so that its
-    /// requests look like theirs.
+    /// Kind of the benign accounts that share a correlation key with the campaign, so that the
+    /// campaign's requests look like requests of these accounts.
     pub target: Option<BenignKind>,
     /// The correlation key that the campaign shares with its target.
     #[serde(default)]
     pub shares: SharedKey,
-    /// Status of all answers; default: nearly all requests succeed.
+    /// Status of all answers; default: 200 for 99.6 % of the requests, and 429 or 503 for the
+    /// others.
     pub status: Option<u16>,
-    /// Hours from the flag of an account to its ban; default: never banned.
+    /// Mean hours from the flag of an account to the ban of the account; default: accounts are
+    /// never banned.
     pub banned_after: Option<f64>,
     /// Number of prompt templates, which its accounts share.
     #[serde(default = "default_templates")]
@@ -201,7 +203,7 @@ pub enum PromptKind {
     Relay,
     /// Expansions of saved reasoning.
     Replays,
-    /// Expansions of the placeholder for reasoning in a vendor's documentation.
+    /// Expansions of the placeholder that a vendor's documentation uses in place of reasoning.
     PublicReplays,
     /// Requests like those of the target, and nothing else.
     Imitation,
@@ -240,7 +242,7 @@ impl BenignKind {
 }
 
 impl Scenario {
-    /// Parses and checks a file. The error lists all findings, by line and column.
+    /// Parses and checks a file. The error lists all findings, sorted by line and column.
     pub fn parse(path: &str, text: &str) -> Result<Self, Vec<Finding>> {
         let source = RuleFile { path: path.to_owned(), text: text.to_owned() };
         let mut findings = Vec::new();
@@ -320,7 +322,7 @@ fn check_range(
     }
 }
 
-/// Reports an entry that would begin after the end of the scenario.
+/// Reports an entry that would begin at or after the end of the scenario.
 fn check_start_hour(
     document: &DeTable<'_>,
     entry: &DeTable<'_>,

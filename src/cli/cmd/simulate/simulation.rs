@@ -259,8 +259,8 @@ fn response_status(source: &TrafficSource, rng: &mut Rng) -> u16 {
     }
 }
 
-/// Number of the first campaign's stream of random numbers. The streams of benign entries start at
-/// 0.
+/// Index of the stream of random numbers that the first campaign uses. The first benign entry uses
+/// stream 0.
 const FIRST_CAMPAIGN_STREAM: usize = 1_000;
 
 /// Milliseconds for which a pod uses one token.

@@ -23,7 +23,8 @@ pub struct TrafficSource {
     pub keys_per_actor: u32,
     /// Number of accounts that replace banned accounts.
     pub reserve: u32,
-    /// Number of tools, companies or gateways that the actors are spread over.
+    /// Number of tools, companies or gateways that the actors are spread over; for a campaign,
+    /// number of proxy networks.
     pub groups: u32,
     /// Templates, by index of the group. The templates of a campaign do not belong to groups: each
     /// request picks one at random.
@@ -34,7 +35,7 @@ pub struct TrafficSource {
     pub client_kind: ClientKind,
     /// Key that a campaign shares with benign accounts.
     pub target: Option<CampaignTarget>,
-    /// Hour at which benign accounts begin.
+    /// Hour from the start of the scenario at which the actors begin.
     pub begins: f64,
     /// Hours over which the actors begin, one after the other.
     pub gradual: f64,

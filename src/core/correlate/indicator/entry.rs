@@ -15,10 +15,10 @@ pub struct IndicatorEntry {
     pub name_index: u16,
     /// Time from which on the indicator is inactive, in seconds since the epoch.
     pub expires: u32,
-    /// Id of the cluster of its accounts; 0 if they are not in a cluster.
+    /// Id of the cluster of the indicator's accounts; 0 if the accounts are not in a cluster.
     pub cluster: u32,
     /// Index of the next entry with the same key, in a list in memory; [`NO_ENTRY`] if there is
-    /// none. It is not encoded. In memory, it takes the place of padding.
+    /// none. This field is not encoded. It needs no additional memory, because it replaces padding.
     pub next_index: u32,
 }
 
@@ -51,8 +51,8 @@ impl IndicatorEntry {
         encoded
     }
 
-    /// Merges a later entry with the same key and correlation: keeps the later expiry, and the new
-    /// cluster if there is one.
+    /// Merges a later entry with the same key and correlation: keeps the later expiry, and the
+    /// cluster of the later entry unless this cluster is 0.
     pub fn merge(&mut self, other: &Self) {
         self.expires = self.expires.max(other.expires);
         self.cluster = if other.cluster == 0 { self.cluster } else { other.cluster };

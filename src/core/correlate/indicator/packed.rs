@@ -16,8 +16,8 @@ pub struct PackedIndicators {
 }
 
 impl PackedIndicators {
-    /// Indexes encoded entries. Returns `None` if they are truncated, not sorted, repeated, or have
-    /// a name index of `name_count` or more.
+    /// Indexes encoded entries. Returns `None` if the entries are truncated, not sorted or
+    /// repeated, or if the index of a name is `name_count` or more.
     pub fn decode(bytes: &[u8], name_count: usize) -> Option<Self> {
         if !bytes.len().is_multiple_of(ENTRY_BYTES) {
             return None;

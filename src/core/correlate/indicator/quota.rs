@@ -6,8 +6,8 @@ use super::strength::Strength;
 use crate::correlate::firing::Cause;
 use crate::rules::policy::CorrelationSettings;
 
-/// Maximum number of accounts, tenants and networks that are counted in a minute. Indicators of
-/// further senders are refused if they are of a single account.
+/// Maximum number of counters of accounts, tenants and networks in a minute. Beyond it, an
+/// indicator of a single account is refused if its sender needs a new counter.
 const MAX_COUNTED: usize = 30_000;
 
 /// Length of the window of all quotas, in seconds.
@@ -49,7 +49,8 @@ impl QuotaCounter {
     ///
     /// # Errors
     ///
-    /// Returns the quota that is exhausted. In this case, the indicator is not counted.
+    /// Returns the quota that is exhausted, or [`Quota::All`] if there is no room for a new
+    /// counter. The indicator is not counted then.
     pub fn admit(
         &mut self,
         cause: &Cause,

@@ -22,7 +22,7 @@ pub struct Rank {
     /// indicator of several accounts, whatever their scores. Anybody can invent an account, but the
     /// accounts of a shared indicator are proven: the origin has answered them with success.
     is_shared: bool,
-    /// Binary logarithm of the score, as a multiple of 1/[`SCALE`].
+    /// Binary logarithm of the score, extrapolated to the epoch, as a multiple of 1/[`SCALE`].
     score: i64,
 }
 

@@ -1,5 +1,5 @@
 //! A table of indicators with a fixed number of places: in a full table, a new indicator replaces
-//! the weakest indicator if it is stronger.
+//! the weakest indicator if the new indicator is stronger.
 //!
 //! One correlation has at most a quarter of the places. Clients can make some correlations hold for
 //! any number of keys. Beyond the quarter, the new indicators of such a correlation replace its own
@@ -38,7 +38,7 @@ pub struct IndicatorName {
 pub enum InsertOutcome {
     /// The table has the indicator.
     Admitted,
-    /// The table has the indicator in place of a weaker one.
+    /// The table has the indicator in place of this weaker indicator.
     Replaced(IndicatorName),
     /// There is no free place, and all indicators that could be replaced are at least as strong.
     Refused,
@@ -89,8 +89,8 @@ impl IndicatorTable {
         (self.max / CORRELATION_SHARE_DIVISOR).max(1)
     }
 
-    /// Sets the number of places. Removes the weakest indicators if there are too many, and returns
-    /// them.
+    /// Sets the number of places. Removes the weakest indicators if there are too many in total or
+    /// of one correlation, and returns their names.
     pub fn set_max(&mut self, max: usize) -> Vec<IndicatorName> {
         self.max = max;
         let share = self.max_per_correlation();
@@ -139,12 +139,12 @@ impl IndicatorTable {
         &self.counts_by_cause
     }
 
-    /// Returns an indicator.
+    /// Returns an indicator; `None` if the table does not have it.
     pub fn get(&self, correlation: &str, key: u64) -> Option<&TableEntry> {
         self.correlations.get(correlation)?.entries.get(&key)
     }
 
-    /// Returns all indicators.
+    /// Returns all indicators: the name of the correlation, the key and the entry.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64, &TableEntry)> {
         self.correlations.iter().flat_map(|(name, ranked)| {
             ranked.entries.iter().map(|(key, entry)| (name.as_str(), *key, entry))
@@ -185,7 +185,7 @@ impl IndicatorTable {
         replaced.map_or(InsertOutcome::Admitted, InsertOutcome::Replaced)
     }
 
-    /// Removes an indicator, and returns it.
+    /// Removes an indicator, and returns it; `None` if the table does not have it.
     pub fn remove(&mut self, correlation: &str, key: u64) -> Option<TableEntry> {
         let ranked = self.correlations.get_mut(correlation)?;
         let entry = ranked.entries.remove(&key)?;
@@ -221,12 +221,13 @@ impl IndicatorTable {
         self.counts_by_cause.add(&entry.cause);
     }
 
-    /// Returns rank and key of the weakest indicator of a correlation.
+    /// Returns rank and key of the weakest indicator of a correlation; `None` if the correlation
+    /// has no indicators.
     fn weakest_of(&self, correlation: &str) -> Option<(Rank, u64)> {
         self.correlations.get(correlation)?.by_rank.first().copied()
     }
 
-    /// Returns the weakest indicator of all, with its rank.
+    /// Returns the weakest indicator of all, with its rank; `None` if the table is empty.
     fn weakest(&self) -> Option<(Rank, IndicatorName)> {
         let firsts = self.correlations.iter().filter_map(|(name, ranked)| {
             let (rank, key) = *ranked.by_rank.first()?;

@@ -13,8 +13,8 @@ use crate::keyed_hash::{HashKey, fmix64};
 use crate::rules::correlation::{Correlation, Measure, RelativeMinimum, Threshold};
 
 impl Plan {
-    /// Compiles correlations, whose rules must be names of `signatures`, or of correlations whose
-    /// own rules are signatures.
+    /// Compiles correlations. Each of their rules must be the name of a signature in `signatures`,
+    /// or of another correlation that has only signatures as rules.
     ///
     /// # Errors
     ///
@@ -115,8 +115,10 @@ impl Plan {
         })
     }
 
-    /// Adds the rule of a correlation to the aggregation that has the counts for it. Adds this
-    /// aggregation to `aggregations` if it is new.
+    /// Adds the rule of a correlation to the aggregation that has the counts for the rule. Adds
+    /// this aggregation to `aggregations` if it is new. `events` are the sources of the
+    /// correlation's events, and `only` is the index of the signature that each event must match,
+    /// too.
     fn add_rule(
         &mut self,
         correlation_index: usize,
@@ -197,9 +199,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Returns the aggregation of the correlation that `share` names. `None` if it cannot be
-    /// compared with `aggregation`: both must count distinct values for the same groups, of the
-    /// same field if `same_field` is true, or else of different fields.
+    /// Returns the plan of a share, with the aggregation of the correlation that `share` names.
+    /// Returns `None` if this aggregation does not exist or cannot be compared with `aggregation`.
+    /// Both must count distinct values for the same groups: of the same field if `same_field` is
+    /// true, or else of different fields.
     fn find_share(
         &self,
         aggregation: &Aggregation,
@@ -257,8 +260,8 @@ impl Aggregation {
     }
 
     /// Completes an aggregation after its last rule was added. Sets the bitmap of its signatures.
-    /// Moves the window over which events per value are counted to the front, and adds it to the
-    /// id.
+    /// Moves the coordination window, over which events per value are counted, to the front of the
+    /// windows, and includes it in the id.
     fn finalize(&mut self) {
         for source in &self.sources {
             let EventSource::Signature(index) = source else { continue };
@@ -296,7 +299,7 @@ fn own_signatures(events: &[EventSource]) -> Vec<u16> {
     events.iter().filter_map(signature).collect()
 }
 
-/// Returns the minimum number of own events with which an account takes part in a firing; `None` if
+/// Returns the minimum number of events that an account needs to take part in a firing; `None` if
 /// the indicators of the correlation are not for accounts.
 fn min_own_events(correlation: &Correlation) -> Option<f64> {
     correlation.attribution.to_accounts.then(|| {
@@ -331,8 +334,8 @@ fn compile_measure(correlation: &Correlation) -> (StateKind, Predicate) {
     }
 }
 
-/// Returns a hash of the kind, rules, fields and window by which an aggregation counts. The window
-/// for events per value is not included: [`Aggregation::finalize`] adds it.
+/// Returns a hash of the kind, the rules, the fields and, for most kinds, the window of an
+/// aggregation. The coordination window is not included: [`Aggregation::finalize`] adds it.
 fn aggregation_id(correlation: &Correlation, kind: StateKind) -> u64 {
     let kind_name = kind.name();
     let fields: Vec<String> = correlation.group_by.iter().map(Field::name).collect();

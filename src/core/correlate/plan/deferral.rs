@@ -1,4 +1,5 @@
-//! Decides which aggregations are deferred: they create a group only for its second account.
+//! Decides which aggregations are deferred: a deferred aggregation creates a group only when a
+//! second account uses the key of the group.
 //!
 //! An aggregation can be deferred if no correlation over it can fire for a single account.
 
@@ -62,8 +63,9 @@ pub fn plan_deferral(
     Some(deferral)
 }
 
-/// Returns the indexes of the aggregations that have correlations of the aggregation `index` as
-/// events; `None` if this aggregation cannot be deferred.
+/// Returns the indexes of the aggregations that have as an event a correlation of the aggregation
+/// `index` that can hold for one account. Returns `None` if the aggregation `index` cannot be
+/// deferred.
 ///
 /// A correlation of a deferred aggregation must need two accounts to hold, with one exception: it
 /// may need only one account if it only feeds other correlations, and each of these needs two
@@ -115,7 +117,8 @@ fn has_deferrable_state(aggregation: &Aggregation) -> bool {
 }
 
 /// Returns whether `consumer` can have correlations of the deferred `aggregation` as events. It
-/// must have the same groups, have only correlations as events, and need two accounts.
+/// must have the same groups, have only correlations as events, keep the time of the latest event
+/// of each source, and need two accounts.
 fn can_consume_deferred(
     consumer: &Aggregation,
     aggregation: &Aggregation,

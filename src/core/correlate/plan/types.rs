@@ -15,9 +15,11 @@ use crate::rules::signature::Condition;
 pub struct Plan {
     /// Correlations, in the order of the ruleset.
     pub(crate) correlations: Vec<Correlation>,
-    /// Names of the signatures that are events.
+    /// Names of the signatures that are events, or that events must match, too
+    /// ([`Aggregation::only`]).
     pub(crate) signatures: Vec<String>,
-    /// Fields by which correlations group, or which they measure; the account is the first.
+    /// Fields by which correlations group, and fields that correlations measure. The account is the
+    /// first field.
     pub(crate) fields: Vec<Field>,
     /// Aggregations. Aggregations with correlations among their events are last.
     pub(crate) aggregations: Vec<Aggregation>,
@@ -39,12 +41,13 @@ pub struct GroupBy {
     pub fields: Vec<u16>,
     /// Indexes of the aggregations whose events are signatures only.
     pub aggregations: Vec<usize>,
-    /// Aggregations that create a group only for its second account; `None` if there are none.
+    /// Aggregations that create a group only when a second account uses its key; `None` if no
+    /// aggregation is deferred.
     pub deferral: Option<DeferralPlan>,
 }
 
-/// The aggregations of a [`GroupBy`] that are deferred: they create a group only for its second
-/// account.
+/// The aggregations of a [`GroupBy`] that are deferred: they create a group only when a second
+/// account uses its key.
 #[derive(Debug, Default)]
 pub struct DeferralPlan {
     /// Id that is the same in every plan with these aggregations: a hash over the ids of the
@@ -54,12 +57,14 @@ pub struct DeferralPlan {
     pub retention: u32,
     /// Indexes of the deferred aggregations.
     pub deferred_aggregations: Vec<usize>,
-    /// Indexes of the aggregations that have correlations of deferred aggregations as events.
+    /// Indexes of the aggregations that have as an event a correlation of a deferred aggregation
+    /// that can hold for one account.
     pub dependent_aggregations: Vec<usize>,
     /// Seconds without events after which an account counts as new again: the longest such time of
     /// the deferred aggregations.
     pub reset_gap: u32,
-    /// Index of the field whose mean the deferred aggregations measure; at most one.
+    /// Index of the field whose mean the deferred aggregations measure; `None` if they measure no
+    /// mean.
     pub mean_field: Option<u16>,
 }
 
@@ -77,13 +82,15 @@ pub struct Aggregation {
     pub only: Option<usize>,
     /// Fields to group by, as indexes in [`Plan::fields`].
     pub group_fields: Vec<u16>,
-    /// Index of the field whose values are counted or summed, or must differ in a sequence.
+    /// Index in [`Plan::fields`] of the field whose values are counted or summed, or must differ in
+    /// a sequence; `None` if the aggregation reads no field.
     pub field: Option<u16>,
     /// Kind of state that is kept per group.
     pub kind: StateKind,
     /// Seconds of each time window. Events per value are counted over the first window.
     pub windows: Vec<u32>,
-    /// Seconds of the window over which events per value are counted, if a rule needs that.
+    /// Seconds of the window over which events per value are counted; `None` if no rule checks
+    /// coordination.
     pub coordination_window: Option<u32>,
     /// Conditions on the counts, one for each correlation.
     pub rules: Vec<Rule>,
@@ -120,7 +127,7 @@ pub enum EventSource {
 pub struct Rule {
     /// Index of the correlation in [`Plan::correlations`].
     pub correlation: usize,
-    /// Index of its time window in [`Aggregation::windows`].
+    /// Index of the rule's time window in [`Aggregation::windows`].
     pub window: usize,
     /// Condition under which the correlation holds for a group.
     pub predicate: Predicate,
@@ -128,10 +135,10 @@ pub struct Rule {
     /// are for accounts; `None` if the indicators are for the key of the group.
     pub min_own_events: Option<f64>,
     /// Minimum number of values, as a share of the values that another aggregation counts for the
-    /// key (`hedgerow.share_of`).
+    /// key (`hedgerow.share_of`); `None` for no minimum.
     pub share: Option<SharePlan>,
     /// Minimum number of values that another aggregation counts for the key, as a share of the
-    /// events (`hedgerow.variety`).
+    /// events (`hedgerow.variety`); `None` for no minimum.
     pub variety: Option<SharePlan>,
 }
 
@@ -152,7 +159,8 @@ pub enum Predicate {
     /// The number `aggregate` meets all thresholds, and the values meet the limits of
     /// `coordination`.
     Thresholds { aggregate: Aggregate, thresholds: Vec<Threshold>, coordination: Coordination },
-    /// A condition over the names of the sources that had an event.
+    /// A condition over the names of the rules that had an event, and the names of all rules in the
+    /// order of the aggregation's sources.
     Temporal(Condition, Vec<String>),
     /// The sequence is complete.
     TemporalOrdered,
@@ -177,13 +185,14 @@ impl Plan {
         &self.correlations
     }
 
-    /// Returns the names of the signatures that are events of a correlation.
+    /// Returns the names of the signatures that are events of a correlation, or that its events
+    /// must match, too.
     pub fn signatures(&self) -> &[String] {
         &self.signatures
     }
 
-    /// Returns the fields by which correlations group, or which they measure; the account is the
-    /// first.
+    /// Returns the fields by which correlations group, and the fields that correlations measure.
+    /// The account is the first field.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
@@ -249,7 +258,8 @@ impl DeferralPlan {
         table_key(self.id, values_hash)
     }
 
-    /// Returns the hash over the values of the group with a [`DeferralPlan::table_key`].
+    /// Inverts [`DeferralPlan::table_key`]: returns the hash over the values of the group whose
+    /// table key is `key`.
     pub fn values_hash_from(&self, key: u64) -> u64 {
         values_hash_from(self.id, key)
     }
@@ -291,8 +301,8 @@ impl Aggregation {
         self.windows.iter().copied().max().unwrap_or_default()
     }
 
-    /// Returns the seconds of the window over which events per value are counted. After so many
-    /// seconds without events, a value counts as new again.
+    /// Returns the seconds of the window over which events per value are counted. After this number
+    /// of seconds without events, a value counts as new again.
     pub fn count_window(&self) -> u32 {
         self.windows.first().copied().unwrap_or_default()
     }
@@ -336,8 +346,8 @@ impl StateKind {
 }
 
 impl Predicate {
-    /// Returns the seconds within which most values must be first seen, if the rule demands a
-    /// synchronized start.
+    /// Returns the seconds within which a minimum share of the values must be first seen; `None` if
+    /// the rule does not demand a synchronized start.
     pub fn synchronized_within(&self) -> Option<u32> {
         match self {
             Self::Thresholds { coordination, .. } => {

@@ -59,7 +59,8 @@ pub fn unknown_rule(correlation: &Correlation, name: &str) -> Error {
     error(correlation, &problem, "name a signature or a correlation")
 }
 
-/// Returns the error for a share that refers to a correlation with other groups or values.
+/// Returns the error for a share or variety that refers to a correlation whose counts cannot be
+/// compared.
 pub fn invalid_share(correlation: &Correlation, name: &str) -> Error {
     let problem = format!("'{name}' cannot be compared with it");
     let remedy = "name a value_count with the same group-by, and for a share with the same field";

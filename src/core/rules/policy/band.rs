@@ -87,7 +87,7 @@ impl Bands {
 }
 
 impl Actions {
-    /// Returns the stricter action of the two for each band.
+    /// Returns, for each band, the stricter of the two actions.
     pub fn strictest(self, other: Self) -> Self {
         Self {
             clear: self.clear.max(other.clear),

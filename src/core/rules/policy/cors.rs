@@ -73,8 +73,8 @@ impl From<Cors> for CorsSetting {
     }
 }
 
-/// Returns whether browsers can send `text` as `Origin`: scheme, host and perhaps a port. `null` is
-/// not accepted, because pages of many sites share it.
+/// Returns whether `text` is a web origin as browsers send it: scheme, host and perhaps a port.
+/// `null` does not count, although browsers send it, because pages of many sites share it.
 fn is_origin(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     text.split_once("://").is_some_and(|(scheme, host)| {

@@ -103,7 +103,8 @@ impl IdentityPolicy {
         headers.chain(self.client_address.as_ref().map(AddressHeader::name))
     }
 
-    /// Returns the name of the header with the shared secret, which the origin must not see.
+    /// Returns the name of the header with the shared secret, which the origin must not see; `None`
+    /// if the proof is not such a header.
     pub fn secret_header(&self) -> Option<&str> {
         match &self.trusted {
             Trust::Header(name) => Some(name),
@@ -111,8 +112,10 @@ impl IdentityPolicy {
         }
     }
 
-    /// Returns whether requests from the gateway arrive with the gateway's address, so that all its
-    /// clients would count as one network. A service binding keeps the client's address.
+    /// Returns whether the client address of a request from the gateway is not the address of the
+    /// connection. The connection has the address of the gateway, so all clients of the gateway
+    /// would count as one network. A service binding keeps the address of the client, so only
+    /// `client_address` replaces it.
     pub fn replaces_client_address(&self) -> bool {
         match self.trusted {
             Trust::None | Trust::Binding => self.client_address.is_some(),
@@ -125,7 +128,8 @@ impl IdentityPolicy {
         self.replaces_client_address() && self.client_address.is_none()
     }
 
-    /// Checks that accounts have a source, and that headers are trusted only with a proof.
+    /// Checks that accounts have a source, that headers are trusted only with a proof, and that no
+    /// list is too long.
     pub(super) fn validate(&self) -> Result<(), Error> {
         if self.account.is_empty() {
             return Err(Error::new("the policy's 'identity.account' is empty", ACCOUNT_REMEDY));

@@ -42,7 +42,8 @@ pub struct Incomplete {
 
 impl Incomplete {
     /// Returns the action for a request with these reasons, and the name of the reason that causes
-    /// it. The strictest effect counts. Returns `None` if the request is allowed.
+    /// it. The strictest effect counts; of equally strict effects, the first. Returns `None` if the
+    /// request is allowed.
     pub fn action(&self, reasons: UnscoredReasons) -> Option<(Action, &'static str)> {
         let effects = self.effects().into_iter().filter(|(flag, _)| reasons.contains(*flag));
         let (flag, effect) =
@@ -107,8 +108,8 @@ pub struct UnknownPaths {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownTreatment {
-    /// JSON bodies are read. A request with a prompt is scored, and at most tagged, because it may
-    /// not be an LLM call.
+    /// JSON bodies are read. A request with a prompt is scored, and at most tagged, because it is
+    /// not certain that it is an LLM call.
     #[default]
     Generic,
     /// Such requests are forwarded unread, and counted.

@@ -10,10 +10,10 @@ use super::band::{Actions, Mode};
 pub struct PrincipalPolicy {
     /// Id of the account or the tenant (a keyed hash), as decisions show it.
     pub id: String,
-    /// Mode, if it differs from the general setting.
+    /// Mode; `None` if the account or the tenant does not override it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Actions, if they differ from the general setting.
+    /// Actions; `None` if the account or the tenant does not override them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
@@ -27,7 +27,7 @@ pub struct ClusterPolicy {
     /// Mode; without effect if it is milder than the mode of the route.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mode: Option<Mode>,
-    /// Actions; without effect in a band in which the route has a stricter one.
+    /// Actions. An action has no effect if the route has a stricter action in the same band.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
 }
@@ -37,8 +37,8 @@ pub struct ClusterPolicy {
 pub struct RequestCluster {
     /// Current id.
     pub id: u32,
-    /// Aliases, which are ids of clusters that were merged into this one: at least those that the
-    /// policy names.
+    /// Aliases, which are ids of clusters that were merged into this one. The list contains at
+    /// least the aliases that the policy names.
     pub aliases: Vec<u32>,
 }
 
@@ -56,7 +56,7 @@ pub fn format_cluster_id(id: u32) -> String {
     format!("{id:08x}")
 }
 
-/// Parses the id of a cluster; `None` if it is not 8 hexadecimal digits, or 0.
+/// Parses the id of a cluster; `None` if `text` is not 8 hexadecimal digits, or if the id is 0.
 pub fn parse_cluster_id(text: &str) -> Option<u32> {
     let is_valid = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     u32::from_str_radix(text, 16).ok().filter(|id| is_valid && *id != 0)

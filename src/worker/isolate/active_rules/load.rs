@@ -37,7 +37,8 @@ impl From<String> for ReleaseError {
 /// Reads the release from KV, and loads it if it is new.
 ///
 /// # Errors
-/// If KV does not answer within [`KV_TIMEOUT`], or if the release cannot be loaded.
+/// If the binding RULES is missing, if KV cannot be read within [`KV_TIMEOUT`], or if the release
+/// or one of its bundles is invalid or missing.
 pub async fn read_release(settings: &Settings) -> Result<KvState, LoadError> {
     let unavailable = |error: &str| LoadError::KvUnavailable(error.to_owned());
     let kv = ConfigKv::from_settings(settings)
@@ -85,8 +86,8 @@ async fn load_release(
     Ok(ActiveRules { release: Some(release), active, canary, shadow })
 }
 
-/// Verifies the signature of a manifest, then its serial and expiry. The serial must be at least
-/// `min_serial` and above every serial that this isolate has adopted.
+/// Verifies the signature of a manifest, then checks the serial and the expiry of the release. The
+/// serial must be at least `min_serial` and above every serial that this isolate has adopted.
 fn verify_release(
     manifest: &SignedValue,
     keys: &TrustedKeys,
@@ -125,8 +126,8 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Returns the ruleset with this digest: the embedded ruleset for [`EMBEDDED`], else a compiled
-    /// ruleset of the release in force, else a ruleset from KV.
+    /// Returns the ruleset with this digest: the embedded ruleset for [`EMBEDDED`], else the
+    /// compiled ruleset of the last adopted release, else a ruleset from KV.
     async fn load(&mut self, digest: &str) -> Result<Rc<Ruleset>, ReleaseError> {
         if digest == EMBEDDED {
             return Ok(embedded::ruleset()?);
@@ -140,8 +141,9 @@ impl Loader<'_> {
         }
     }
 
-    /// Counts the bytes of a bundle. The limit holds for all bundles of a release together, because
-    /// an isolate holds all of them.
+    /// Adds the bytes of a bundle to the total. Returns [`ReleaseError::Invalid`] if the total
+    /// exceeds [`MAX_BUNDLE_BYTES`]: the limit is for all bundles of a release together, because an
+    /// isolate holds all of them.
     fn add_bytes(&mut self, digest: &str, bytes: usize) -> Result<(), ReleaseError> {
         self.total_bytes = self.total_bytes.saturating_add(bytes);
         if self.total_bytes <= MAX_BUNDLE_BYTES {

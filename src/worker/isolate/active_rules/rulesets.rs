@@ -10,7 +10,7 @@ use hedgerow_core::ruleset::Release;
 /// The rulesets of a release, or the embedded ruleset.
 #[derive(Clone)]
 pub struct ActiveRules {
-    /// `None` before the first release, while the embedded ruleset is in force.
+    /// The release; `None` if the embedded ruleset is in force.
     pub(super) release: Option<Rc<Release>>,
     /// The active ruleset, which decides for all accounts outside the canary.
     pub(super) active: Rc<Ruleset>,

@@ -40,11 +40,12 @@ pub enum KvState {
 
 /// The failure of a poll.
 pub enum LoadError {
-    /// KV cannot be read.
+    /// KV cannot be read, for the given reason.
     KvUnavailable(String),
-    /// The manifest or one of its bundles is invalid.
+    /// The manifest or one of its bundles is invalid. Contains the manifest and the reason.
     Rejected(SignedValue, String),
-    /// A bundle of the manifest is missing. KV may deliver it later.
+    /// A bundle of the manifest is missing or cannot be read; KV may deliver it later. Contains the
+    /// manifest and the reason.
     BundleMissing(SignedValue, String),
 }
 
@@ -69,7 +70,7 @@ pub struct RulesState {
     released: Option<ActiveRules>,
     /// Bytes of the manifest in force.
     manifest: Vec<u8>,
-    /// The highest serial that was adopted.
+    /// The highest serial that was adopted; 0 if none was, or after a release was withdrawn.
     max_serial: u64,
     /// Error of the last poll. It is kept so that the same error is logged only once.
     problem: Option<String>,
@@ -102,19 +103,20 @@ impl RulesState {
         self.problem.clone()
     }
 
-    /// Returns the highest serial that was adopted; 0 if none was.
+    /// Returns the highest serial that was adopted; 0 if none was, or after a release was
+    /// withdrawn.
     pub fn max_serial(&self) -> u64 {
         self.max_serial
     }
 
-    /// Returns true only at the first call per release: then the caller logs that the release has
-    /// expired.
+    /// Returns true only at the first call per adopted release. The caller then logs that the
+    /// release has expired.
     pub fn is_first_expiry(&mut self) -> bool {
         !std::mem::replace(&mut self.is_expiry_logged, true)
     }
 
-    /// Starts a poll, unless none is due, another request polls, or the deployment trusts no key
-    /// that could sign a release.
+    /// Starts a poll. Returns `None` if no poll is due, if another request polls, or if the
+    /// deployment trusts no key that could sign a release.
     pub fn start_poll(&mut self, settings: &Settings) -> Option<PollTicket> {
         let now = now_ms();
         if !self.poll.is_due(now) {
@@ -148,15 +150,16 @@ impl RulesState {
         self.rejected.as_ref().filter(|rejected| rejected.manifest == *manifest)
     }
 
-    /// Returns the ruleset with a digest if the last adopted release has it. Then the caller need
-    /// not compile it again.
+    /// Returns the compiled ruleset with a digest; `None` if the last adopted release does not have
+    /// it.
     pub fn find_ruleset(&self, digest: &str) -> Option<Rc<Ruleset>> {
         let mut rulesets = self.released.iter().flat_map(ActiveRules::rulesets);
         rulesets.find(|ruleset| ruleset.digest() == digest).cloned()
     }
 
-    /// Ends a poll: adopts a new release, or keeps the rules in force. Returns the release if its
-    /// regexes are not compiled yet.
+    /// Ends a poll: adopts a new release, or keeps the rules in force. Returns a new release if its
+    /// regexes are not compiled yet. `interval` is the pause until the next poll; it doubles with
+    /// each consecutive failure to read KV.
     pub fn apply_outcome(
         &mut self,
         outcome: Result<KvState, LoadError>,
@@ -229,8 +232,8 @@ impl RulesState {
         self.problem = Some(problem);
     }
 
-    /// Puts a release in force, unless the isolate has already adopted a newer one, which happens
-    /// if a slow read finishes late.
+    /// Puts a release in force, unless the isolate has already adopted the same or a newer one. A
+    /// newer one may be in force if a slow read finishes late.
     fn adopt(&mut self, rules: ActiveRules, manifest: &SignedValue) {
         let serial = rules.serial();
         if serial <= Some(self.max_serial) {

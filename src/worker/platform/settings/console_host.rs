@@ -16,7 +16,7 @@ pub enum ConsoleHostSetting {
 }
 
 impl ConsoleHostSetting {
-    /// Parses the variable.
+    /// Parses the value of the variable. `None` means that the variable is not set.
     pub fn parse(text: Option<String>) -> Self {
         let Some(text) = text else { return Self::Unset };
         let host = text.trim().to_ascii_lowercase();
@@ -37,7 +37,7 @@ impl ConsoleHostSetting {
         }
     }
 
-    /// Returns the problem of a malformed value.
+    /// Returns the configuration problem of a malformed value; `None` for other values.
     pub fn problem(&self) -> Option<ConfigProblem> {
         (*self == Self::Malformed).then(|| {
             ConfigProblem::new(
@@ -49,13 +49,13 @@ impl ConsoleHostSetting {
     }
 }
 
-/// Returns the host of an absolute URL, with its port.
+/// Returns the host of an absolute URL, with its port; an empty text if `url` is not absolute.
 fn host_of(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
     after_scheme.split(['/', '?', '#', '\\']).next().unwrap_or_default()
 }
 
-/// Returns a host without its port. Keeps the colons within an IPv6 address.
+/// Returns a host without its port. Keeps the colons of an IPv6 address in brackets.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -63,7 +63,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Returns whether a host is the local machine.
+/// Returns whether a host without port is `localhost` or a loopback address.
 fn is_local(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())

@@ -22,7 +22,8 @@ impl Origin {
     /// Parses the variable or binding `ORIGIN`: a URL, the word `zone`, or a service binding.
     ///
     /// # Errors
-    /// If it is missing, empty, or a text that is not a base URL.
+    /// If the value is missing, an empty text, a text that is neither `zone` nor a base URL, or an
+    /// object without a method `fetch`.
     pub fn from_binding(value: JsValue) -> Result<Self, ConfigProblem> {
         let problem = |message: &str| Err(ConfigProblem::new(message, REMEDY));
         let Some(text) = value.as_string() else {
@@ -44,7 +45,10 @@ impl Origin {
         }
     }
 
-    /// Sends a request to the origin. The promise resolves to its `Response`.
+    /// Sends a request to the origin. The promise resolves to the `Response` of the origin.
+    ///
+    /// # Errors
+    /// If the service binding rejects the call at once.
     pub fn fetch(&self, request: &Request) -> Result<Promise, JsValue> {
         match self {
             Self::Service(service) => service.fetch(request),

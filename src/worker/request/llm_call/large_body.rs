@@ -41,7 +41,7 @@ impl LlmCall<'_> {
     /// Sends a large body to the origin while it arrives, and holds its end back until the end is
     /// scored. The beginning and the end are scored separately; the higher score decides. The
     /// decision is logged when the end has arrived. Such a body is not degraded: the request is
-    /// refused, or forwarded unchanged.
+    /// refused, or forwarded unchanged. `memory` is the lease for the end.
     pub(super) async fn enforce_large(
         &self,
         beginning: &Decision,
@@ -84,8 +84,8 @@ impl LlmCall<'_> {
     }
 
     /// Scores the end of a large body, of which `beginning_bytes` were scored already. Returns the
-    /// decision with the higher score. If the end is the whole body, returns its decision, and sets
-    /// `observed` to its data.
+    /// decision with the higher score. If `end` contains the whole body, returns the decision about
+    /// the whole body, and sets `observed` to the data of this decision.
     fn decision_with_end(
         &self,
         beginning: Decision,
@@ -126,8 +126,8 @@ impl LlmCall<'_> {
         };
         let scan_window = self.ruleset.policy().scan.scan_window as u64;
         if left_out_bytes == 0 && beginning_bytes.max(end_bytes) <= scan_window {
-            // Beginning and end together cover the body, and neither is longer than the scan
-            // window.
+            // The whole body was scored: no byte was left out between the beginning and the end,
+            // and both fit into the scan window.
             decision.unscored.retain(|reason| *reason != "window");
         }
         let reason = end.read_stop.map_or(UnscoredReasons::empty(), UnscoredReasons::from);

@@ -52,7 +52,7 @@ impl LlmCall<'_> {
         };
         let mut observed = observed;
         if let Some(observation) = &mut observed.observation {
-            // The origin accepted the handshake, and so its credential.
+            // The origin accepted the handshake, and therefore the credential in the handshake.
             observation.proven = true;
         }
         let enforcement = self.enforcement(&decision, body);
