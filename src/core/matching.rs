@@ -9,6 +9,7 @@
 pub mod compile;
 mod condition;
 mod evidence;
+mod grams;
 mod hit;
 mod keyword;
 pub mod literal_scanner;
