@@ -86,9 +86,6 @@ fn read_member<'a>(
     place: Place,
 ) -> bool {
     let inner = place.inner();
-    if let Some(section) = section_of_text(key, place.section) {
-        return read_value(request, reader, Place { section, ..inner });
-    }
     match key {
         "messages" | "contents" => content::read_messages(request, reader),
         "prompt" | "input" | "items" => read_prompt(request, reader, inner),
@@ -129,12 +126,15 @@ fn read_member<'a>(
         // schema. None of them is a prompt.
         "metadata" | "labels" | "properties" => false,
         "request" | "generatecontentrequest" => read_unknown(request, reader, place),
-        _ => {
-            openai::read_member(request, key, reader, Endpoint::Generic)
-                || anthropic::read_member(request, key, reader)
-                || gemini::read_member(request, key, reader)
-                || read_unknown(request, reader, place)
-        }
+        _ => match section_of_text(key, place.section) {
+            Some(section) => read_value(request, reader, Place { section, ..inner }),
+            None => {
+                openai::read_member(request, key, reader, Endpoint::Generic)
+                    || anthropic::read_member(request, key, reader)
+                    || gemini::read_member(request, key, reader)
+                    || read_unknown(request, reader, place)
+            }
+        },
     }
 }
 
