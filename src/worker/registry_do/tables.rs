@@ -126,7 +126,6 @@ impl Tables {
     pub fn open(state: &State) -> worker::Result<Self> {
         let sql = state.storage().sql();
         sql.exec(SCHEMA, None)?;
-        add_missing_columns(&sql)?;
         Ok(Self { sql })
     }
 
@@ -368,21 +367,6 @@ impl Tables {
             None => self.exec("DELETE FROM meta WHERE name = ?", vec![name.into()]),
         }
     }
-}
-
-/// Adds columns that the tables did not have in earlier versions of Hedgerow.
-fn add_missing_columns(sql: &SqlStorage) -> worker::Result<()> {
-    let added: [(&str, &[&str], &str); 2] = [
-        ("indicator", &["members", "account", "tenant", "network"], "TEXT"),
-        ("cluster_key", &["first"], "TEXT NOT NULL DEFAULT ''"),
-    ];
-    for (table, names, kind) in added {
-        let columns = sql.exec(&format!("SELECT * FROM {table} LIMIT 0"), None)?.column_names();
-        for name in names.iter().filter(|name| !columns.iter().any(|column| column == *name)) {
-            sql.exec(&format!("ALTER TABLE {table} ADD COLUMN {name} {kind}"), None)?;
-        }
-    }
-    Ok(())
 }
 
 /// The columns of a [`BundleInfo`].
