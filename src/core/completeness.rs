@@ -124,7 +124,8 @@ fn scored_share(
     }
     let scanned = envelope.body.len() as f64;
     let total = scanned + envelope.unscanned_bytes as f64;
-    // If the number of remaining bytes is unknown, `unscanned_bytes` is 1, and there is no share.
+    // If the number of remaining bytes is unknown, `unscanned_bytes` is 1. Then the share is
+    // unknown, too.
     let is_size_unknown = envelope.unscanned_bytes > 0 && envelope.body_size.is_none();
     if is_size_unknown {
         return None;

@@ -633,6 +633,7 @@ describe('the handshake', () => {
       'no such model',
     ]);
     expect(headers).not.toHaveProperty('x-hedgerow-account');
+    expect(headers['x-hedgerow-request-id']).toMatch(/\w/);
   });
 
   it.each([

@@ -318,7 +318,7 @@ export type DecisionRecord = {
    * all accounts.
    */
   role: RulesetRole;
-  /** Serial of the release in force; null if there is no release. */
+  /** Serial of the release in force; null before the first release. */
   serial: number | null;
   /** Failure of Hedgerow that prevented the scoring of the request; null if there was none. */
   error: string | null;
@@ -401,7 +401,7 @@ export type DeploymentStatus = {
   embedded: string | null;
   /** Public keys that the deployment trusts. */
   keys: Array<string>;
-  /** Newest release; null if there is no release. */
+  /** Newest release; null before the first release. */
   release: ReleaseInfo | null;
   /** State of the release in KV. */
   publication: PublicationStatus;
@@ -725,7 +725,7 @@ export type PublishResult = {
 
 /** State of pulls from CONFIG_URL. */
 export type PullStatus = {
-  /** Whether CONFIG_URL is set: always true, because there is no pull status without it. */
+  /** Whether CONFIG_URL is set: always true, because the pull status is null without it. */
   url_set: boolean;
   /** Time of the last pull; null before the first pull. */
   checked: number | null;

@@ -38,7 +38,7 @@ pub struct DecisionRecord {
     /// Reason why this ruleset decided. For example, `active`: the release names the ruleset for
     /// all accounts.
     pub role: RulesetRole,
-    /// Serial of the release in force; null if there is no release.
+    /// Serial of the release in force; null before the first release.
     pub serial: Option<u64>,
     /// Failure of Hedgerow that prevented the scoring of the request; null if there was none.
     pub error: Option<String>,

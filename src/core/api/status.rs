@@ -19,7 +19,7 @@ pub struct DeploymentStatus {
     pub embedded: Option<String>,
     /// Public keys that the deployment trusts.
     pub keys: Vec<String>,
-    /// Newest release; null if there is no release.
+    /// Newest release; null before the first release.
     pub release: Option<ReleaseInfo>,
     /// State of the release in KV.
     pub publication: PublicationStatus,
@@ -55,7 +55,7 @@ pub struct PublicationStatus {
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(default)]
 pub struct PullStatus {
-    /// Whether CONFIG_URL is set: always true, because there is no pull status without it.
+    /// Whether CONFIG_URL is set: always true, because the pull status is null without it.
     pub url_set: bool,
     /// Time of the last pull; null before the first pull.
     pub checked: Option<u64>,

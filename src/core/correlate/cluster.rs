@@ -129,8 +129,8 @@ impl Clusters {
         Some(linked)
     }
 
-    /// Adds an alias to the cluster with the id or alias `id`. Does nothing if there is no such
-    /// cluster, if `alias` is 0 or known already, or if there are [`MAX_ALIASES`] aliases.
+    /// Adds an alias to the cluster with the id or alias `id`. Does nothing if no cluster has
+    /// `id`, if `alias` is 0 or known already, or if [`MAX_ALIASES`] aliases are stored.
     pub fn add_alias(&mut self, alias: u32, id: u32) {
         let Some(node) = self.node_by_id.get(&id).copied() else { return };
         let root = self.find_root(node);

@@ -105,9 +105,9 @@ impl Group {
     /// If the rule demands that most accounts begin together, an account that replaces another
     /// account has had less time than the group. So proportionally fewer events are expected of the
     /// new account. This applies only to windows of a day or longer: in a shorter window, a person
-    /// who comes back from a break counts as new again. For an account that was there before the
-    /// others began, the result is infinity: the account has not begun with them, and does not take
-    /// part.
+    /// who comes back from a break counts as new again. The result is infinity for an account that
+    /// sent requests before the others began: such an account did not begin with the others, and
+    /// does not take part.
     fn expected_events(&self, context: &AggregationContext<'_>, rule: &Rule) -> f64 {
         let mean = self.mean_events(context, rule);
         let (Some(within), GroupState::Distinct(values)) =

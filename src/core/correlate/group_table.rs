@@ -5,8 +5,8 @@
 //! group of its set that the fewest accounts share. But the new group is rejected if the number of
 //! accounts that have used its key is less than the number of accounts that share the old group
 //! (see [`sketch`](super::sketch) for the estimate). So a flood of keys that one account uses
-//! evicts only keys that one account uses. Among groups that equally many accounts share, the group
-//! whose correlations need the most accounts is replaced.
+//! evicts only keys that one account uses. If several groups are shared by equally many accounts,
+//! the table replaces the group with the correlations that need the most accounts.
 
 use std::cmp::Reverse;
 
@@ -103,7 +103,7 @@ impl GroupTable {
     }
 
     /// Updates the group of a key with `apply`. If the key has no group, `new_group` creates it
-    /// first. If there is no room for a new group, neither function is called.
+    /// first. If the table has no room for a new group, neither function is called.
     ///
     /// `account` is the account of the event. The sketch counts it for the key, and so for the
     /// admission of the key.

@@ -111,7 +111,7 @@ enum Step {
     Wait,
     /// Continues without new keys: the key is fresh, or the pause after the last fetch, successful
     /// or not, is not over.
-    Continue,
+    StopWaiting,
 }
 
 /// The entry of the cache.
@@ -189,13 +189,13 @@ async fn find_or_wait(team: &str, id: &str, start_fetch: impl Fn()) -> Lookup<Pu
             known.select_team(team);
             let lookup = known.find(id, now_seconds());
             let is_fresh = matches!(lookup, Lookup::Fresh(_));
-            (lookup, if is_fresh { Step::Continue } else { known.next_step(now_ms()) })
+            (lookup, if is_fresh { Step::StopWaiting } else { known.next_step(now_ms()) })
         });
         if step == Step::Fetch {
             start_fetch();
         }
         let is_usable = matches!(lookup, Lookup::Fresh(_) | Lookup::Stale(_));
-        if is_usable || step == Step::Continue || now_ms() >= give_up_at {
+        if is_usable || step == Step::StopWaiting || now_ms() >= give_up_at {
             return lookup;
         }
         Delay::from(POLL).await;
@@ -242,7 +242,7 @@ impl<K: Clone> TeamKeys<K> {
         } else if self.backoff.is_due(now) && self.fetching.try_acquire(now, FETCH_LEASE) {
             Step::Fetch
         } else {
-            Step::Continue
+            Step::StopWaiting
         }
     }
 
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(known.next_step(0.0), Step::Fetch);
         assert_eq!(known.next_step(1.0), Step::Wait);
         known.finish(None, 0, 1_000.0);
-        assert_eq!(known.next_step(1_001.0), Step::Continue, "the fetch has failed");
+        assert_eq!(known.next_step(1_001.0), Step::StopWaiting, "the fetch has failed");
         assert_eq!(known.next_step(2_000.0), Step::Fetch);
         // The client of that request has left.
         assert_eq!(known.next_step(5_599.0), Step::Wait);
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(known.find("k1", 6), Lookup::Fresh(1));
         assert_eq!(
             known.next_step(65_999.0),
-            Step::Continue,
+            Step::StopWaiting,
             "an unknown key costs one fetch a minute"
         );
         assert_eq!(known.next_step(66_000.0), Step::Fetch);

@@ -219,7 +219,7 @@ impl Upstream<'_> {
     /// Returns the origin's response with the request id, and without reserved headers. A response
     /// with a WebSocket gets no request id. The body is passed on in its encoding, because it is
     /// not read.
-    fn with_request_id(&self, response: Response) -> Response {
+    pub fn with_request_id(&self, response: Response) -> Response {
         let response = without_reserved_headers(response);
         if response.status() != SWITCHING_PROTOCOLS {
             tag::set_header(&response.headers(), REQUEST_ID_HEADER, self.request_id);
@@ -247,7 +247,7 @@ impl Upstream<'_> {
 /// Returns a copy of the origin's response without reserved headers. The origin may have echoed
 /// tags, or named the sender in reserved headers. If the platform rejects the copy, returns the
 /// response unchanged.
-pub fn without_reserved_headers(response: Response) -> Response {
+fn without_reserved_headers(response: Response) -> Response {
     copy_without_reserved_headers(&response).unwrap_or(response)
 }
 

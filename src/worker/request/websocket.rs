@@ -38,9 +38,7 @@ use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
 use crate::request::sender::Sender;
 use crate::request::unread_bytes::UnreadBytes;
-use crate::request::upstream::{
-    SWITCHING_PROTOCOLS, Upstream, handshake_response, without_reserved_headers,
-};
+use crate::request::upstream::{SWITCHING_PROTOCOLS, Upstream, handshake_response};
 
 #[wasm_bindgen]
 extern "C" {
@@ -129,7 +127,7 @@ pub async fn handle(
         Some(origin) => Connection::open(&upstream, settings, endpoint, origin, &response)
             .map_err(|_| RequestError::InvalidRequest),
         // The origin refused the handshake. The client gets the origin's response.
-        None => Ok(without_reserved_headers(response)),
+        None => Ok(upstream.with_request_id(response)),
     }
 }
 
