@@ -28,6 +28,8 @@ const RECORD = fromRoot('benches/instructions.json');
 const DIR = fromRoot('build/instructions');
 /** Largest relative increase that does not count as a regression. */
 const TOLERANCE = 0.03;
+/** The function that evaluates a request. It is called once for each request. */
+const EVALUATE = 'hedgerow_core::engine::LocalEngine::evaluate_as';
 /** Kind of text, bytes of a body, number of requests. */
 const KINDS = [
   ['everyday', 2048, 40],
@@ -66,6 +68,8 @@ export async function instructions({ accept = false } = {}) {
   const current = { by: environment(), rules: {} };
   if (!accept && current.by !== recorded().by)
     return `this environment (${current.by}) is not the recorded one (${recorded().by})`;
+  const recording = path.join(DIR, 'requests.ndjson');
+  writeFileSync(recording, requestLines().join('\n'));
   for (const [name, rules] of [
     ['generated', path.join(DIR, 'rules')],
     ['shipped', fromRoot('rules')],
@@ -75,16 +79,10 @@ export async function instructions({ accept = false } = {}) {
       label: `hedgerow build → ${path.relative(fromRoot(), bundle)}`,
       quiet: true,
     });
-    current.rules[name] = { digest: digestOfSignatures(rules), per_request: {} };
-    for (const [kind, bytes, requests] of KINDS) {
-      // The difference of the two runs excludes the work that is done once: start-up, loading the
-      // bundle, and set-up on first use, such as compiling regexes.
-      const once = count(bundle, kind, bytes, requests, 1);
-      const twice = count(bundle, kind, bytes, requests, 2);
-      current.rules[name].per_request[`${kind}, ${bytes} bytes`] = Math.round(
-        (twice - once) / requests,
-      );
-    }
+    current.rules[name] = {
+      digest: digestOfSignatures(rules),
+      per_request: perRequest(countReplay(bundle, recording)),
+    };
   }
   if (accept) return writeFileSync(RECORD, `${JSON.stringify(current, null, 2)}\n`);
   compare(current, recorded());
@@ -150,44 +148,67 @@ function compare(current, record) {
     );
 }
 
-/** Returns the instructions of a replay that scores `requests` different requests `times` times. */
-function count(bundle, kind, bytes, requests, times) {
-  const line = (_, i) =>
-    JSON.stringify({
-      method: 'POST',
-      path: '/v1/chat/completions',
-      headers: { 'content-type': 'application/json', 'user-agent': 'bench' },
-      account: `account-${i}`,
-      body: body(kind, bytes + i).toString(),
-    });
-  const file = path.join(DIR, `${kind}-${times}.ndjson`);
-  const lines = Array.from({ length: requests }, line);
-  writeFileSync(
-    file,
-    Array.from({ length: times }, () => lines)
-      .flat()
-      .join('\n'),
+/**
+ * Returns the lines of the recording: the requests of all kinds twice. Only the second half counts,
+ * because work that is done once, such as compiling regexes, is done in the first. Each kind has
+ * one request more than are counted: the count of a request includes reading the next line.
+ */
+function requestLines() {
+  const half = KINDS.flatMap(([kind, bytes, requests]) =>
+    Array.from({ length: requests + 1 }, (_, i) =>
+      JSON.stringify({
+        method: 'POST',
+        path: '/v1/chat/completions',
+        headers: { 'content-type': 'application/json', 'user-agent': 'bench' },
+        account: `account-${i}`,
+        body: body(kind, bytes + i).toString(),
+      }),
+    ),
   );
+  return [...half, ...half];
+}
+
+/**
+ * Replays a recording under callgrind. Returns the instructions of each request but the last, from
+ * the start of its evaluation to the start of the next one.
+ */
+function countReplay(bundle, recording) {
   const out = path.join(DIR, 'callgrind.out');
-  const output = tryCapture(
-    'valgrind',
-    [
-      '--tool=callgrind',
-      `--callgrind-out-file=${out}`,
-      COMMAND_LINE,
-      '--format',
-      'json',
-      'replay',
-      '--no-correlate',
-      '--ruleset',
-      bundle,
-      file,
-    ],
-    { stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 64 << 20 },
+  for (const file of readdirSync(DIR)) {
+    if (file.startsWith('callgrind.out')) rmSync(path.join(DIR, file));
+  }
+  const valgrind = ['--tool=callgrind', `--callgrind-out-file=${out}`, `--dump-before=${EVALUATE}`];
+  const replay = ['--format', 'json', 'replay', '--no-correlate', '--ruleset', bundle, recording];
+  const output = tryCapture('valgrind', [...valgrind, COMMAND_LINE, ...replay], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    maxBuffer: 64 << 20,
+  });
+  const { requests } = JSON.parse(output ?? '{}');
+  const dumps = readdirSync(DIR).filter((file) => /^callgrind\.out\.\d+$/.test(file));
+  const expected = readFileSync(recording, 'utf8').split('\n').length;
+  if (requests !== expected || dumps.length !== expected)
+    throw new Failure(
+      `valgrind: the replay of ${recording} scored ${requests} requests and called ${EVALUATE} ` +
+        `${dumps.length} times: expected ${expected}`,
+    );
+  // The first dump has the instructions before the first evaluation.
+  return Array.from({ length: expected - 1 }, (_, i) => {
+    const dump = readFileSync(`${out}.${i + 2}`, 'utf8');
+    return Number(/^totals: (\d+)/m.exec(dump)[1]);
+  });
+}
+
+/** Returns the mean of the counts of each kind in the second half of the recording, rounded. */
+function perRequest(counts) {
+  let next = (counts.length + 1) / 2;
+  const mean = (requests) => {
+    const sum = counts.slice(next, next + requests).reduce((total, count) => total + count, 0);
+    next += requests + 1;
+    return Math.round(sum / requests);
+  };
+  return Object.fromEntries(
+    KINDS.map(([kind, bytes, requests]) => [`${kind}, ${bytes} bytes`, mean(requests)]),
   );
-  if (JSON.parse(output ?? '{}').requests !== requests * times)
-    throw new Failure(`valgrind: the replay of ${file} failed`);
-  return Number(/^totals: (\d+)/m.exec(readFileSync(out, 'utf8'))[1]);
 }
 
 if (process.argv[1] === fromRoot('benches/instructions.mjs')) {
