@@ -1,7 +1,8 @@
 // Formats the results of `npm run bench` as tables and prose. The prose takes its figures from the
-// same results as the tables. Figures that `npm run bench` does not measure have a date.
+// same results as the tables. Figures that `npm run bench` does not measure have a date. Fails if a
+// row that the report needs is missing.
 import { readFileSync } from 'node:fs';
-import { fromRoot } from '../scripts/lib/proc.mjs';
+import { Failure, fromRoot } from '../scripts/lib/proc.mjs';
 
 export const kib = (bytes) => `${(bytes / 1024).toFixed(0)} KiB`;
 const mib = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
@@ -19,8 +20,114 @@ const grouped = (rows) => ({
   ends: rows.filter(({ phase }) => phase === 'endtoend'),
 });
 
-/** Returns the results for the terminal: the tables and the paragraphs. */
+/** Returns the row of whole requests with the shipped rules, for a text of `bytes` bytes. */
+const shippedRow = (rows, text, bytes) =>
+  rows.find((row) => row.in_turn_us && row.text === text && row.bytes === bytes);
+
+/** Returns the row of a phase in Wasm with 500 generated literals, for Chinese of `bytes` bytes. */
+const chineseRow = (rows, phase, bytes) =>
+  rows.find(
+    (row) =>
+      row.phase === phase &&
+      row.host === 'wasm' &&
+      row.text === 'chinese' &&
+      row.literals === 500 &&
+      row.bytes === bytes,
+  );
+
+/** Returns the row in which a byte sum is measured for the same search as in `row`. */
+const byteSumRow = (scans, row) =>
+  scans.find(
+    ({ peer, bytes, text, literals }) =>
+      peer === 'byte sum' &&
+      bytes === row.bytes &&
+      text === row.text &&
+      literals === row.literals,
+  );
+
+/** Returns the search in English with which a search in near misses is compared. */
+function englishScan(scans, row) {
+  const isLarge = ({ bytes }) => bytes > 1 << 19;
+  return scans.find(
+    (other) =>
+      other.peer === 'aho-corasick' &&
+      other.text === 'english' &&
+      other.literals === row.literals &&
+      isLarge(other) === isLarge(row),
+  );
+}
+
+/** Returns the end-to-end row at 4 KiB and 16 connections against a baseline. */
+const baselineRow = (rows, name) =>
+  rows.find(
+    ({ phase, peer, bytes, connections }) =>
+      phase === 'endtoend' && peer === name && bytes === 4096 && connections === 16,
+  );
+
+/** Sizes of Chinese text, in bytes, in the sentence about its normalisation. */
+const CHINESE_BYTES = [65536, 262144, 1048576];
+
+/**
+ * Returns descriptions of the rows that the report needs and the results lack, each with the file
+ * that measures the row.
+ */
+export function missingRows({ rows, memory }) {
+  const { shipped, scans } = grouped(rows);
+  const searches = scans.filter(({ peer }) => peer === 'aho-corasick');
+  const search = ({ text, bytes, literals }) => `${literals} literals, ${bytes} bytes of ${text}`;
+  const everyday = shipped.filter(({ text, bytes }) => text === 'everyday' && bytes >= 4096);
+  const needed = [
+    ...[4096, 32768].map((bytes) => [
+      shippedRow(rows, 'everyday', bytes),
+      `phases.mjs: whole requests with the shipped rules, ${bytes} bytes of everyday`,
+    ]),
+    ...everyday.map(({ bytes }) => [
+      shippedRow(rows, 'english', bytes),
+      `phases.mjs: whole requests with the shipped rules, ${bytes} bytes of english`,
+    ]),
+    ...['extract', 'total'].flatMap((phase) =>
+      CHINESE_BYTES.map((bytes) => [
+        chineseRow(rows, phase, bytes),
+        `phases.mjs: ${phase} in Wasm with 500 literals, ${bytes} bytes of chinese`,
+      ]),
+    ),
+    ...searches.map((row) => [
+      byteSumRow(scans, row),
+      `phases.mjs: literal search, byte sum for ${search(row)}`,
+    ]),
+    ...searches
+      .filter(({ text }) => text === 'near misses')
+      .map((row) => [
+        englishScan(scans, row),
+        `phases.mjs: literal search in english, to compare with ${search(row)}`,
+      ]),
+    // Without wrk, the end-to-end rows and the memory of workerd are not measured.
+    [
+      !baselineRow(rows, 'baseline-rust') || baselineRow(rows, 'baseline-js-reading'),
+      'endtoend.mjs: baseline-js-reading, 4096 bytes, 16 connections',
+    ],
+    [!memory.ours || memory['baseline-rust'], 'endtoend.mjs: memory of baseline-rust'],
+  ];
+  return needed.filter(([row]) => !row).map(([, description]) => description);
+}
+
+/** Throws if the results lack rows that the report needs. The message lists all of them. */
+function requireRows(result) {
+  const missing = missingRows(result);
+  if (!missing.length) return;
+  throw new Failure(
+    `the results lack rows that benches/report.mjs needs (${missing.length}):\n` +
+      missing.map((description) => `  benches/${description}\n`).join('') +
+      'Run `npm run bench` again. If the rows are still missing, let the named files measure ' +
+      'them, check with `npm run bench -- --quick`, and then run `npm run bench`.',
+  );
+}
+
+/**
+ * Returns the results for the terminal: the tables and the paragraphs. Throws if rows are missing.
+ */
 export function terminalReport(result) {
+  requireRows(result);
   const { phases, shipped, worst, sigma, scans, ends } = grouped(result.rows);
   return [
     phaseTable(phases),
@@ -105,12 +212,6 @@ const endTable = (rows) =>
 
 function scanTable(scans) {
   const speed = ({ bytes }, us) => (bytes / us / 1000).toFixed(2);
-  const byteSum = (row) =>
-    scans.find(
-      (other) =>
-        other.peer === 'byte sum' &&
-        ['bytes', 'text', 'literals'].every((key) => other[key] === row[key]),
-    );
   const rows = scans.filter(({ peer }) => peer === 'aho-corasick');
   return table(
     [
@@ -128,7 +229,7 @@ function scanTable(scans) {
       r.bytes,
       speed(r, r.ours_us),
       speed(r, r.peer_us),
-      speed(r, byteSum(r).peer_us),
+      speed(r, byteSumRow(scans, r).peer_us),
       `${(1 / r.ratio).toFixed(1)} ×`,
     ]),
   );
@@ -259,8 +360,9 @@ const commandParagraph = ({ replay, simulate }) =>
       with \`--no-correlate\`.`),
   ].join('\n');
 
-/** Returns docs/benchmarks.md. */
+/** Returns docs/benchmarks.md. Throws if rows are missing. */
 export function markdown(result) {
+  requireRows(result);
   const { phases, shipped, worst, sigma, scans, ends } = grouped(result.rows);
   const { rounds, sample_ms, ...about } = result.about;
   return `# Benchmarks
@@ -379,9 +481,7 @@ The remaining time is spread over several hundred calls.`;
 
 /** Returns the profile, and compares it with the results. */
 function profileSection(rows) {
-  const alone = rows.find(
-    ({ in_turn_us, text, bytes }) => in_turn_us && text === 'everyday' && bytes === 4096,
-  );
+  const alone = shippedRow(rows, 'everyday', 4096);
   const remarks = wrap(`
     In the run under "Environment", without other work in between, scoring 4 KiB of everyday text
     takes ${alone.ours_us.toFixed(0)} µs, or ${alone.in_turn_us.toFixed(0)} µs if the bodies differ
@@ -393,12 +493,8 @@ function profileSection(rows) {
 
 /** Compares the baseline that reads and logs with the time that the target at 4 KiB allows. */
 function readingRemark(rows) {
-  const baseline = (name) =>
-    rows.find(
-      ({ phase, peer, bytes, connections }) =>
-        phase === 'endtoend' && peer === name && bytes === 4096 && connections === 16,
-    );
-  const [rust, reading] = [baseline('baseline-rust'), baseline('baseline-js-reading')];
+  const rust = baselineRow(rows, 'baseline-rust');
+  const reading = baselineRow(rows, 'baseline-js-reading');
   if (!rust || reading.peer_us <= rust.peer_us / 0.9) return '';
   return `
     Reading and logging alone take more time than the target in "Missed targets" allows: in the
@@ -457,17 +553,8 @@ const AUTOMATA_REASON = nestedItem(`
 
 /** Returns why generated rules take longer for Chinese than for other text. */
 function chineseReason(rows) {
-  const times = (name) =>
-    rows.filter(
-      ({ phase, host, text, bytes, literals }) =>
-        phase === name &&
-        host === 'wasm' &&
-        text === 'chinese' &&
-        bytes >= 65536 &&
-        literals === 500,
-    );
-  const totals = times('total');
-  const shares = times('extract').map(({ ours_us }, i) => (100 * ours_us) / totals[i].ours_us);
+  const us = (phase, bytes) => chineseRow(rows, phase, bytes).ours_us;
+  const shares = CHINESE_BYTES.map((bytes) => (100 * us('extract', bytes)) / us('total', bytes));
   return nestedItem(`
     For 64 KiB and more of Chinese, with 500 generated literals, \`extract\` takes
     ${range(shares, 0)} % of Hedgerow's time. This phase normalises the text, which the peer does not do.`);
@@ -475,9 +562,7 @@ function chineseReason(rows) {
 
 /** Returns why the literal search takes most of the time for everyday text. */
 function searchReason(rows) {
-  const row = rows.find(
-    ({ in_turn_us, text, bytes }) => in_turn_us && text === 'everyday' && bytes === 32768,
-  );
+  const row = shippedRow(rows, 'everyday', 32768);
   const perByte = (us) => ((1000 * us) / row.bytes).toFixed(1);
   return nestedItem(`
     The literal search took four fifths of the time for everyday text (2026-11-27). At one in five
@@ -538,17 +623,9 @@ function memoryTarget({ memory }) {
 function nearMissTarget({ rows }) {
   const scans = rows.filter(({ phase, peer }) => phase === 'scan' && peer === 'aho-corasick');
   const perByte = ({ ours_us, bytes }) => ours_us / bytes;
-  const isLarge = ({ bytes }) => bytes > 1 << 19;
-  const english = (row) =>
-    scans.find(
-      (other) =>
-        other.text === 'english' &&
-        other.literals === row.literals &&
-        isLarge(other) === isLarge(row),
-    );
   const missed = scans
     .filter(({ text }) => text === 'near misses')
-    .map((row) => ({ ...row, cost: perByte(row) / perByte(english(row)) }))
+    .map((row) => ({ ...row, cost: perByte(row) / perByte(englishScan(scans, row)) }))
     .filter(({ cost }) => cost > 4);
   if (!missed.length) return '';
   const literals = ({ literals }) => `with ${integer(literals)} literals`;
@@ -575,8 +652,7 @@ function limitations(rows) {
   const differing = Math.max(...rows.map(({ in_turn_us, ours_us }) => in_turn_us / ours_us));
   const everyday = rows.filter(({ text, bytes }) => text === 'everyday' && bytes >= 4096);
   const english = everyday.map(
-    ({ bytes, ours_us }) =>
-      rows.find((row) => row.text === 'english' && row.bytes === bytes).ours_us / ours_us,
+    ({ bytes, ours_us }) => shippedRow(rows, 'english', bytes).ours_us / ours_us,
   );
   const items = [
     `These numbers do not show latency at the edge. Cloudflare's machines differ from the machine of

@@ -1,7 +1,7 @@
 // npm run check: finds circular imports between the modules of a crate, and type names that a crate
 // defines twice. Ignores tests.
-//   node scripts/check-structure.mjs [--tree] (--tree: prints src/ with the first sentence of each
-//   file)
+//   node scripts/check-structure.mjs [--tree]
+//   --tree   prints the tree of src/, with the first doc line of each Rust file
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { withoutTests, withoutTokens } from './check-prose.mjs';
