@@ -495,9 +495,9 @@ const vector = (seed, n) => {
 const stableId = (bytes) =>
   [0, 1, 2].map((i) => hash(bytes, i).toString(16).padStart(8, '0')).join('');
 
-/** Returns the FNV-1a hash of bytes, 32 bits. `seed` selects one of many hashes. */
-function hash(bytes, seed) {
-  let h = 0x811c9dc5 ^ seed;
+/** Returns the FNV-1a hash of bytes, 32 bits. `salt` selects one of many hashes. */
+function hash(bytes, salt) {
+  let h = 0x811c9dc5 ^ salt;
   for (const byte of Buffer.from(bytes)) h = Math.imul(h ^ byte, 0x01000193);
   return h >>> 0;
 }

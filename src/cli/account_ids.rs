@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use hedgerow_core::Envelope;
+use hedgerow_core::hash_purpose::HashPurpose;
 use hedgerow_core::http::route::Dialect;
 use hedgerow_core::identity::kind::AccountKind;
 use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Account, Principal, SenderEvidence};
-use hedgerow_core::mac_domain::HashPurpose;
 use hedgerow_core::rules::policy::Policy;
 use hedgerow_sigma::recorded::RecordedRequest;
 use hmac::{Hmac, Mac};

@@ -19,4 +19,5 @@ pub mod score;
 pub mod seeds;
 pub mod simulate;
 pub mod status;
+pub mod stop;
 pub mod test;

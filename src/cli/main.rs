@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cmd::{
     account, audit, build, calibrate, check, clusters, diff, docs, evaluate, explain, indicators,
-    keygen, push, release, replay, score, seeds, simulate, status, test,
+    keygen, push, release, replay, score, seeds, simulate, status, stop, test,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -81,6 +81,11 @@ enum Command {
     Promote(release::PromoteArgs),
     /// End the canary and the shadow; without them, reactivate the previous bundle.
     Rollback(release::RollbackArgs),
+    /// Stop enforcing at once, for all requests or for some paths, with a token but without the
+    /// signing key.
+    Stop(stop::StopArgs),
+    /// End a stop: release the current bundles again, signed, so that they are enforced.
+    Resume(release::ResumeArgs),
     /// Show the current release, its share of the traffic, and its decisions.
     Status(status::StatusArgs),
     /// Show what changes from one bundle to another.
@@ -115,6 +120,8 @@ fn main() -> ExitCode {
         Command::Release(args) => release::run(&args, config, format),
         Command::Promote(args) => release::promote(&args, config, format),
         Command::Rollback(args) => release::rollback(&args, config, format),
+        Command::Stop(args) => stop::run(&args, config, format),
+        Command::Resume(args) => release::resume(&args, config, format),
         Command::Status(args) => status::run(&args, config, format),
         Command::Diff(args) => diff::run(&args, config, format),
         Command::Audit(args) => audit::run(&args, config, format),

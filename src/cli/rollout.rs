@@ -68,7 +68,8 @@ pub fn newest_serial(status: &DeploymentStatus) -> u64 {
     status.release.as_ref().map_or(0, |release| release.serial)
 }
 
-fn deployment_status(store: &dyn ReleaseStore) -> Result<DeploymentStatus> {
+/// Reads the status of a deployment.
+pub fn deployment_status(store: &dyn ReleaseStore) -> Result<DeploymentStatus> {
     let status = store.status()?;
     serde_json::from_value(status).map_err(|error| {
         Error::Io(format!("GET /status: the answer is not readable: {error}; update Hedgerow"))

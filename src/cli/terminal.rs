@@ -1,7 +1,7 @@
 //! Output: lines and JSON on standard output, errors on standard error.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -21,10 +21,25 @@ pub enum Format {
 /// without an error message.
 pub fn print_line(text: fmt::Arguments<'_>) -> Result<()> {
     let text = sanitize_for_terminal(&text.to_string());
-    writeln!(io::stdout().lock(), "{text}").map_err(|error| match error.kind() {
+    writeln!(io::stdout().lock(), "{text}").map_err(output_error)
+}
+
+fn output_error(error: io::Error) -> Error {
+    match error.kind() {
         io::ErrorKind::BrokenPipe => Error::BrokenPipe,
         _ => Error::Io(format!("standard output: {error}")),
-    })
+    }
+}
+
+/// Prints a line on standard output, in red if standard output is a terminal and the environment
+/// variable NO_COLOR is not set.
+pub fn print_alarm(text: &str) -> Result<()> {
+    let is_red = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if !is_red {
+        return print_line(format_args!("{text}"));
+    }
+    let text = sanitize_for_terminal(text);
+    writeln!(io::stdout().lock(), "\x1b[1;31m{text}\x1b[0m").map_err(output_error)
 }
 
 /// Prints a text on standard output. Exactly one newline follows the text, even if the text itself

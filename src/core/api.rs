@@ -17,6 +17,7 @@ mod principals;
 mod releases;
 mod series;
 mod status;
+mod stop;
 mod traffic;
 
 pub use audit::{AuditEntry, AuditLog};
@@ -45,6 +46,7 @@ pub use status::{
     DeploymentStatus, IndicatorCause, IndicatorStatus, LedgerStatus, PrincipalsStatus,
     PublicationStatus, PullStatus,
 };
+pub use stop::{StopRequest, StopStatus};
 pub use traffic::{
     BandChange, Counts, ErrorCount, PathCount, ShadowTraffic, SignatureDifference, SignatureHits,
     TrafficSummary,

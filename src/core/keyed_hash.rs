@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::field::FieldId;
-use crate::mac_domain::HashPurpose;
+use crate::hash_purpose::HashPurpose;
 
 /// The hash key of a deployment.
 ///
@@ -56,8 +56,8 @@ impl HashKey {
         self.keyed_hash("hedgerow.tenant", tenant.as_bytes()).max(1)
     }
 
-    /// Returns a seed for fast hashes, which are never stored or sent.
-    pub(crate) fn seed(&self) -> u64 {
+    /// Returns a secret salt for fast hashes, which are never stored or sent.
+    pub(crate) fn salt(&self) -> u64 {
         self.0
     }
 }

@@ -10,4 +10,5 @@ pub mod list;
 pub mod policy;
 pub mod release;
 pub mod signature;
+pub mod stop;
 pub mod trusted_keys;

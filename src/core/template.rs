@@ -11,6 +11,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::keyed_hash::{HashKey, fmix64};
+use crate::text::is_unspaced_script;
 use crate::text::simd::{MSB, Swar8};
 
 /// Maximum number of template keys of the whole text.
@@ -62,7 +63,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
     let mut remaining = MAX_HEAD_BYTES;
     for value in &values {
         let part = prefix(value, remaining);
-        rolling_hash.for_each_shingle(part, key.seed(), &mut |word_count, hash| {
+        rolling_hash.for_each_shingle(part, key.salt(), &mut |word_count, hash| {
             whole_text.add(hash);
             head_edge.add(word_count, hash);
             tail_shingles.add(word_count, hash);
@@ -76,7 +77,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
         let mut rolling_hash = RollingHash::default();
         tail_shingles = TailShingles::default();
         for part in tail_parts(&values, MAX_TAIL_BYTES) {
-            rolling_hash.for_each_shingle(part, key.seed(), &mut |word_count, hash| {
+            rolling_hash.for_each_shingle(part, key.salt(), &mut |word_count, hash| {
                 tail_shingles.add(word_count, hash)
             });
         }
@@ -84,7 +85,7 @@ pub fn keys<'t>(field: &str, values: impl Iterator<Item = &'t str>, key: &HashKe
     let tail_edge = tail_shingles.edge_keys();
     let mut keys: Vec<u64> = Vec::with_capacity(MAX_KEYS);
     for hash in whole_text.hashes().chain(head_edge.hashes()).chain(tail_edge.hashes()) {
-        // The hash is hashed again with the key, so that the result does not reveal the seed.
+        // The hash is hashed again with the key, so that the result does not reveal the salt.
         let template_key = key.keyed_hash(field, &hash.to_le_bytes());
         if !keys.contains(&template_key) {
             keys.push(template_key);
@@ -103,7 +104,7 @@ pub fn digest<'t>(
     let mut is_empty = true;
     for value in values {
         is_empty &= value.is_empty();
-        sum = fmix64(sum.rotate_left(17) ^ xxh3_64_with_seed(value.as_bytes(), key.seed()));
+        sum = fmix64(sum.rotate_left(17) ^ xxh3_64_with_seed(value.as_bytes(), key.salt()));
     }
     (!is_empty).then(|| key.keyed_hash(field, &sum.to_le_bytes()))
 }
@@ -116,12 +117,12 @@ fn prefix(text: &str, max_bytes: usize) -> &str {
 /// Calls `on_shingle` with the hash of every eight consecutive words of several values in order.
 pub(crate) fn for_each_shingle<'t>(
     values: impl Iterator<Item = &'t str>,
-    seed: u64,
+    salt: u64,
     on_shingle: &mut impl FnMut(u64),
 ) {
     let mut rolling_hash = RollingHash::default();
     for value in values {
-        rolling_hash.for_each_shingle(value, seed, &mut |_, hash| on_shingle(hash));
+        rolling_hash.for_each_shingle(value, salt, &mut |_, hash| on_shingle(hash));
     }
 }
 
@@ -159,11 +160,11 @@ enum TokenKind {
 
 impl TokenKind {
     /// Returns the hash of a token. All numbers have the same hash.
-    fn hash(self, bytes: &[u8], seed: u64) -> u64 {
+    fn hash(self, bytes: &[u8], salt: u64) -> u64 {
         match (self, bytes.len()) {
-            (Self::Number, _) => fmix64(seed),
-            (_, ..8) => fmix64(le_u64_padded(bytes) ^ seed),
-            _ => xxh3_64_with_seed(bytes, seed),
+            (Self::Number, _) => fmix64(salt),
+            (_, ..8) => fmix64(le_u64_padded(bytes) ^ salt),
+            _ => xxh3_64_with_seed(bytes, salt),
         }
     }
 }
@@ -206,19 +207,6 @@ fn utf8_len(first: u8) -> usize {
     }
 }
 
-/// Returns whether a text begins with a character of a script without spaces: Chinese, Japanese,
-/// Thai and related scripts, with their punctuation.
-fn is_unspaced_script(text: &[u8]) -> bool {
-    match text {
-        // U+0E00 to U+0EFF: Thai and Lao. U+1000 to U+109F: Burmese. U+1780 to U+17FF: Khmer.
-        [0xe0, 0xb8..=0xbb, ..] | [0xe1, 0x80..=0x82 | 0x9e..=0x9f, ..] => true,
-        // From U+2E80 on, except Hangul (U+AC00 to U+D7FF).
-        [0xe2, 0xba..=0xbf, ..] | [0xe3..=0xe9 | 0xee..=0xf4, ..] => true,
-        [0xea, second, ..] => *second < 0xb0,
-        _ => false,
-    }
-}
-
 /// The next eight bytes of a text, with a mask for each class of characters. A mask has the highest
 /// bit set in each byte that belongs to the class.
 struct CharMasks {
@@ -249,10 +237,10 @@ impl CharMasks {
     }
 
     /// Returns the hash of the word in the first `length` bytes; it equals [`TokenKind::hash`].
-    fn hash_word(&self, length: usize, seed: u64) -> u64 {
+    fn hash_word(&self, length: usize, salt: u64) -> u64 {
         let is_number = self.letters & !mask_after(length) == 0;
         let bytes = if is_number { 0 } else { self.bytes & !mask_after(length) };
-        fmix64(bytes ^ seed)
+        fmix64(bytes ^ salt)
     }
 
     /// Returns whether the byte after the first `length` ASCII bytes is outside ASCII.
@@ -351,7 +339,7 @@ struct RollingHash {
 impl RollingHash {
     /// Reads normalised text and calls `on_shingle` for every shingle, with the number of tokens up
     /// to its end and its hash.
-    fn for_each_shingle(&mut self, text: &str, seed: u64, on_shingle: &mut impl FnMut(usize, u64)) {
+    fn for_each_shingle(&mut self, text: &str, salt: u64, on_shingle: &mut impl FnMut(usize, u64)) {
         let mut remaining = text.as_bytes();
         while !remaining.is_empty() {
             let masks = CharMasks::classify(remaining);
@@ -363,7 +351,7 @@ impl RollingHash {
                     continue;
                 }
                 _ if is_complete_word => (
-                    masks.hash_word(ascii_len, seed),
+                    masks.hash_word(ascii_len, salt),
                     SHINGLE_WORDS,
                     masks.next_word_offset(ascii_len),
                 ),
@@ -376,12 +364,12 @@ impl RollingHash {
                     } else {
                         SHINGLE_WORDS
                     };
-                    (kind.hash(bytes, seed), shingle_len, token_len.max(1))
+                    (kind.hash(bytes, salt), shingle_len, token_len.max(1))
                 }
             };
             remaining = remaining.get(advance..).unwrap_or_default();
             if let Some(hash) = self.push(hash, shingle_len) {
-                on_shingle(self.token_count, fmix64(hash ^ seed));
+                on_shingle(self.token_count, fmix64(hash ^ salt));
             }
         }
     }
@@ -525,6 +513,15 @@ mod tests {
             0
         );
         assert!(keys_of_text("напишите три вопроса по этому тексту и ответьте на них").len() > 1);
+    }
+
+    /// Georgian capitals counted as Burmese, so that each character was a token.
+    #[test]
+    fn georgian_text_consists_of_words() {
+        for (text, length) in [("საქართველო და", 30), ("ႱႠႵႠႰႧႥႤႪႭ ႣႠ", 30), ("မြန်မာ", 3)]
+        {
+            assert_eq!(next_token(text.as_bytes()).1, length, "{text}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod precomposed;
 pub mod simd;
 mod source_map;
 
+pub(crate) use characters::is_unspaced_script;
 pub use characters::{fold_char, has_word_spaces, is_word_char};
 pub use checkpoint::Checkpoint;
 pub use normalize::{Case, Normalizer, SEGMENT_END, TrimmedEdges, normalize, normalize_pattern};

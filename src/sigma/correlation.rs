@@ -500,21 +500,23 @@ fn parse_attribution(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> A
         }
         fact
     });
-    let mut share_of = |key: &str, remedy: &str| {
+    let mut relative_minimum = |key: &str, remedy: &str| {
         let value = attribute(document, key)?;
         let correlation = value.get("correlation").and_then(Yaml::as_str);
         let percent = value.get("min_percent").and_then(Yaml::as_f64);
-        let share = correlation.zip(percent).filter(|(_, min)| (0.0..=100.0).contains(min));
-        if share.is_none() {
+        let minimum = correlation.zip(percent).filter(|(_, min)| (0.0..=100.0).contains(min));
+        if minimum.is_none() {
             invalid(key, "a correlation and a percentage", remedy);
         }
-        let (correlation, min_percent) = share?;
+        let (correlation, min_percent) = minimum?;
         Some(RelativeMinimum { correlation: correlation.to_owned(), min_percent })
     };
-    let share =
-        share_of(SHARE_OF_KEY, "write {correlation: cluster_template_day, min_percent: 20}");
+    let share = relative_minimum(
+        SHARE_OF_KEY,
+        "write {correlation: cluster_template_day, min_percent: 20}",
+    );
     let variety =
-        share_of(VARIETY_KEY, "write {correlation: cluster_seed_prompts, min_percent: 40}");
+        relative_minimum(VARIETY_KEY, "write {correlation: cluster_seed_prompts, min_percent: 40}");
     Attribution { to_accounts, own_evidence, own_behavior, fact_group, share, variety }
 }
 

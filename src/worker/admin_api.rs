@@ -1,7 +1,8 @@
 //! `/_hedgerow/v1/…`: the admin API, for the CLI, the console and monitoring.
 //!
-//! ADMIN_TOKEN allows every call. READ_TOKEN allows the calls that change nothing. If neither is
-//! set, the API is off: its paths are answered with 404, like unknown paths of `/_hedgerow/`.
+//! ADMIN_TOKEN allows every call. READ_TOKEN allows the calls that change nothing. STOP_TOKEN also
+//! allows stops, which lower the mode to Shadow. If none is set, the API is off: its paths are
+//! answered with 404, like unknown paths of `/_hedgerow/`.
 //!
 //! | file | content |
 //! |---|---|
@@ -55,7 +56,7 @@ const PREFIX: &str = "/_hedgerow/v1";
 /// Maximum bytes of a body: enough for a bundle of the maximum size, escaped as a JSON string.
 const MAX_BODY_BYTES: u64 = 12 << 20;
 
-/// Answers a request to the API; with 404 if neither token is set. Adds an entry to the audit log
+/// Answers a request to the API; with 404 if no token is set. Adds an entry to the audit log
 /// if the token does not allow the call, or if the body is too large or has no declared length.
 pub async fn handle(
     request: &ClientRequest,
@@ -100,9 +101,8 @@ async fn dispatch(
     if is_live && settings.console_host(&request.raw.url()) == ConsoleHost::Other {
         return Err(routes::not_found());
     }
-    if route.scope == Scope::Admin && scope != Scope::Admin {
-        let remedy = "use the token that was set as ADMIN_TOKEN";
-        return Err(ApiError::new(403, "scope", "this token only allows reading", remedy));
+    if scope < route.scope {
+        return Err(scope_error(scope, route.scope));
     }
     let caller = json!({ "actor": scope.name(), "client": client_hash(request, settings) });
     match route.handler {
@@ -120,7 +120,7 @@ async fn dispatch(
         }
         RouteHandler::Registry => {
             let body = match route.scope {
-                Scope::Admin => Some(check_body_size(request)?),
+                Scope::Admin | Scope::Stop => Some(check_body_size(request)?),
                 Scope::Read => None,
             };
             let target = format!("{path}?{}", params::query_of(request));
@@ -128,6 +128,19 @@ async fn dispatch(
             client::call(&stub, request.method(), &target, &caller, body).await
         }
     }
+}
+
+/// Returns the error for a token of scope `given` on a route that needs the scope `needed`.
+fn scope_error(given: Scope, needed: Scope) -> ApiError {
+    let message = match given {
+        Scope::Read => "this token only allows reading",
+        Scope::Stop | Scope::Admin => "this token only allows reading and stops",
+    };
+    let remedy = match needed {
+        Scope::Stop => "use the token that was set as STOP_TOKEN or ADMIN_TOKEN",
+        Scope::Read | Scope::Admin => "use the token that was set as ADMIN_TOKEN",
+    };
+    ApiError::new(403, "scope", message, remedy)
 }
 
 /// Returns the platform's request, from which the body can be read.

@@ -7,6 +7,7 @@
 //! | file | content |
 //! |---|---|
 //! | `active_rules.rs` | the rules in force, from KV or embedded |
+//! | `stop.rs` | the stop in force, from KV |
 //! | `indicators.rs` | the indicators in force, from KV and from correlators |
 //! | `kv_poll.rs` | the schedule by which rules, indicators and names are read from KV |
 //! | `telemetry.rs` | counters and their report to the ledger |
@@ -30,4 +31,5 @@ pub mod model_name;
 pub mod observation_queue;
 pub mod principals;
 pub mod published_names;
+pub mod stop;
 pub mod telemetry;

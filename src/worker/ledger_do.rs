@@ -217,7 +217,7 @@ impl DurableObject for Ledger {
             },
             "/decisions" => {
                 let mut decisions = self.decisions.borrow_mut();
-                decisions.restore(&self.sql())?;
+                decisions.restore(&self.sql(), now_ms())?;
                 Response::from_json(&decisions.find(&query, now_ms()))
             }
             _ => Response::from_json(&match param("minutes").parse() {

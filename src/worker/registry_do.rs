@@ -14,7 +14,7 @@
 //! | `GET /status` | admin API |
 //! | `GET /bundles`, `GET /bundles/<digest>`, `PUT /bundles/<digest>` | admin API |
 //! | `GET /releases`, `POST /releases`, `GET /releases/current` | admin API |
-//! | `POST /promote`, `POST /rollback` | admin API |
+//! | `POST /promote`, `POST /rollback`, `POST /stop` | admin API |
 //! | `GET /diff?from=&to=`, `GET /audit?limit=&before=` | admin API |
 //! | `GET /indicators`, `GET /indicators/<key>` | admin API |
 //! | `POST /indicators/<key>/revoke`, `POST /indicators/revoke` | admin API |
@@ -44,15 +44,16 @@
 //!   firing added to a cluster, 16 digits each.
 //! - `cluster_key (key, cluster, first TEXT)`: for each key that has a link, the id of its cluster
 //!   now, and when the key was added.
-//! - `cluster_barred (account TEXT, until INTEGER)`: accounts that an operator has removed from a
-//!   cluster. Until the time `until`, a month later, they do not link keys.
+//! - `split_off_accounts (account TEXT, until INTEGER)`: accounts that an operator has removed from
+//!   a cluster. Until the time `until`, a month later, they do not link keys.
 //! - `cluster_alias (id, cluster TEXT)`: the ids of merged clusters, each with the id of the
 //!   cluster to which it belongs now.
 //! - `principal (id, account, tenant TEXT, at, expires INTEGER)`: the account and the tenant to
 //!   which the origin or the operator has mapped the account `id`.
 //! - `label (id, text TEXT, at INTEGER)`: labels (names in plain text) of accounts and tenants, if
 //!   the policy sets `labels`.
-//! - `meta (name TEXT, value TEXT)`: `publish.attempts`, `publish.problem`; `pull.checked`,
+//! - `meta (name TEXT, value TEXT)`: `stop`, the last stop as JSON; `stop.published`, the stop that
+//!   was last written to KV; `stop.problem`; `publish.attempts`, `publish.problem`; `pull.checked`,
 //!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
 //!   `indicators.changed`, `indicators.urgent`, `indicators.published`, `indicators.number`,
 //!   `indicators.problem`; `indicators.writes`: the day, the number of writes of indicators on that
@@ -81,8 +82,9 @@
 //!
 //! A crash does not lose data of calls that were answered. Indicators and clusters in memory are
 //! read again from the tables. The alarm is set before a publication starts, so that it finishes
-//! the publication after a crash. A crash resets the pauses after failures to publish indicators,
-//! the quotas of the minute, and the counts of refused firings.
+//! the publication after a crash. If the alarm cannot be set, the maintenance publishes. A crash
+//! resets the pauses after failures to publish indicators, the quotas of the minute, and the counts
+//! of refused firings.
 
 mod cluster_restore;
 mod cluster_split;
@@ -98,6 +100,7 @@ mod release_publication;
 mod releases;
 mod revocation;
 mod signed;
+mod stops;
 mod tables;
 
 pub mod client;
@@ -144,6 +147,9 @@ pub struct Registry {
     /// Time at which the alarm publishes the release, in milliseconds since the epoch; infinite if
     /// no publication is due.
     release_publish_at: Cell<f64>,
+    /// Time at which the alarm publishes the stop, in milliseconds since the epoch; infinite if no
+    /// publication is due.
+    stop_publish_at: Cell<f64>,
     /// Time at which the alarm publishes the indicators, in milliseconds since the epoch; infinite
     /// if no publication is due.
     indicators_publish_at: Cell<f64>,
@@ -189,6 +195,7 @@ impl DurableObject for Registry {
             publishing: RefCell::default(),
             last_writes: RefCell::default(),
             release_publish_at: Cell::new(f64::INFINITY),
+            stop_publish_at: Cell::new(f64::INFINITY),
             indicators_publish_at: Cell::new(f64::INFINITY),
             names_publish_at: Cell::new(f64::INFINITY),
             new_names: RefCell::default(),
@@ -292,6 +299,7 @@ impl Registry {
         caller: &Caller,
     ) -> HandlerResult {
         match route {
+            ("POST", "/stop") => self.stop(request, caller).await,
             ("POST", "/firings") => self.receive_firings(request).await,
             ("POST", "/names") => self.receive_names(request, caller).await,
             ("POST", "/labels") => self.labels(request).await,
@@ -401,6 +409,8 @@ impl Registry {
             embedded: embedded.ok().map(|ruleset| ruleset.digest().to_owned()),
             keys: keys.as_base64().map(str::to_owned).collect(),
             release: current.map(StoredRelease::into_api),
+            stop: self.stop_status()?,
+            mode_ceiling: Some(self.settings.mode_ceiling),
             publication: api::PublicationStatus {
                 serial: published,
                 pending,
@@ -424,14 +434,17 @@ impl Registry {
     }
 
     /// Runs the tasks that are due every minute: pulls releases, writes missing values to KV, ends
-    /// revocations that have expired, and publishes indicators and names that are due.
+    /// revocations that have expired, and publishes indicators and names that are due. Values that
+    /// are stored but not in KV are published here even if no alarm is set.
     async fn run_maintenance(&self) -> HandlerResult {
         let pulled = self.pull().await;
+        let published = self.publish_unscheduled_release().await;
         let reconciled = self.reconcile_kv().await;
+        let stop = self.reconcile_stop().await;
         let restored = self.restore_revoked().await;
         self.publish_indicators().await;
         self.publish_names().await;
-        pulled.and(reconciled).and(restored).map(|()| (200, json!({})))
+        pulled.and(published).and(reconciled).and(stop).and(restored).map(|()| (200, json!({})))
     }
 }
 

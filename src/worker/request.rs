@@ -8,6 +8,7 @@
 //! | `classify.rs` | whether a request is an LLM call, and which one |
 //! | `websocket.rs` | a WebSocket: each message with a prompt is treated like a request |
 //! | `unread_bytes.rs` | the bytes that one side of a WebSocket has not read yet |
+//! | `mode.rs` | the mode in which a request is treated |
 //! | `llm_call.rs` | scoring, logging and enforcing one LLM call |
 //! | `request_body.rs` | the body: read up to a limit, then streamed |
 //! | `body_chunk.rs` | the chunks in which the platform delivers a body |
@@ -32,6 +33,7 @@ pub mod edit_body;
 pub mod filter;
 pub mod keep_alive;
 pub mod llm_call;
+pub mod mode;
 pub mod request_body;
 pub mod response;
 pub mod sender;

@@ -74,6 +74,7 @@ const WRITES: [string, string][] = [
   ['POST', '/promote'],
   ['POST', '/rollback'],
   ['POST', '/principals'],
+  ['POST', '/stop'],
 ];
 
 describe('authorisation', () => {
@@ -445,7 +446,7 @@ describe('responses', () => {
   });
 
   it('every call that other specs do not cover has succeeded once', () => {
-    const coveredElsewhere = /\/v1\/(indicators|clusters|series|decisions|live|principals)/;
+    const coveredElsewhere = /\/v1\/(indicators|clusters|series|decisions|live|principals|stop)/;
     const calls = OPERATIONS.map(({ method, path }) => `${method.toUpperCase()} ${path}`).filter(
       (call) => call.includes('/v1/') && !coveredElsewhere.test(call),
     );

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { COMMAND_LINE } from '../../scripts/lib/build.mjs';
 import { useConfigServer } from './config-server.ts';
 import { keyPair, minisign, verifies } from './minisign.ts';
-import { Admin, ADMIN_TOKEN } from './release-fixtures.ts';
+import { Admin, ADMIN_TOKEN, STOP_TOKEN } from './release-fixtures.ts';
 import { chat, eventually, Fleet, isBuilt, Origin, ROOT, useFleet, useOrigin } from './support.ts';
 
 /**
@@ -77,7 +77,7 @@ describe.skipIf(!isBuilt(COMMAND_LINE, 'cargo build --release'))('the CLI', () =
   const fleet = useFleet({
     origin,
     workers: 2,
-    vars: () => ({ PUBLIC_KEYS: publicKey, ADMIN_TOKEN }),
+    vars: () => ({ PUBLIC_KEYS: publicKey, ADMIN_TOKEN, STOP_TOKEN }),
   });
   const admin = new Admin(fleet.edge, ADMIN_TOKEN);
   beforeAll(async () => {
@@ -414,5 +414,32 @@ ${exemplar('near: one', 'no-match', 1)}
     } finally {
       rmSync(colleague, { recursive: true, force: true });
     }
+  });
+
+  it('stop needs no signing key and survives releases; resume needs the key', async () => {
+    const serial = (await admin.getOk('/releases/current')).serial as number;
+    const onCall = { HEDGEROW_URL: fleet.edge.url, HEDGEROW_TOKEN: STOP_TOKEN };
+    const invalid = await hedgerow(['stop', '--reason', 'x', '--path', 'v1'], onCall);
+    expect([invalid.code, invalid.stderr]).toEqual([2, expect.stringContaining('/v1/chat/**')]);
+    const { stop } = await succeed(['stop', '--reason', 'ticket 812', '--path', '/v1/**'], onCall);
+    expect(stop).toMatchObject({ paths: ['/v1/**'], author: 'ana', reason: 'ticket 812' });
+    const text = await hedgerow(['--format', 'text', 'status'], onCall);
+    expect(text.stdout).toMatch(/^STOPPED +requests for \/v1\/\*\* are not enforced since /);
+    expect(text.stdout).toContain('by ana: ticket 812');
+    const refused = await hedgerow(['resume'], { ...edgeTarget(), HEDGEROW_TOKEN: STOP_TOKEN });
+    expect([refused.code, refused.stderr]).toEqual([
+      2,
+      expect.stringContaining('this token only allows reading and stops'),
+    ]);
+    await succeed(['release', digests[0]!, '--note', 'during the stop']);
+    expect((await admin.status()).stop.stop).toEqual(stop);
+    const { release } = await succeed(['resume', '--note', 'solved']);
+    expect(release).toMatchObject({ serial: serial + 2, active: digests[0], resumes: stop.at });
+    expect((await admin.status()).stop).toBeNull();
+    const again = await hedgerow(['resume'], edgeTarget());
+    expect([again.code, again.stderr]).toEqual([
+      1,
+      expect.stringContaining('enforcement is not stopped'),
+    ]);
   });
 });

@@ -184,7 +184,7 @@ describe('in the ledger', () => {
   const fleet = useFleet({ origin, workers: 1, vars });
   const admin = new Admin(fleet.edge, ADMIN_TOKEN);
 
-  it('requests that were not looked at are counted by path, and memory is known', async () => {
+  it('requests that were forwarded unread are counted by path, and memory is known', async () => {
     const send = (method: string, path: string, type: string) =>
       fetch(`${fleet.edge.url}${path}`, { method, headers: { 'content-type': type }, body: 'x' });
     for (const id of ['0f8fad5b', '1f8fad5b'])
@@ -203,7 +203,7 @@ describe('in the ledger', () => {
     await eventually('the report', async () => {
       await fleet.edge.ask(BENIGN_PROMPT);
       const { traffic } = await admin.getOk('/status?minutes=60');
-      expect(traffic.not_looked_at).toEqual([
+      expect(traffic.forwarded_unread).toEqual([
         { method: 'POST', path: '/v9/agents/*/pictures', count: 2 },
         { method: 'PUT', path: '/users/*/photos', count: 1 },
         { method: 'WEBSOCKET', path: '/v9/live', count: 1 },

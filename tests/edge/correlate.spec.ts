@@ -227,7 +227,8 @@ describe('counting and indicators', () => {
     // Successive pages together contain the same indicators as the whole list.
     const pages: { id: number }[] = [];
     for (let before = ''; ; before = `&before=${pages.at(-1)!.id}`) {
-      const page = (await admin.getOk(`/indicators?limit=2${before}`)).indicators;
+      const { indicators: page, total } = await admin.getOk(`/indicators?limit=2${before}`);
+      expect(total).toBe(indicators.length);
       pages.push(...page);
       if (page.length < 2) break;
     }
@@ -237,6 +238,10 @@ describe('counting and indicators', () => {
       (indicator: { cluster: string }) => indicator.cluster === cluster.id,
     );
     expect((await admin.getOk(`/indicators?cluster=${cluster.id}`)).indicators).toEqual(ofCluster);
+    expect(await admin.getOk(`/indicators?cluster=${cluster.id}&limit=1`)).toEqual({
+      indicators: ofCluster.slice(0, 1),
+      total: ofCluster.length,
+    });
     expect((await admin.getOk('/indicators?cluster=00000000')).indicators).toEqual([]);
     expect((await admin.get('/indicators/0000000000000000')).status).toBe(404);
     expect((await admin.get('/indicators?limit=all')).status).toBe(400);

@@ -9,6 +9,7 @@ import * as built from './index.js';
  * `read`, "half". `clock`: milliseconds by which this isolate's clock is ahead. `timerSpeed`:
  * factor by which timers of at least ten seconds, which are all timeouts, are shortened.
  * `ledgerAlarmSpeed`: factor by which the delays of the ledgers' alarms are shortened.
+ * `registryAlarm`: null, or "throw" if the registry cannot set its alarm.
  */
 const faults = {
   read: null,
@@ -19,6 +20,7 @@ const faults = {
   clock: 0,
   timerSpeed: 1,
   ledgerAlarmSpeed: 1,
+  registryAlarm: null,
 };
 /**
  * Number of calls of each kind of object, and by KV key: number of reads, times of writes, last
@@ -93,6 +95,8 @@ const withFaults = (BuiltObject, target) =>
       // `faults.clock` does not affect the platform's clock, which triggers alarms. Subtracts it
       // from `at`.
       storage.setAlarm = (at, ...rest) => {
+        if (target === 'registry' && faults.registryAlarm)
+          return Promise.reject(new Error('injected: the alarm cannot be set'));
         const delay = Number(at) - faults.clock - now();
         const due = Math.round(
           now() + (target === 'ledger' ? delay / faults.ledgerAlarmSpeed : delay),

@@ -71,6 +71,20 @@ it('secrets of less than 32 characters count as not set, and health says so', as
   );
 });
 
+it('a setting that is not a valid number is a warning, and its default is used', () =>
+  withFilter({ origin, vars: { MIN_SERIAL: 'ten', LEDGER_SHARDS: '99' } }, async (filter) => {
+    const response = await filter.health();
+    const { warnings } = (await response.json()) as { warnings: unknown[] };
+    expect(response.status).toBe(200);
+    expect(warnings).toEqual(
+      ['LEDGER_SHARDS', 'MIN_SERIAL'].map((name) => ({
+        message: expect.stringContaining(`${name} is invalid: expected a whole number`),
+        remedy: expect.stringContaining(name),
+      })),
+    );
+    expect(JSON.stringify(warnings)).not.toMatch(/ten|99/);
+  }));
+
 it('in production health has problems and warnings, and nothing about the rules', () =>
   withFilter(
     { origin, vars: { ENVIRONMENT: undefined, TAG_SECRET: undefined } },

@@ -147,6 +147,23 @@ it('a release that KV rejected is published after a restart', async () => {
   await fleet.untilRelease(serial);
 });
 
+// The maintenance compared only published releases with KV: without an alarm, nothing published
+// this release.
+it('the maintenance publishes a release for which the alarm could not be set', async () => {
+  await fleet.setFaults({ write: 'throw', registryAlarm: 'throw' });
+  expect((await admin.publish(keys, makeManifest(++serial, newest))).status).toBe(202);
+  // Sets the clock to a time at which the alarm would have run.
+  await fleet.setFaults({ ...UP, clock: 60_000 });
+  expect((await admin.status()).publication).toMatchObject({ pending: serial });
+  await fleet.cron();
+  await eventually(
+    'the publication',
+    async () => expect((await admin.status()).publication).toMatchObject({ serial, pending: null }),
+  );
+  await fleet.setFaults({ registryAlarm: null, clock: 0 });
+  await fleet.untilRelease(serial);
+});
+
 it('a publication aborted while KV hangs does not block the next one', async () => {
   await fleet.setFaults({ write: 'hang' });
   const writes = async () => Object.values((await fleet.stats()).writes).flat().length;

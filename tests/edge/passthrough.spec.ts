@@ -14,6 +14,7 @@ import {
   sendFixture,
   sha256,
   tagHeaders,
+  until,
   useFilter,
   useOrigin,
   withFilter,
@@ -243,6 +244,24 @@ describe('responses', () => {
       });
       expect(response.body.toString()).toBe(status === 204 ? '' : 'as is');
     }
+  });
+
+  // The platform copies only responses with a status from 200 to 599. Such a response was returned
+  // with its reserved headers and without a log line.
+  it('that cannot be copied are returned unchanged, and logged', async () => {
+    origin.handler = (_, res) => res.writeHead(600, { 'x-custom': 'value' }).end('as is');
+    const response = await send(filter.url, {
+      path: '/v1/chat/completions',
+      body: JSON.stringify(chat('hello')),
+    });
+    expect([response.status, response.headers['x-custom'], response.body.toString()]).toEqual([
+      600,
+      'value',
+      'as is',
+    ]);
+    await until('the log line', () =>
+      filter.logs.some(({ message }) => message.includes('hedgerow.origin')),
+    );
   });
 
   it('that are compressed stay compressed', async () => {

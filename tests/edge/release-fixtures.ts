@@ -6,6 +6,7 @@ import { assertConforms } from './openapi.ts';
 import { type Kv, sha256 } from './support.ts';
 
 export const ADMIN_TOKEN = 'admin-token-of-the-tests';
+export const STOP_TOKEN = 'stop-token-of-the-tests!';
 export const READ_TOKEN = 'read-token-of-the-tests!';
 
 /**
@@ -113,6 +114,8 @@ export interface Manifest {
   shadow?: { digest: string };
   /** Seconds since the epoch. */
   expires?: number;
+  /** Time of the stop that the release ends. */
+  resumes?: number;
   note: string;
   author: string;
 }

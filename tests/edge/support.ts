@@ -627,6 +627,8 @@ export interface Faults {
   timerSpeed?: number;
   /** Factor by which the delays of the ledgers' alarms are shortened. */
   ledgerAlarmSpeed?: number;
+  /** Whether the registry cannot set its alarm. */
+  registryAlarm?: 'throw' | null;
 }
 
 type ObjectName = 'registry' | 'ledger' | 'correlator';

@@ -30,6 +30,7 @@ fn encoded_bytes_are_stable() {
         canary: Some(Canary { digest: "b".repeat(64), percent: 12.5 }),
         shadow: Some(ShadowBundle { digest: EMBEDDED.to_owned() }),
         expires: Some(1_900_000_000),
+        resumes: None,
         note: "für „alle“".to_owned(),
         author: "ana".to_owned(),
     };

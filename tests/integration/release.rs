@@ -314,6 +314,7 @@ fn release_promote_and_rollback_change_the_manifest() {
         canary: None,
         shadow: None,
         expires: None,
+        resumes: None,
         note: "the first".to_owned(),
         author: "ana".to_owned(),
     };
@@ -568,7 +569,7 @@ fn no_answer_of_a_server_makes_the_token_visible() {
     let large = "x".repeat(17 << 20);
     let rows: Vec<(Vec<u8>, i32, &str)> = vec![
         (http(401, &error("unauthorized")), 2, "the token was refused"),
-        (http(403, &error("scope")), 2, "may only read"),
+        (http(403, &error("scope")), 2, "correct the token file"),
         (http(404, "not found"), 2, "ADMIN_TOKEN is not set"),
         (
             http(409, &error("serial")),

@@ -230,7 +230,7 @@ fn sets_that_do_not_fit_are_findings() {
     let directory = directory("findings");
     let rules = directory.join("rules");
     let large = json!({
-        "format": 1, "prompts": 1, "seed": 0, "segment_length": 262_144,
+        "format": 1, "prompts": 1, "salt": 0, "segment_length": 262_144,
         "bytes": "A".repeat(4 << 18),
     });
     let rows = [

@@ -417,6 +417,27 @@ describe.skipIf(!canRun)('the views', () => {
     }
   });
 
+  it('every view shows that enforcement is stopped, until it is resumed', async () => {
+    const operator = new Admin(fleet.edge, TOKEN);
+    const reason = 'customers are refused <img src=x>';
+    const { body } = await operator.call('POST', '/stop', { reason, author: 'ana' });
+    for (const view of [...VIEWS, 'playground', 'rules']) {
+      const { page, check, close } = await show(view);
+      await page.getByRole('alert').getByText(`by ana: ${reason}`).waitFor();
+      await expectAccessibleAndFits(page, `stopped-${view}`);
+      check();
+      await close();
+    }
+    const { page, check, close } = await show('overview');
+    const banner = page.locator('.stop-banner');
+    await banner.waitFor();
+    const current = (await admin.status()).release?.serial ?? 0;
+    await operator.release(keys, current + 1, 'embedded', { resumes: body.stop.at });
+    await banner.waitFor({ state: 'detached' });
+    check();
+    await close();
+  });
+
   it('the overview loads in less than 20 times the time of a blank page', async () => {
     const loadTime = async (address: string, ready: string) => {
       const context = await browser.newContext();

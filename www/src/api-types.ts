@@ -28,8 +28,8 @@ export type AuditEntry = {
   /** Time of the call. */
   at: number;
   /**
-   * Caller: the scope of the caller's token (`admin` or `read`), or `nobody` without a valid
-   * token. For releases from CONFIG_URL, the value is `pull`; for actions of the registry
+   * Caller: the scope of the caller's token (`admin`, `stop` or `read`), or `nobody` without a
+   * valid token. For releases from CONFIG_URL, the value is `pull`; for actions of the registry
    * itself, `registry`.
    */
   actor: string;
@@ -134,11 +134,14 @@ export type ClusterBridge = {
 
 /** The response of `GET /clusters/{id}`. */
 export type ClusterDetails = {
-  /** Keys that link the accounts, each with a correlation that fired for the key. */
+  /**
+   * The pairs that `keys` counts. A key for which several correlations fired is in several
+   * pairs.
+   */
   links: Array<ClusterLink>;
   /**
-   * Accounts that have several of the keys, at most 20. The accounts with the highest `parts`
-   * come first.
+   * Accounts that have several keys of the cluster, at most 20. The accounts with the highest
+   * `parts` come first.
    */
   bridges: Array<ClusterBridge>;
   /** Traffic of the cluster; null if the ledger does not answer. */
@@ -156,11 +159,11 @@ export type ClusterDetails = {
    */
   accounts: number;
   /**
-   * Number of pairs of a key that links the accounts and a correlation that fired for the key,
-   * at most 64.
+   * Number of pairs of a key and a correlation that fired for the key, at most 64. Further keys
+   * link accounts, too, but are not counted.
    */
   keys: number;
-  /** Names of the correlations that fired for these keys, in alphabetical order. */
+  /** Names of the correlations in these pairs, in alphabetical order. */
   correlations: Array<string>;
   /** Time of the first firing. */
   first: number;
@@ -185,11 +188,11 @@ export type ClusterInfo = {
    */
   accounts: number;
   /**
-   * Number of pairs of a key that links the accounts and a correlation that fired for the key,
-   * at most 64.
+   * Number of pairs of a key and a correlation that fired for the key, at most 64. Further keys
+   * link accounts, too, but are not counted.
    */
   keys: number;
-  /** Names of the correlations that fired for these keys, in alphabetical order. */
+  /** Names of the correlations in these pairs, in alphabetical order. */
   correlations: Array<string>;
   /** Time of the first firing. */
   first: number;
@@ -197,11 +200,11 @@ export type ClusterInfo = {
   last: number;
 };
 
-/** A key that links accounts. */
+/** A key that links accounts, and a correlation that fired for the key. */
 export type ClusterLink = {
   /** Keyed hash of the shared values, 16 hexadecimal digits. */
   key: string;
-  /** Name of a correlation that fired for the key. */
+  /** Name of the correlation. */
   correlation: string;
 };
 
@@ -226,11 +229,11 @@ export type ClusterSummary = {
    */
   accounts: number;
   /**
-   * Number of pairs of a key that links the accounts and a correlation that fired for the key,
-   * at most 64.
+   * Number of pairs of a key and a correlation that fired for the key, at most 64. Further keys
+   * link accounts, too, but are not counted.
    */
   keys: number;
-  /** Names of the correlations that fired for these keys, in alphabetical order. */
+  /** Names of the correlations in these pairs, in alphabetical order. */
   correlations: Array<string>;
   /** Time of the first firing. */
   first: number;
@@ -403,6 +406,10 @@ export type DeploymentStatus = {
   keys: Array<string>;
   /** Newest release; null before the first release. */
   release: ReleaseInfo | null;
+  /** Stop in force; null if enforcement is not stopped. */
+  stop: StopStatus | null;
+  /** Highest mode that MODE_CEILING allows; null if an older Worker does not report it. */
+  mode_ceiling: Mode | null;
   /** State of the release in KV. */
   publication: PublicationStatus;
   /** State of pulls from CONFIG_URL; null if CONFIG_URL is not set. */
@@ -544,6 +551,8 @@ export type IndicatorInfo = {
 export type IndicatorList = {
   /** Indicators, newest first. */
   indicators: Array<IndicatorInfo>;
+  /** Number of indicators that the filters select, on all pages. */
+  total: number;
 };
 
 /**
@@ -565,13 +574,16 @@ export type IndicatorStatus = {
   max: number;
   /** Maximum number of indicators of one correlation. */
   max_per_correlation: number;
-  /** Number of indicators by correlation, including expired indicators that are not deleted yet. */
+  /**
+   * Number of indicators by correlation, without revoked indicators, but including expired
+   * indicators that are not deleted yet.
+   */
   by_correlation: { [key in string]: number };
   /** Number of revoked indicators. */
   revoked: number;
-  /** Approximate number of links between accounts and keys. */
+  /** Approximate number of links. A link records the accounts that one firing added to a key. */
   links: number;
-  /** Maximum of `links`: older links are deleted. */
+  /** Maximum of `links`. If there are more, the oldest links are deleted. */
   max_links: number;
   /**
    * Number of firings that wait at the correlators to be sent, according to the last reports of
@@ -754,6 +766,11 @@ export type Release = {
    * without an end does not expire.
    */
   expires?: number;
+  /**
+   * Time of the stop that the release ends (`Stop`(super::stop::Stop)). A stop stays in force
+   * during releases without this member.
+   */
+  resumes?: number;
   /** Purpose, for people. */
   note: string;
   /** Name of the person who made the release. */
@@ -911,6 +928,33 @@ export type SignedBundle = {
   signature: string;
 };
 
+/** An order to stop enforcing. */
+export type Stop = {
+  /** Time of the order, which also identifies it: no two orders have the same time. */
+  at: number;
+  /** Patterns of the paths that the order is for; empty for all requests. */
+  paths: Array<string>;
+  /** Reason, for people. */
+  reason: string;
+  /** Name of the person who gave the order; empty if it is not known. */
+  author: string;
+  /** Serial of the release that ended the order; null while the order is in force. */
+  ended_by: number | null;
+};
+
+/**
+ * The response of `POST /stop`, and the member `stop` of `GET /status`: the stop in force, and
+ * whether isolates can read it.
+ */
+export type StopStatus = {
+  /** The stop. Its paths include those of an earlier stop that was in force. */
+  stop: Stop;
+  /** Whether KV has the stop. If not, the registry retries the write. */
+  published: boolean;
+  /** Reason why KV does not have the stop; null if KV has it. */
+  problem: string | null;
+};
+
 /** Decided requests of a period, over all isolates. */
 export type TrafficSummary = {
   /** Length of the period in seconds. */
@@ -941,7 +985,7 @@ export type TrafficSummary = {
    * Requests with a body that were forwarded unread, by method and path, the most frequent
    * first; at most 50.
    */
-  not_looked_at: Array<PathCount>;
+  forwarded_unread: Array<PathCount>;
   /**
    * Number of reports of isolates by MiB of the isolate's Wasm memory, rounded up to a multiple
    * of 16.

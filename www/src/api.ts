@@ -99,6 +99,10 @@ export type Loaded<T> =
   | { state: 'failed'; error: ApiError; data?: T; at?: number }
   | { state: 'ready'; data: T; at?: number };
 
+/** Returns the last answer; undefined before the first one. */
+export const latest = <T>(loaded: Loaded<T>) =>
+  loaded.state === 'loading' ? undefined : loaded.data;
+
 /** Maximum number of seconds between retries, unless the server asks for more. */
 const MAX_RETRY_SECONDS = 120;
 

@@ -4,6 +4,7 @@ import { useEffect, useRef } from 'preact/hooks';
 import { Clusters } from './clusters/index.tsx';
 import { Boundary } from './components/boundary.tsx';
 import { SignIn } from './components/sign-in.tsx';
+import { StopBanner } from './components/stop-banner.tsx';
 import { ThemeSwitch } from './components/theme-switch.tsx';
 import { Decisions } from './decisions/index.tsx';
 import { Overview } from './overview/index.tsx';
@@ -77,6 +78,7 @@ export function App() {
           <ThemeSwitch />
         </div>
       </header>
+      {token && <StopBanner />}
       <main id="main" tabIndex={-1} ref={main}>
         <Boundary key={`${view.name} ${open}`} title={view.title} location={location}>
           <Body view={view} location={location} open={open} />

@@ -150,23 +150,46 @@ fn list(args: &ListIndicatorsArgs, config: Option<&Path>, format: Format) -> Res
         "key", "correlation", "last (UTC)", "ends in", "accounts", "cluster"
     ))?;
     for indicator in &list.indicators {
-        let expires_in = if indicator.revoked_at.is_some() {
-            "revoked".to_owned()
-        } else {
-            format_age(now(), indicator.expires)
-        };
-        print_line(format_args!(
-            "{:<16}  {:<36}  {:<16}  {expires_in:>9}  {:>8}  {:<8}  {}{}",
-            indicator.key,
-            indicator.correlation,
-            format_utc(indicator.last),
-            indicator.accounts,
-            indicator.cluster.as_deref().unwrap_or("-"),
-            indicator.id,
-            describe_cause(indicator)
-        ))?;
+        print_row(indicator)?;
+    }
+    if let Some(rest) = describe_rest(&list, args.limit) {
+        print_line(format_args!("{rest}"))?;
     }
     Ok(Outcome::Success)
+}
+
+/// Prints an indicator as a row of the list.
+fn print_row(indicator: &IndicatorInfo) -> Result<()> {
+    let expires_in = if indicator.revoked_at.is_some() {
+        "revoked".to_owned()
+    } else {
+        format_age(now(), indicator.expires)
+    };
+    print_line(format_args!(
+        "{:<16}  {:<36}  {:<16}  {expires_in:>9}  {:>8}  {:<8}  {}{}",
+        indicator.key,
+        indicator.correlation,
+        format_utc(indicator.last),
+        indicator.accounts,
+        indicator.cluster.as_deref().unwrap_or("-"),
+        indicator.id,
+        describe_cause(indicator)
+    ))
+}
+
+/// Describes how many of the selected indicators a page of at most `limit` shows, and how to list
+/// the others. Returns `None` if the page shows all.
+fn describe_rest(list: &IndicatorList, limit: u32) -> Option<String> {
+    let shown = list.indicators.len() as u64;
+    if shown >= list.total {
+        return None;
+    }
+    // A page that is not full is the last one.
+    let next = list.indicators.last().filter(|_| shown >= u64::from(limit));
+    let next = next.map(|last| {
+        format!("; `--before {}` lists older ones, and `--limit` up to 500 at once", last.id)
+    });
+    Some(format!("{shown} of {} shown{}", list.total, next.unwrap_or_default()))
 }
 
 /// Describes the sender of the request that made the correlation hold first: labels of account and
@@ -297,4 +320,31 @@ fn parse_hex(text: &str, byte_count: usize) -> std::result::Result<String, Strin
     let bytes = hex::decode(text).ok().filter(|bytes| bytes.len() == byte_count);
     let bytes = bytes.ok_or_else(|| format!("expected {} digits, 0-9 and a-f", 2 * byte_count))?;
     Ok(hex::encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The list ended after 50 of 70 indicators, and did not say so.
+    #[test]
+    fn a_list_says_how_many_indicators_it_does_not_show() {
+        let page = |ids: std::ops::Range<u64>, total| IndicatorList {
+            indicators: ids.rev().map(|id| IndicatorInfo { id, ..Default::default() }).collect(),
+            total,
+        };
+        let first = "50 of 70 shown; `--before 21` lists older ones, and `--limit` up to 500 at \
+            once";
+        // name, ids, total, expected
+        let rows = [
+            ("the first page", 21..71, 70, Some(first)),
+            ("the last page", 1..21, 70, Some("20 of 70 shown")),
+            ("all", 1..51, 50, None),
+            ("none", 1..1, 0, None),
+            ("a Worker that does not send the total", 1..51, 0, None),
+        ];
+        for (name, ids, total, expected) in rows {
+            assert_eq!(describe_rest(&page(ids, total), 50).as_deref(), expected, "{name}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! `hedgerow release`, `promote` and `rollback`: make the next release from the current release,
-//! sign it, and publish it.
+//! `hedgerow release`, `promote`, `rollback` and `resume`: make the next release from the current
+//! release, sign it, and publish it.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::dates::{now, parse_expiry};
 use crate::error::{Error, Outcome, Result};
 use crate::format::describe_release;
 use crate::remote::{ReleaseCommand, ReleaseStore, SignedText};
-use crate::rollout::wait_for_rollout;
+use crate::rollout::{deployment_status, wait_for_rollout};
 use crate::signer::Signer;
 use crate::terminal::{Format, print_error, print_json, print_line};
 
@@ -46,6 +46,18 @@ pub struct RollbackArgs {
     /// bundle becomes active.
     #[arg(long, value_name = "DIGEST")]
     to: Option<String>,
+    #[command(flatten)]
+    publish: PublishArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+#[derive(clap::Args)]
+pub struct ResumeArgs {
+    /// End the stop of this time, in seconds since the epoch, as `hedgerow status --format json`
+    /// shows it in `stop.stop.at`; default: the stop in force. A directory needs this option.
+    #[arg(long, value_name = "TIME")]
+    stop: Option<u64>,
     #[command(flatten)]
     publish: PublishArgs,
     #[command(flatten)]
@@ -204,6 +216,22 @@ pub fn rollback(args: &RollbackArgs, config: Option<&Path>, format: Format) -> R
     publisher.publish_and_print(ReleaseCommand::Rollback, &release, &args.publish, format)
 }
 
+pub fn resume(args: &ResumeArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
+    let config = Config::load(config, &args.target)?;
+    let publisher = Publisher::open(&config, args.publish.wait)?;
+    let at = match args.stop {
+        Some(at) => at,
+        None => publisher.stop_in_force()?,
+    };
+    let current = publisher.current_release()?;
+    let mut release = publisher.follow(current.as_ref(), &args.publish);
+    for digest in release.digests() {
+        publisher.verify_bundle(digest)?;
+    }
+    release.resumes = Some(at);
+    publisher.publish_and_print(ReleaseCommand::Release, &release, &args.publish, format)
+}
+
 impl Publisher {
     /// Opens the store of releases and the secret key. If `needs_deployment` is true and the store
     /// is a directory, returns an I/O error.
@@ -273,6 +301,40 @@ impl Publisher {
         self.build_release(self.current_release()?.as_ref(), digest, role, expires, publish_args)
     }
 
+    /// Returns the time of the stop in force. Returns `Rejected` if enforcement is not stopped.
+    fn stop_in_force(&self) -> Result<u64> {
+        if !self.store.is_registry() {
+            return Err(Error::Io(
+                "a directory does not know the stop: expected its time; give it with --stop"
+                    .to_owned(),
+            ));
+        }
+        let status = deployment_status(self.store.as_ref())?;
+        let stop = status.stop.ok_or_else(|| {
+            Error::Rejected(
+                "enforcement is not stopped: expected a stop to end; see `hedgerow status`"
+                    .to_owned(),
+            )
+        })?;
+        Ok(stop.stop.at)
+    }
+
+    /// Returns the release that follows the current one with the same bundles.
+    fn follow(&self, current: Option<&Release>, publish_args: &PublishArgs) -> Release {
+        Release {
+            format_version: RELEASE_FORMAT,
+            serial: current.map_or(0, |release| release.serial).saturating_add(1),
+            created: now(),
+            active: current.map_or(EMBEDDED, |release| release.active.as_str()).to_owned(),
+            canary: current.and_then(|release| release.canary.clone()),
+            shadow: current.and_then(|release| release.shadow.clone()),
+            expires: current.and_then(|release| release.expires),
+            resumes: None,
+            note: publish_args.note.clone().unwrap_or_default(),
+            author: self.author.clone(),
+        }
+    }
+
     fn build_release(
         &self,
         current: Option<&Release>,
@@ -281,26 +343,16 @@ impl Publisher {
         expires: Option<u64>,
         publish_args: &PublishArgs,
     ) -> Result<Release> {
-        let active = current.map_or(EMBEDDED, |release| release.active.as_str()).to_owned();
         let digest = digest.to_owned();
-        if !matches!(role, BundleRole::Active) && digest == active {
+        let mut release = self.follow(current, publish_args);
+        if !matches!(role, BundleRole::Active) && digest == release.active {
             return Err(Error::Rejected(format!(
                 "bundle {} is active for all accounts already; push other rules, or name another \
                  bundle",
                 short_digest(&digest)
             )));
         }
-        let mut release = Release {
-            format_version: RELEASE_FORMAT,
-            serial: current.map_or(0, |release| release.serial).saturating_add(1),
-            created: now(),
-            active,
-            canary: current.and_then(|release| release.canary.clone()),
-            shadow: current.and_then(|release| release.shadow.clone()),
-            expires: expires.or(current.and_then(|release| release.expires)),
-            note: publish_args.note.clone().unwrap_or_default(),
-            author: self.author.clone(),
-        };
+        release.expires = expires.or(release.expires);
         match role {
             BundleRole::Active => {
                 release.active = digest;

@@ -8,18 +8,20 @@ use std::time::Duration;
 use hedgerow_core::api::{
     BandChange, DeploymentStatus, ErrorCount, IndicatorCause, IndicatorStatus, PathCount,
     PrincipalsStatus, PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference,
-    SignatureHits, TrafficSummary,
+    SignatureHits, StopStatus, TrafficSummary,
 };
+use hedgerow_core::rules::policy::Mode;
 use hedgerow_core::ruleset::short_digest;
 use serde_json::Value;
 
+use crate::cmd::stop::describe_stop;
 use crate::config::{Config, TargetArgs};
 use crate::dates::{format_age, format_utc};
 use crate::error::{Error, Outcome, Result};
 use crate::format::{describe_release, percent};
 use crate::remote::AdminClient;
 use crate::rollout::{newest_serial, rollout_percent};
-use crate::terminal::{Format, print_error, print_json, print_line};
+use crate::terminal::{Format, print_alarm, print_error, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct StatusArgs {
@@ -85,8 +87,9 @@ fn print_one_line(status: &DeploymentStatus) -> Result<()> {
     let serial = newest_serial(status);
     let errors: u64 = status.traffic.errors.iter().map(|error| error.count).sum();
     print_line(format_args!(
-        "{}  release {serial}: {:.0} % of {} requests, {errors} errors{}",
+        "{}  {}release {serial}: {:.0} % of {} requests, {errors} errors{}",
         format_utc(status.now),
+        if is_stopped(status) { "STOPPED, " } else { "" },
         rollout_percent(status, serial),
         status.traffic.requests,
         status
@@ -97,7 +100,13 @@ fn print_one_line(status: &DeploymentStatus) -> Result<()> {
     ))
 }
 
+/// Returns whether a stop or MODE_CEILING prevents enforcement, of all requests or of some.
+fn is_stopped(status: &DeploymentStatus) -> bool {
+    status.stop.is_some() || status.mode_ceiling == Some(Mode::Shadow)
+}
+
 fn print_text(status: &DeploymentStatus) -> Result<()> {
+    print_stop(status)?;
     print_release(status)?;
     print_publication(status)?;
     print_pull(status)?;
@@ -110,6 +119,29 @@ fn print_text(status: &DeploymentStatus) -> Result<()> {
         status.keys.len()
     ))?;
     print_traffic(status)
+}
+
+/// Prints in red that enforcement is stopped, if it is.
+fn print_stop(status: &DeploymentStatus) -> Result<()> {
+    if let Some(StopStatus { stop, published, problem }) = &status.stop {
+        let author = if stop.author.is_empty() { "an unnamed author" } else { &stop.author };
+        print_alarm(&format!(
+            "STOPPED     {} since {} ({}), by {author}: {}",
+            describe_stop(stop),
+            format_utc(stop.at),
+            format_age(stop.at, status.now),
+            stop.reason
+        ))?;
+        print_line(format_args!("            `hedgerow resume` enforces again"))?;
+        if !published {
+            let problem = problem.as_deref().unwrap_or("it is being written");
+            print_alarm(&format!("            NOT IN KV YET: {problem}"))?;
+        }
+    }
+    if status.mode_ceiling == Some(Mode::Shadow) {
+        print_alarm("STOPPED     no request is enforced, by the variable MODE_CEILING")?;
+    }
+    Ok(())
 }
 
 fn print_release(status: &DeploymentStatus) -> Result<()> {
@@ -303,12 +335,12 @@ fn print_unscored(traffic: &TrafficSummary) -> Result<()> {
         let reasons = traffic.by_unscored.iter();
         print_shares(traffic, "by reason", reasons.map(|(key, count)| (key.clone(), *count)))?;
     }
-    if traffic.not_looked_at.is_empty() {
+    if traffic.forwarded_unread.is_empty() {
         return Ok(());
     }
-    let total: u64 = traffic.not_looked_at.iter().map(|path| path.count).sum();
-    print_line(format_args!("\nnot looked at: {total} requests with a body, forwarded unread"))?;
-    for PathCount { method, path, count } in traffic.not_looked_at.iter().take(MAX_PATHS_SHOWN) {
+    let total: u64 = traffic.forwarded_unread.iter().map(|path| path.count).sum();
+    print_line(format_args!("\nforwarded unread: {total} requests with a body"))?;
+    for PathCount { method, path, count } in traffic.forwarded_unread.iter().take(MAX_PATHS_SHOWN) {
         print_line(format_args!("{count:>8}  {method} {path}"))?;
     }
     Ok(())
@@ -363,7 +395,7 @@ fn print_detail(text: &str) -> Result<()> {
 /// Maximum number of correlations whose indicator counts are printed.
 const MAX_CORRELATIONS_SHOWN: usize = 5;
 
-/// Maximum number of unread paths that are printed.
+/// Maximum number of paths of requests forwarded unread that are printed.
 const MAX_PATHS_SHOWN: usize = 10;
 
 /// Maximum number of signatures that are printed.

@@ -249,9 +249,7 @@ fn explain_status(status: u16, description: &str) -> String {
         401 => "the token was refused: expected the ADMIN_TOKEN of the deployment (or READ_TOKEN, \
                 to read only); correct the token file or HEDGEROW_TOKEN"
             .to_owned(),
-        403 => "the token may only read: expected the ADMIN_TOKEN of the deployment; correct the \
-                token file or HEDGEROW_TOKEN"
-            .to_owned(),
+        403 => format!("{description}; correct the token file or HEDGEROW_TOKEN"),
         404 => format!(
             "the admin API is off (404): ADMIN_TOKEN is not set in the deployment, or the URL is \
              wrong; run `wrangler secret put ADMIN_TOKEN` (at least {MIN_TOKEN_LEN} characters), \

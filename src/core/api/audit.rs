@@ -20,8 +20,8 @@ pub struct AuditEntry {
     pub id: u64,
     /// Time of the call.
     pub at: u64,
-    /// Caller: the scope of the caller's token (`admin` or `read`), or `nobody` without a valid
-    /// token. For releases from CONFIG_URL, the value is `pull`; for actions of the registry
+    /// Caller: the scope of the caller's token (`admin`, `stop` or `read`), or `nobody` without a
+    /// valid token. For releases from CONFIG_URL, the value is `pull`; for actions of the registry
     /// itself, `registry`.
     pub actor: String,
     /// Name of the action: `release` or `indicator.revoke`, for example.

@@ -28,10 +28,10 @@ pub struct ClusterSummary {
     /// Number of accounts that firings have linked. An account that joined after the last firing is
     /// not included yet.
     pub accounts: u64,
-    /// Number of pairs of a key that links the accounts and a correlation that fired for the key,
-    /// at most 64.
+    /// Number of pairs of a key and a correlation that fired for the key, at most 64. Further keys
+    /// link accounts, too, but are not counted.
     pub keys: u64,
-    /// Names of the correlations that fired for these keys, in alphabetical order.
+    /// Names of the correlations in these pairs, in alphabetical order.
     pub correlations: Vec<String>,
     /// Time of the first firing.
     pub first: u64,
@@ -57,22 +57,23 @@ pub struct ClusterDetails {
     /// The cluster. In JSON, its members are members of this object.
     #[serde(flatten)]
     pub summary: ClusterSummary,
-    /// Keys that link the accounts, each with a correlation that fired for the key.
+    /// The pairs that `keys` counts. A key for which several correlations fired is in several
+    /// pairs.
     pub links: Vec<ClusterLink>,
-    /// Accounts that have several of the keys, at most 20. The accounts with the highest `parts`
-    /// come first.
+    /// Accounts that have several keys of the cluster, at most 20. The accounts with the highest
+    /// `parts` come first.
     pub bridges: Vec<ClusterBridge>,
     /// Traffic of the cluster; null if the ledger does not answer.
     pub traffic: Option<ClusterTraffic>,
 }
 
-/// A key that links accounts.
+/// A key that links accounts, and a correlation that fired for the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ClusterLink {
     /// Keyed hash of the shared values, 16 hexadecimal digits.
     pub key: String,
-    /// Name of a correlation that fired for the key.
+    /// Name of the correlation.
     pub correlation: String,
 }
 

@@ -12,6 +12,9 @@ use super::clusters::ClusterSummary;
 pub struct IndicatorList {
     /// Indicators, newest first.
     pub indicators: Vec<IndicatorInfo>,
+    /// Number of indicators that the filters select, on all pages.
+    #[serde(default)]
+    pub total: u64,
 }
 
 /// A key and a correlation that fired for it.

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::releases::ReleaseInfo;
+use super::stop::StopStatus;
 use super::traffic::{Counts, TrafficSummary};
+use crate::rules::policy::Mode;
 
 /// The response of `GET /status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,10 @@ pub struct DeploymentStatus {
     pub keys: Vec<String>,
     /// Newest release; null before the first release.
     pub release: Option<ReleaseInfo>,
+    /// Stop in force; null if enforcement is not stopped.
+    pub stop: Option<StopStatus>,
+    /// Highest mode that MODE_CEILING allows; null if an older Worker does not report it.
+    pub mode_ceiling: Option<Mode>,
     /// State of the release in KV.
     pub publication: PublicationStatus,
     /// State of pulls from CONFIG_URL; null if CONFIG_URL is not set.
@@ -83,13 +89,14 @@ pub struct IndicatorStatus {
     pub max: u64,
     /// Maximum number of indicators of one correlation.
     pub max_per_correlation: u64,
-    /// Number of indicators by correlation, including expired indicators that are not deleted yet.
+    /// Number of indicators by correlation, without revoked indicators, but including expired
+    /// indicators that are not deleted yet.
     pub by_correlation: Counts,
     /// Number of revoked indicators.
     pub revoked: u64,
-    /// Approximate number of links between accounts and keys.
+    /// Approximate number of links. A link records the accounts that one firing added to a key.
     pub links: u64,
-    /// Maximum of `links`: older links are deleted.
+    /// Maximum of `links`. If there are more, the oldest links are deleted.
     pub max_links: u64,
     /// Number of firings that wait at the correlators to be sent, according to the last reports of
     /// the correlators.

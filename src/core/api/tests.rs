@@ -13,6 +13,7 @@ use crate::field::{Field, FieldId};
 use crate::matching::Evidence;
 use crate::rules::policy::{Action, Band, Mode};
 use crate::rules::release::{Canary, Release, RulesetRole};
+use crate::rules::stop::Stop;
 
 /// Asserts that `value` is serialised to `json`, and that `json` is deserialised to `value`.
 fn assert_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, json: Value) {
@@ -69,6 +70,7 @@ fn release() -> ReleaseInfo {
         canary: Some(Canary { digest: "ab".into(), percent: 2.5 }),
         shadow: None,
         expires: None,
+        resumes: Some(1_700_000_030),
         note: "a note".into(),
         author: "bo".into(),
     };
@@ -88,10 +90,30 @@ fn release_json() -> Value {
         "serial": 5, "kind": "promote", "published": null,
         "release": {
             "release": 1, "serial": 5, "created": 1_700_000_000, "active": "embedded",
-            "canary": { "digest": "ab", "percent": 2.5 }, "note": "a note", "author": "bo",
+            "canary": { "digest": "ab", "percent": 2.5 }, "resumes": 1_700_000_030,
+            "note": "a note", "author": "bo",
         },
         "text": "{}", "signature": "untrusted comment", "key": "RW",
     })
+}
+
+fn stop_status() -> StopStatus {
+    let stop = Stop {
+        at: 1_700_000_030,
+        paths: vec!["/v1/chat/**".into()],
+        reason: "ticket 12".into(),
+        author: "bo".into(),
+        ended_by: None,
+    };
+    StopStatus { stop, published: false, problem: Some("KV refused".into()) }
+}
+
+fn stop_json() -> Value {
+    let stop = json!({
+        "at": 1_700_000_030, "paths": ["/v1/chat/**"], "reason": "ticket 12", "author": "bo",
+        "ended_by": null,
+    });
+    json!({ "stop": stop, "published": false, "problem": "KV refused" })
 }
 
 fn indicator_json() -> Value {
@@ -340,8 +362,8 @@ fn version() {
 
 #[test]
 fn indicators() {
-    let list = IndicatorList { indicators: vec![indicator()] };
-    assert_json(list, json!({ "indicators": [indicator_json()] }));
+    let list = IndicatorList { indicators: vec![indicator()], total: 70 };
+    assert_json(list, json!({ "indicators": [indicator_json()], "total": 70 }));
     let details = IndicatorDetails {
         key: "00000000000000ff".into(),
         indicators: vec![indicator()],
@@ -488,6 +510,8 @@ fn status() {
         embedded: Some("cd".into()),
         keys: vec!["RW".into()],
         release: Some(release()),
+        stop: Some(stop_status()),
+        mode_ceiling: Some(Mode::Enforce),
         publication: PublicationStatus { serial: Some(4), pending: Some(5), ..<_>::default() },
         pull: Some(PullStatus { url_set: true, checked: Some(1_700_000_050), ..<_>::default() }),
         indicators: IndicatorStatus {
@@ -506,7 +530,7 @@ fn status() {
     };
     let json = json!({
         "now": 1_700_000_100, "version": "0.2.0", "embedded": "cd", "keys": ["RW"],
-        "release": release_json(),
+        "release": release_json(), "stop": stop_json(), "mode_ceiling": "enforce",
         "publication": { "serial": 4, "pending": 5, "attempts": 0, "problem": null },
         "pull": {
             "url_set": true, "checked": 1_700_000_050, "changed": null, "problem": null,
@@ -527,6 +551,17 @@ fn status() {
         "traffic": TrafficSummary::default(),
     });
     assert_json(status, json);
+}
+
+#[test]
+fn stops() {
+    let request = StopRequest { paths: vec!["/a".into()], reason: "x".into(), author: "bo".into() };
+    assert_json(request, json!({ "paths": ["/a"], "reason": "x", "author": "bo" }));
+    let request: StopRequest = from_value(json!({ "reason": "x" })).unwrap();
+    assert!(request.paths.is_empty());
+    // A misspelt `paths` must not stop all requests.
+    assert!(from_value::<StopRequest>(json!({ "reason": "x", "path": "/a" })).is_err());
+    assert_json(stop_status(), stop_json());
 }
 
 #[test]
@@ -554,7 +589,7 @@ fn traffic() {
         signatures: vec![SignatureHits { name: "grading".into(), hits: 1 }],
         incomplete: 1,
         by_unscored: counts([("late", 1)]),
-        not_looked_at: vec![PathCount { method: "PUT".into(), path: "/a/*".into(), count: 2 }],
+        forwarded_unread: vec![PathCount { method: "PUT".into(), path: "/a/*".into(), count: 2 }],
         memory_mib: counts([("32", 1)]),
         errors: vec![ErrorCount { message: "it failed".into(), count: 2 }],
         shadow: Some(shadow),
@@ -565,7 +600,7 @@ fn traffic() {
         "by_mode": { "shadow": 3 }, "by_colo": { "ORD": 3 },
         "signatures": [{ "name": "grading", "hits": 1 }],
         "incomplete": 1, "by_unscored": { "late": 1 }, "memory_mib": { "32": 1 },
-        "not_looked_at": [{ "method": "PUT", "path": "/a/*", "count": 2 }],
+        "forwarded_unread": [{ "method": "PUT", "path": "/a/*", "count": 2 }],
         "errors": [{ "message": "it failed", "count": 2 }],
         "shadow": {
             "ruleset": "ef", "requests": 3,

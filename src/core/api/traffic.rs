@@ -40,7 +40,7 @@ pub struct TrafficSummary {
     pub by_unscored: Counts,
     /// Requests with a body that were forwarded unread, by method and path, the most frequent
     /// first; at most 50.
-    pub not_looked_at: Vec<PathCount>,
+    pub forwarded_unread: Vec<PathCount>,
     /// Number of reports of isolates by MiB of the isolate's Wasm memory, rounded up to a multiple
     /// of 16.
     pub memory_mib: Counts,

@@ -10,7 +10,7 @@ use super::group_key::{GroupKey, GroupKeys, group_keys};
 use super::group_table::GroupTable;
 use super::hits::{AggregationHit, HeldCorrelation, find_hits};
 use super::observation::Observation;
-use super::plan::{Plan, Rule, SharePlan, StateKind};
+use super::plan::{Plan, RelativeMinimumPlan, Rule, StateKind};
 use super::refire_limiter::{FiringDecision, RefireLimiter};
 use super::shard::Shard;
 use super::singletons::SingletonTable;
@@ -304,21 +304,21 @@ impl Correlator {
 
 impl Correlator {
     /// Returns, for each rule of an aggregation, the number of values that the other aggregation of
-    /// its share counts for the key. The number is `None` if the rule has no share, or if the other
-    /// aggregation has no group for the key. `share_of` returns the share of a rule. The result is
-    /// empty if no rule has a share.
+    /// its relative minimum counts for the key. The number is `None` if the rule has no such
+    /// minimum, or if the other aggregation has no group for the key. `minimum_of` returns the
+    /// relative minimum of a rule. The result is empty if no rule has one.
     fn other_counts(
         &self,
         context: &AggregationContext<'_>,
         key: GroupKey<'_>,
-        share_of: fn(&Rule) -> Option<SharePlan>,
+        minimum_of: fn(&Rule) -> Option<RelativeMinimumPlan>,
     ) -> Vec<Option<f64>> {
         let AggregationContext { event, aggregation, .. } = *context;
-        if aggregation.rules.iter().all(|rule| share_of(rule).is_none()) {
+        if aggregation.rules.iter().all(|rule| minimum_of(rule).is_none()) {
             return Vec::new();
         }
         let count = |rule: &Rule| {
-            let SharePlan { aggregation, window, .. } = share_of(rule)?;
+            let RelativeMinimumPlan { aggregation, window, .. } = minimum_of(rule)?;
             let base = event.plan.aggregations.get(aggregation)?;
             let group = self.table.group(base.table_key(key.values_hash))?;
             let seconds = base.windows.get(window).copied()?;
@@ -341,8 +341,9 @@ fn meets_share(rule: &Rule, value: f64, other_count: Option<f64>) -> bool {
 /// events. `variety` is the number of these values; `None` counts as 0. True if the rule demands no
 /// variety.
 fn meets_variety(rule: &Rule, variety: Option<f64>, events: f64) -> bool {
-    let meets =
-        |share: SharePlan| variety.unwrap_or_default() * 100.0 >= share.min_percent * events;
+    let meets = |minimum: RelativeMinimumPlan| {
+        variety.unwrap_or_default() * 100.0 >= minimum.min_percent * events
+    };
     rule.variety.is_none_or(meets)
 }
 

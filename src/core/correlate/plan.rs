@@ -6,5 +6,6 @@ mod types;
 mod validate;
 
 pub use types::{
-    Aggregate, Aggregation, DeferralPlan, EventSource, Plan, Predicate, Rule, SharePlan, StateKind,
+    Aggregate, Aggregation, DeferralPlan, EventSource, Plan, Predicate, RelativeMinimumPlan, Rule,
+    StateKind,
 };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::earlier_events::EarlierEvents;
 use super::event_time::{is_from_future, is_within};
 use super::group_table::PARTITIONS;
+use super::window_sum::clamp_f32;
 
 /// The events of the only account of a key, or a mark that the key has groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,8 +18,9 @@ pub struct SoleAccountEvents {
     /// Time of the first event of the account with the key, in seconds since the epoch. After
     /// [`SeenAt::reset_gap`] without events, the next event counts as the first.
     pub first_seen: u32,
-    /// Mean of a number over the events; NaN if no event had the number. Events without the number
-    /// count as if they had the mean.
+    /// Mean of a number over the events; NaN if an event lacks the number. Then no aggregation uses
+    /// the mean: an event without the number is not a hit of an aggregation that averages it, and
+    /// all events have the same hits.
     pub mean: f32,
     /// Number of events of the account with the key.
     pub event_count: u16,
@@ -107,14 +109,11 @@ impl SoleAccountEvents {
 
     /// Adds events of the same account.
     fn merge(&mut self, other: &Self) {
-        let count = f32::from(self.event_count);
-        let other_count = f32::from(other.event_count);
+        let sum = |events: &Self| f64::from(events.mean) * f64::from(events.event_count);
+        let event_count = f64::from(self.event_count) + f64::from(other.event_count);
         self.first_seen = self.first_seen.min(other.first_seen);
-        self.mean = match (self.mean.is_nan(), other.mean.is_nan()) {
-            (true, _) => other.mean,
-            (_, true) => self.mean,
-            _ => (self.mean * count + other.mean * other_count) / (count + other_count).max(1.0),
-        };
+        // In f64, the sum of large numbers stays finite. NaN stays NaN.
+        self.mean = clamp_f32((sum(self) + sum(other)) / event_count.max(1.0));
         self.event_count = self.event_count.saturating_add(other.event_count);
     }
 }
@@ -294,6 +293,39 @@ impl SingletonTable {
                 *newest_slot = newest;
                 *singleton_slot = singleton;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events without the number counted as if they had the mean of the others: the events 10,
+    /// none and 40 had the mean 20.
+    #[test]
+    fn the_mean_of_merged_events_is_weighted_by_their_number() {
+        let events = |event_count, mean| SoleAccountEvents {
+            event_count,
+            mean,
+            ..SoleAccountEvents::default()
+        };
+        // (3 · 10 + 1 · 30) / 4 = 15
+        let rows = [
+            ("one and one", (1, 10.0), (1, 40.0), (2, 25.0)),
+            ("three and one", (3, 10.0), (1, 30.0), (4, 15.0)),
+            ("large numbers", (2, f32::MAX), (2, f32::MAX), (4, f32::MAX)),
+            ("a full count", (u16::MAX, 2.0), (u16::MAX, 4.0), (u16::MAX, 3.0)),
+        ];
+        for (name, (count, mean), (other_count, other_mean), expected) in rows {
+            let mut merged = events(count, mean);
+            merged.merge(&events(other_count, other_mean));
+            assert_eq!((merged.event_count, merged.mean), expected, "{name}");
+        }
+        for (mean, other) in [(10.0, f32::NAN), (f32::NAN, 10.0), (f32::NAN, f32::NAN)] {
+            let mut merged = events(1, mean);
+            merged.merge(&events(1, other));
+            assert!(merged.mean.is_nan(), "{mean} {other}");
         }
     }
 }

@@ -24,7 +24,7 @@ impl Request<'_> {
         if let Some((_, named)) = self.hash_inputs.iter().find(|(id, _)| *id == FieldId::Shape) {
             return key.keyed_hash(field_name, named.as_bytes());
         }
-        let mut sum = PartSum { seed: key.seed(), sum: 0 };
+        let mut sum = PartSum { salt: key.salt(), sum: 0 };
         for (field, number) in &self.numbers {
             if let Some(class) = number_class(*field, *number) {
                 sum.add(*field as u8, &class.to_le_bytes());
@@ -73,13 +73,13 @@ impl Request<'_> {
 
 /// A sum of the hashes of parts. The sum does not depend on the order of the parts.
 struct PartSum {
-    seed: u64,
+    salt: u64,
     sum: u64,
 }
 
 impl PartSum {
     fn add(&mut self, kind: u8, part: &[u8]) {
-        let hash = xxh3_64_with_seed(part, self.seed ^ fmix64(u64::from(kind).saturating_add(1)));
+        let hash = xxh3_64_with_seed(part, self.salt ^ fmix64(u64::from(kind).saturating_add(1)));
         self.sum = self.sum.wrapping_add(fmix64(hash));
     }
 }

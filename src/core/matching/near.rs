@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use super::literal_scanner::Scanner;
+use super::occurrences::max_occurrences;
 use super::passage_roles::sections_at;
 use super::segments::segment_at;
 use crate::extract::{Passages, Request};
@@ -79,7 +80,7 @@ impl NearState {
         self.anchors.clear();
         self.terms.clear();
         self.has_read_windows = false;
-        self.max_recorded = (text_len / BYTES_PER_OCCURRENCE).saturating_add(MIN_OCCURRENCES);
+        self.max_recorded = max_occurrences(text_len);
     }
 
     /// Records an anchor. Returns false if the maximum is reached; the anchor is then dropped.
@@ -312,14 +313,6 @@ fn ends_sentence(text: &str) -> bool {
         _ => false,
     }
 }
-
-/// Bytes of text per anchor that may be recorded, in addition to [`MIN_OCCURRENCES`]. The terms
-/// around anchors have the same limit.
-const BYTES_PER_OCCURRENCE: usize = 24;
-
-/// Number of anchors, and number of terms around anchors, that may be recorded in any text, however
-/// short.
-const MIN_OCCURRENCES: usize = 4_096;
 
 /// Cost of the look-up of a concept near an anchor: the number of bytes whose search takes as long.
 const LOOK_UP_COST: usize = 8;

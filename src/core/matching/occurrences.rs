@@ -44,7 +44,7 @@ impl Occurrences {
 
     /// Removes all occurrences, and sets the limit for a text of `text_len` bytes.
     pub fn clear(&mut self, text_len: usize) {
-        self.max_recorded = (text_len / BYTES_PER_OCCURRENCE).saturating_add(MIN_OCCURRENCES);
+        self.max_recorded = max_occurrences(text_len);
         self.recorded.clear();
         self.groups.clear();
         self.seen_literals.clear();
@@ -135,6 +135,12 @@ impl Occurrences {
     }
 }
 
+/// Returns the number of occurrences that may be recorded in a text of `text_len` bytes. The limit
+/// applies to the occurrences of literals, to anchors, and to the terms around anchors, each.
+pub(super) fn max_occurrences(text_len: usize) -> usize {
+    (text_len / BYTES_PER_OCCURRENCE).saturating_add(MIN_OCCURRENCES)
+}
+
 /// Bytes of text per occurrence that may be recorded, in addition to [`MIN_OCCURRENCES`]. This
 /// limits memory: an occurrence takes twelve bytes, and text made of the words of signatures would
 /// have more occurrences.
@@ -142,3 +148,20 @@ const BYTES_PER_OCCURRENCE: usize = 24;
 
 /// Number of occurrences that may be recorded in any text, however short.
 const MIN_OCCURRENCES: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_occurrences_is_limited_by_the_length_of_the_text() {
+        let mut occurrences = Occurrences::new(1);
+        occurrences.clear(2 * BYTES_PER_OCCURRENCE);
+        for start in 0..MIN_OCCURRENCES + 2 {
+            assert!(occurrences.record(0, start), "{start}");
+        }
+        assert!(!occurrences.record(0, 0));
+        occurrences.sort();
+        assert_eq!(occurrences.starts_of(0).len(), MIN_OCCURRENCES + 2);
+    }
+}

@@ -306,19 +306,27 @@ impl Attribution {
         let parts = [
             self.to_accounts.then(|| "counts only against accounts that take part".to_owned()),
             (self.own_evidence > 0.0).then(|| {
-                format!("counts only against requests with {} dB of their own", self.own_evidence)
+                format!(
+                    "counts only against requests that have at least {} dB of evidence without \
+                     indicators",
+                    self.own_evidence
+                )
             }),
             (self.own_behavior > 0.0).then(|| {
                 format!(
-                    "counts only against accounts with {} dB of own behaviour",
+                    "counts only against accounts that have at least {} dB of evidence from \
+                     correlations by account",
                     self.own_behavior
                 )
             }),
-            self.share
-                .as_ref()
-                .map(|share| format!("at least {} % of {}", share.min_percent, share.correlation)),
+            self.share.as_ref().map(|share| {
+                format!("at least {} % of the values of {}", share.min_percent, share.correlation)
+            }),
             self.variety.as_ref().map(|variety| {
-                format!("at least {} % as many of {}", variety.min_percent, variety.correlation)
+                format!(
+                    "at least {} % as many values of {} as events",
+                    variety.min_percent, variety.correlation
+                )
             }),
             self.fact_group.as_ref().map(|fact| format!("fact: {fact}")),
         ];

@@ -47,6 +47,11 @@ pub struct Release {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub expires: Option<u64>,
+    /// Time of the stop that the release ends ([`Stop`](super::stop::Stop)). A stop stays in force
+    /// during releases without this member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub resumes: Option<u64>,
     /// Purpose, for people.
     #[serde(default)]
     pub note: String,
@@ -217,6 +222,7 @@ mod tests {
             canary: Some(Canary { digest: "b".repeat(64), percent: 10.0 }),
             shadow: None,
             expires: None,
+            resumes: None,
             note: String::new(),
             author: "ana".into(),
         }

@@ -1,8 +1,8 @@
 //! The features by which a seed set recognises a user text: digests and shingles.
 //!
 //! The hashes have no secret key, because a set is built before it is known which deployment uses
-//! it. Digests are XXH3 hashes of whole values with a fixed seed. Shingles are hashes of eight
-//! consecutive words, computed as for template keys but with a fixed seed. The text is normalised
+//! it. Digests are XXH3 hashes of whole values with a fixed salt. Shingles are hashes of eight
+//! consecutive words, computed as for template keys but with a fixed salt. The text is normalised
 //! as for signatures.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -27,11 +27,11 @@ const MAX_SHINGLES: usize = 2_048;
 /// "go on" or "hello".
 const MIN_DIGEST_BYTES: usize = 24;
 
-/// The seed of digests. A change invalidates every set.
-const DIGEST_SEED: u64 = 0x6865_6467_6572_6f77;
+/// The salt of digests. A change invalidates every set.
+const DIGEST_SALT: u64 = 0x6865_6467_6572_6f77;
 
-/// The seed of shingles. A change invalidates every set.
-const SHINGLE_SEED: u64 = 0x7365_6564_2d73_6574;
+/// The salt of shingles. A change invalidates every set.
+const SHINGLE_SALT: u64 = 0x7365_6564_2d73_6574;
 
 /// The features of a user text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -50,12 +50,12 @@ impl Features {
         // The first part may be only the end of a value. It then has no digest.
         for (part, value) in parts.iter().rev().zip(values.iter().rev()).take(MAX_DIGESTS) {
             if part.len() == value.len() && value.len() >= MIN_DIGEST_BYTES {
-                features.digests.push(xxh3_64_with_seed(value.as_bytes(), DIGEST_SEED));
+                features.digests.push(xxh3_64_with_seed(value.as_bytes(), DIGEST_SALT));
             }
         }
         let shingles = &mut features.shingles;
         let mut push = |hash| shingles.push(hash);
-        template::for_each_shingle(parts.into_iter(), SHINGLE_SEED, &mut push);
+        template::for_each_shingle(parts.into_iter(), SHINGLE_SALT, &mut push);
         shingles.drain(..shingles.len().saturating_sub(MAX_SHINGLES));
         features
     }

@@ -7,7 +7,7 @@
 
 use crate::keyed_hash::fmix64;
 
-/// Maximum number of attempts to build a filter, each with another seed. At most one attempt in ten
+/// Maximum number of attempts to build a filter, each with another salt. At most one attempt in ten
 /// fails.
 const MAX_ATTEMPTS: u32 = 100;
 
@@ -18,7 +18,7 @@ const MAX_SEGMENT_LENGTH: u32 = 1 << 18;
 /// or of the bytes there is its fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FuseFilter {
-    seed: u32,
+    salt: u32,
     /// Bytes per segment, a power of two. The three bytes of a key are in adjacent segments.
     segment_length: u32,
     bytes: Vec<u8>,
@@ -26,14 +26,14 @@ pub struct FuseFilter {
 
 impl FuseFilter {
     /// Returns the filter with these parts; `None` if the parts are inconsistent.
-    pub fn from_parts(seed: u32, segment_length: u32, bytes: Vec<u8>) -> Option<Self> {
+    pub fn from_parts(salt: u32, segment_length: u32, bytes: Vec<u8>) -> Option<Self> {
         let segments = (bytes.len() as u64).checked_div(u64::from(segment_length))?;
         let is_valid = segment_length.is_power_of_two()
             && segment_length <= MAX_SEGMENT_LENGTH
             && segments >= 3
             && u32::try_from(bytes.len()).is_ok()
             && segments.checked_mul(u64::from(segment_length)) == Some(bytes.len() as u64);
-        is_valid.then_some(Self { seed, segment_length, bytes })
+        is_valid.then_some(Self { salt, segment_length, bytes })
     }
 
     /// Builds the filter of distinct keys; `None` if a key occurs twice, if there are too many
@@ -43,9 +43,9 @@ impl FuseFilter {
     pub fn build(keys: &[u64]) -> Option<Self> {
         let (segment_length, segments) = layout(keys.len());
         let length = u32::try_from(segments.checked_mul(u64::from(segment_length))?).ok()?;
-        let mut filter = Self { seed: 0, segment_length, bytes: vec![0; length as usize] };
-        for seed in 0..MAX_ATTEMPTS {
-            filter.seed = seed;
+        let mut filter = Self { salt: 0, segment_length, bytes: vec![0; length as usize] };
+        for salt in 0..MAX_ATTEMPTS {
+            filter.salt = salt;
             if let Some(peeled) = filter.peel(keys) {
                 filter.assign(&peeled);
                 return Some(filter);
@@ -62,9 +62,9 @@ impl FuseFilter {
         fingerprint(hash) == first ^ second ^ third
     }
 
-    /// Returns the seed of the hash.
-    pub fn seed(&self) -> u32 {
-        self.seed
+    /// Returns the salt of the hash.
+    pub fn salt(&self) -> u32 {
+        self.salt
     }
 
     /// Returns the bytes per segment.
@@ -78,7 +78,7 @@ impl FuseFilter {
     }
 
     fn hash(&self, key: u64) -> u64 {
-        fmix64(key.wrapping_add(u64::from(self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        fmix64(key.wrapping_add(u64::from(self.salt).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
     /// Returns the positions of the three bytes of a key: one in each of three adjacent segments.
@@ -185,12 +185,12 @@ mod tests {
     proptest! {
         #[test]
         fn parts_are_checked(
-            seed: u32,
+            salt: u32,
             length in prop_oneof![any::<u32>(), (0_u32..9).prop_map(|exponent| 1 << exponent)],
             bytes in prop::collection::vec(0_u8.., 0..300),
             key: u64,
         ) {
-            if let Some(filter) = FuseFilter::from_parts(seed, length, bytes.clone()) {
+            if let Some(filter) = FuseFilter::from_parts(salt, length, bytes.clone()) {
                 prop_assert!(length.is_power_of_two());
                 prop_assert!(bytes.len().is_multiple_of(length as usize));
                 filter.contains(key);

@@ -30,8 +30,8 @@ pub struct SeedFile {
     format: u32,
     /// Number of different prompts.
     pub prompts: u32,
-    /// Seed of the filter's hash.
-    seed: u32,
+    /// Salt of the filter's hash.
+    salt: u32,
     /// Bytes per segment of the filter.
     segment_length: u32,
     /// Bytes of the filter in base64.
@@ -60,7 +60,7 @@ impl SeedFile {
         Self {
             format: SEED_FORMAT,
             prompts: u32::try_from(prompts).unwrap_or(u32::MAX),
-            seed: filter.seed(),
+            salt: filter.salt(),
             segment_length: filter.segment_length(),
             bytes: BASE64_STANDARD.encode(filter.bytes()),
         }
@@ -92,7 +92,7 @@ impl SeedFile {
         }
         let bytes = BASE64_STANDARD.decode(&self.bytes).ok();
         bytes
-            .and_then(|bytes| FuseFilter::from_parts(self.seed, self.segment_length, bytes))
+            .and_then(|bytes| FuseFilter::from_parts(self.salt, self.segment_length, bytes))
             .ok_or_else(|| Error::new("the filter of the seed set is damaged", REMEDY))
     }
 }

@@ -18,13 +18,37 @@ pub fn is_word_char(char: char) -> bool {
             | '\u{9cd}')
 }
 
-/// Returns whether the script of a letter puts spaces between words. The scripts of Chinese,
-/// Japanese, Thai, Lao, Burmese and Khmer do not.
+/// Returns whether the script of a letter puts spaces or other marks between words. The scripts of
+/// Chinese, Japanese, Thai, Lao, Burmese and Khmer do not.
 pub fn has_word_spaces(char: char) -> bool {
     !matches!(char,
         '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
+        | '\u{a9e0}'..='\u{a9ff}' | '\u{aa60}'..='\u{aa7f}'
         | '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}'
         | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+/// Returns whether a text in UTF-8 begins with a character of a script without spaces: Chinese,
+/// Japanese, Thai and related scripts, with their punctuation, and emoji. Normalised text does not
+/// contain presentation forms of other scripts.
+pub(crate) fn is_unspaced_script(text: &[u8]) -> bool {
+    match text {
+        // U+0E00 to U+0FFF: Thai, Lao, Tibetan.
+        [0xe0, 0xb8..=0xbf, ..] => true,
+        // U+1000 to U+109F: Burmese; Georgian follows. U+1780 to U+17FF: Khmer.
+        [0xe1, 0x80..=0x81 | 0x9e..=0x9f, ..] | [0xe1, 0x82, 0x80..=0x9f, ..] => true,
+        // U+2E80 to U+9FFF: Chinese and Japanese. U+A000 to U+A4CF: Yi.
+        [0xe2, 0xba..=0xbf, ..] | [0xe3..=0xe9, ..] => true,
+        [0xea, 0x80..=0x92, ..] | [0xea, 0x93, 0x80..=0x8f, ..] => true,
+        // U+A980 to U+A9FF: Javanese, Burmese. U+AA60 to U+AADF: Burmese, Tai Viet.
+        [0xea, 0xa6..=0xa7 | 0xaa, ..] => true,
+        [0xea, 0xa9, 0xa0..=0xbf, ..] | [0xea, 0xab, 0x80..=0x9f, ..] => true,
+        // U+10000 to U+16FFF and U+1E000 to U+1EFFF: other scripts, such as Adlam.
+        [0xf0, 0x90..=0x96 | 0x9e, ..] => false,
+        // From U+E000 on: ideographs, emoji.
+        [0xee..=0xf4, ..] => true,
+        _ => false,
+    }
 }
 
 /// Returns how many leading bytes of `text` are printable ASCII without two spaces in a row.
@@ -237,6 +261,35 @@ pub(super) const LOOK_ALIKES: &[(char, char)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Blocks of Unicode, from which the test below computes the expected values.
+    const UNSPACED_BLOCKS: &[std::ops::RangeInclusive<char>] = &[
+        '\u{e00}'..='\u{e7f}',     // Thai
+        '\u{e80}'..='\u{eff}',     // Lao
+        '\u{f00}'..='\u{fff}',     // Tibetan
+        '\u{1000}'..='\u{109f}',   // Burmese
+        '\u{1780}'..='\u{17ff}',   // Khmer
+        '\u{2e80}'..='\u{9fff}',   // Chinese and Japanese
+        '\u{a000}'..='\u{a4cf}',   // Yi
+        '\u{a980}'..='\u{a9df}',   // Javanese
+        '\u{a9e0}'..='\u{a9ff}',   // Burmese, extension B
+        '\u{aa60}'..='\u{aa7f}',   // Burmese, extension A
+        '\u{aa80}'..='\u{aadf}',   // Tai Viet
+        '\u{e000}'..='\u{ffff}',   // ideographs; forms that normalisation replaces
+        '\u{17000}'..='\u{1dfff}', // Tangut and Kana; signs that normalisation replaces
+        '\u{1f000}'..=char::MAX,   // emoji and ideographs
+    ];
+
+    /// Georgian capitals, Cherokee and Manipuri counted as scripts without spaces.
+    #[test]
+    fn scripts_without_spaces_are_whole_blocks() {
+        for char in '\0'..=char::MAX {
+            let is_unspaced = is_unspaced_script(char.encode_utf8(&mut [0; 4]).as_bytes());
+            let expected = UNSPACED_BLOCKS.iter().any(|block| block.contains(&char));
+            assert_eq!(is_unspaced, expected, "{char:?}");
+            assert!(has_word_spaces(char) || is_unspaced, "{char:?}");
+        }
+    }
 
     #[test]
     fn expansion_is_bounded() {

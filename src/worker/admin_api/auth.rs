@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hedgerow_core::mac_domain::HashPurpose;
+use hedgerow_core::hash_purpose::HashPurpose;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use web_sys::Response;
@@ -23,11 +23,13 @@ use crate::request::client_request::ClientRequest;
 use crate::request::response::json_response;
 use crate::request::tag;
 
-/// The permission that a token gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The permission that a token gives. Each permission includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// READ_TOKEN: calls that change nothing.
     Read,
+    /// STOP_TOKEN: stops, too, which only lower the mode.
+    Stop,
     /// ADMIN_TOKEN: all calls.
     Admin,
 }
@@ -37,6 +39,7 @@ impl Scope {
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::Stop => "stop",
             Self::Admin => "admin",
         }
     }
@@ -45,23 +48,26 @@ impl Scope {
 /// The tokens that the deployment has set.
 pub struct Tokens {
     admin: Option<String>,
+    stop: Option<String>,
     read: Option<String>,
 }
 
 impl Tokens {
-    /// Reads ADMIN_TOKEN and READ_TOKEN.
+    /// Reads ADMIN_TOKEN, STOP_TOKEN and READ_TOKEN.
     pub fn from_settings(settings: &Settings) -> Self {
-        Self { admin: settings.token("ADMIN_TOKEN"), read: settings.token("READ_TOKEN") }
+        let [admin, stop, read] =
+            ["ADMIN_TOKEN", "STOP_TOKEN", "READ_TOKEN"].map(|name| settings.token(name));
+        Self { admin, stop, read }
     }
 
-    /// Returns whether neither token is set; the admin API is off then.
+    /// Returns whether no token is set; the admin API is off then.
     pub fn are_missing(&self) -> bool {
-        self.admin.is_none() && self.read.is_none()
+        self.ticket_secret().is_none()
     }
 
     /// Returns the secret that signs tickets; `None` if no token is set.
     pub fn ticket_secret(&self) -> Option<&str> {
-        self.read.as_deref().or(self.admin.as_deref())
+        self.read.as_deref().or(self.stop.as_deref()).or(self.admin.as_deref())
     }
 
     /// Returns the scope of the token in an `Authorization` header. Returns `None` if the header is
@@ -77,9 +83,12 @@ impl Tokens {
             let configured_hash = Sha256::digest(configured.unwrap_or_default().trim());
             bool::from(configured_hash.ct_eq(given_hash.as_slice())) && configured.is_some()
         };
-        let is_reader = matches_given(self.read.as_deref());
-        let is_admin = matches_given(self.admin.as_deref());
-        if is_admin { Some(Scope::Admin) } else { is_reader.then_some(Scope::Read) }
+        // Compare with every token, so that the time does not depend on which of them matches.
+        let tokens =
+            [(Scope::Admin, &self.admin), (Scope::Stop, &self.stop), (Scope::Read, &self.read)];
+        let matching =
+            tokens.map(|(scope, token)| matches_given(token.as_deref()).then_some(scope));
+        matching.into_iter().flatten().next()
     }
 }
 
@@ -168,8 +177,8 @@ impl FailureCounts {
     }
 
     fn error(self) -> ApiError {
-        let remedy =
-            "give the token that was set as ADMIN_TOKEN or READ_TOKEN: `Authorization: Bearer …`";
+        let remedy = "give the token that was set as ADMIN_TOKEN, STOP_TOKEN or READ_TOKEN: \
+                      `Authorization: Bearer …`";
         match self.current {
             ..=MAX_FAILURES => ApiError::new(401, "unauthorized", "missing or wrong token", remedy),
             _ => ApiError::new(429, "throttled", "too many attempts with wrong tokens", remedy),
@@ -217,14 +226,16 @@ mod tests {
 
     #[test]
     fn tokens_map_to_scopes() {
-        let both = Tokens {
+        let all = Tokens {
             admin: Some("admin-token-of-the-tests".to_owned()),
+            stop: Some("stop-token-of-the-tests".to_owned()),
             read: Some("read-token-of-the-tests".to_owned()),
         };
-        let neither = Tokens { admin: None, read: None };
+        let none = Tokens { admin: None, stop: None, read: None };
         let rows = [
             (Some("Bearer admin-token-of-the-tests"), Some(Scope::Admin)),
             (Some("bearer  admin-token-of-the-tests "), Some(Scope::Admin)),
+            (Some("Bearer stop-token-of-the-tests"), Some(Scope::Stop)),
             (Some("Bearer read-token-of-the-tests"), Some(Scope::Read)),
             (Some("Basic admin-token-of-the-tests"), None),
             (Some("Bearer admin-token-of-the-test"), None),
@@ -234,10 +245,10 @@ mod tests {
             (None, None),
         ];
         for (header, expected) in rows {
-            assert_eq!(both.scope_of(header), expected, "{header:?}");
-            assert_eq!(neither.scope_of(header), None, "{header:?}");
+            assert_eq!(all.scope_of(header), expected, "{header:?}");
+            assert_eq!(none.scope_of(header), None, "{header:?}");
         }
-        let only_admin = Tokens { read: None, ..both };
+        let only_admin = Tokens { stop: None, read: None, ..all };
         assert_eq!(only_admin.scope_of(Some("Bearer read-token-of-the-tests")), None);
     }
 

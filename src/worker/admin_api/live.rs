@@ -6,7 +6,7 @@
 //! WebSocket, and expires after 30 seconds.
 
 use hedgerow_core::api::LiveTicket;
-use hedgerow_core::mac_domain::HashPurpose;
+use hedgerow_core::hash_purpose::HashPurpose;
 use subtle::ConstantTimeEq;
 use web_sys::Response;
 

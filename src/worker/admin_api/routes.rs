@@ -61,6 +61,7 @@ const ROUTES: &[AdminRoute] = &[
     route("GET",  "/releases/current",        RouteHandler::Registry,   Scope::Read),
     route("POST", "/promote",                 RouteHandler::Registry,   Scope::Admin),
     route("POST", "/rollback",                RouteHandler::Registry,   Scope::Admin),
+    route("POST", "/stop",                    RouteHandler::Registry,   Scope::Stop),
     route("GET",  "/diff",                    RouteHandler::Registry,   Scope::Read),
     route("GET",  "/audit",                   RouteHandler::Registry,   Scope::Read),
 ];
@@ -142,9 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_admin_scope_writes() {
+    fn only_the_admin_scope_writes_except_stops() {
         for AdminRoute { method, path, scope, .. } in ROUTES {
-            assert_eq!(*method == "GET", *scope == Scope::Read, "{method} {path}");
+            let expected = match (*method, *path) {
+                ("GET", _) => Scope::Read,
+                (_, "/stop") => Scope::Stop,
+                _ => Scope::Admin,
+            };
+            assert_eq!(*scope, expected, "{method} {path}");
         }
     }
 

@@ -107,9 +107,9 @@ impl TrafficTotals {
             ("signature", [_, name]) => add(&mut self.signatures, name),
             ("unscored", [reason]) if reason == ANY_REASON => self.summary.incomplete += count,
             ("unscored", [reason]) => add(&mut self.summary.by_unscored, reason),
-            ("not_looked_at", [method, path]) => {
+            ("forwarded_unread", [method, path]) => {
                 let (method, path) = (method.clone(), path.clone());
-                self.summary.not_looked_at.push(PathCount { method, path, count });
+                self.summary.forwarded_unread.push(PathCount { method, path, count });
             }
             ("memory", [mib]) => add(&mut self.summary.memory_mib, mib),
             ("error", [message]) => add(&mut self.errors, message),
@@ -159,7 +159,7 @@ impl TrafficTotals {
             signatures.map(|(name, hits)| SignatureHits { name, hits }).collect();
         signatures.sort_by(|a, b| b.hits.cmp(&a.hits).then_with(|| a.name.cmp(&b.name)));
         signatures.truncate(MAX_SIGNATURES);
-        let mut forwarded_unread = self.summary.not_looked_at;
+        let mut forwarded_unread = self.summary.forwarded_unread;
         forwarded_unread.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.path.cmp(&b.path)));
         forwarded_unread.truncate(MAX_PATHS);
         let errors = self.errors.into_iter();
@@ -167,7 +167,7 @@ impl TrafficTotals {
         let shadow = self.shadows.into_iter().max_by_key(|(_, shadow)| shadow.requests);
         TrafficSummary {
             signatures,
-            not_looked_at: forwarded_unread,
+            forwarded_unread,
             errors: errors.map(|(message, count)| ErrorCount { message, count }).collect(),
             shadow: shadow.map(|(ruleset, shadow)| shadow.into_traffic(ruleset)),
             ..self.summary
@@ -218,9 +218,9 @@ mod tests {
         counters.increment(["unscored", ANY_REASON]);
         counters.increment(["unscored", "late"]);
         counters.increment(["unscored", "attachment"]);
-        counters.increment(["not_looked_at", "POST", "/a/*"]);
-        counters.increment(["not_looked_at", "PUT", "/b"]);
-        counters.increment(["not_looked_at", "PUT", "/b"]);
+        counters.increment(["forwarded_unread", "POST", "/a/*"]);
+        counters.increment(["forwarded_unread", "PUT", "/b"]);
+        counters.increment(["forwarded_unread", "PUT", "/b"]);
         counters.increment(["memory", "32"]);
         let traffic = json!(summarize(&counters, 60));
         assert_eq!(traffic["requests"], 3);
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(traffic["incomplete"], 1);
         assert_eq!(traffic["by_unscored"], json!({ "attachment": 1, "late": 1 }));
         assert_eq!(
-            traffic["not_looked_at"],
+            traffic["forwarded_unread"],
             json!([
                 { "method": "PUT", "path": "/b", "count": 2 },
                 { "method": "POST", "path": "/a/*", "count": 1 },

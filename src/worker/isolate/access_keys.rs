@@ -15,8 +15,8 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use hedgerow_core::api::ConfigProblem;
+use hedgerow_core::hash_purpose::HashPurpose;
 use hedgerow_core::identity::access::{Assertion, keys_url};
-use hedgerow_core::mac_domain::HashPurpose;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use worker::{

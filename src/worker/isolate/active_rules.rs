@@ -28,7 +28,7 @@ use worker::{Context, Delay};
 pub use self::rulesets::ActiveRules;
 use self::state::UncheckedRelease;
 use crate::isolate::kv_poll::{KV_TIMEOUT, run_in_background};
-use crate::isolate::telemetry;
+use crate::isolate::{stop, telemetry};
 use crate::platform::clock::{now_ms, now_seconds};
 use crate::platform::log::RulesEvent;
 use crate::platform::settings::Settings;
@@ -74,16 +74,12 @@ pub fn has_polled() -> bool {
     state::with(|state| state.poll.has_finished())
 }
 
-/// Returns whether [`current`] returns the rules that the deployment should use. If a release was
-/// adopted, it must not have expired. Otherwise, the embedded rules are the right ones if the last
-/// poll found no release, or if no poll has started: without the public keys of publishers, an
-/// isolate never polls.
-pub fn uses_deployed_rules() -> bool {
-    state::with(|state| match state.released() {
-        Some(released) => !released.is_expired(now_seconds()),
-        None if !state.poll.has_started() => true,
-        None => state.poll.has_finished() && state.problem().is_none(),
-    })
+/// Returns the rules in force, if they are the rules that the deployment should use. Returns `None`
+/// before the first poll has finished, after a failed poll without a release, and after the release
+/// has expired: other rules than the embedded ones may be right then.
+pub fn deployed() -> Option<ActiveRules> {
+    let uses_deployed = state::with(|state| state.uses_deployed_rules(now_seconds()));
+    current().ok().filter(|_| uses_deployed)
 }
 
 /// Polls KV for a newer release in the background, if a poll is due. The first request of an
@@ -114,10 +110,11 @@ pub async fn refresh_blocking(settings: &Settings) {
     }
 }
 
-/// Reads the release and applies the outcome. Returns the release if it is now in force and its
-/// regexes are not compiled yet.
+/// Reads the release and the stop, and applies the outcomes. Returns the release if it is now in
+/// force and its regexes are not compiled yet.
 async fn poll(settings: &Settings) -> Option<UncheckedRelease> {
-    let outcome = load::read_release(settings).await;
+    // The stop is read at the same pace, because it must arrive as fast as a release.
+    let (outcome, ()) = futures_util::join!(load::read_release(settings), stop::refresh(settings));
     state::with(|state| state.apply_outcome(outcome, settings.refresh_interval()))
 }
 

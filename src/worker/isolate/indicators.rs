@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow_core::correlate::indicator::{Indicator, Indicators, MAX_INDICATORS};
-use hedgerow_core::mac_domain::HashPurpose;
+use hedgerow_core::hash_purpose::HashPurpose;
 use worker::Context;
 
 use crate::correlator_do::firing_report::decode_answer;

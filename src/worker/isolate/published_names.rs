@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use hedgerow_core::hash_purpose::HashPurpose;
 use hedgerow_core::identity::mapping::Mappings;
-use hedgerow_core::mac_domain::HashPurpose;
 use worker::Context;
 
 use crate::isolate::kv_poll::{KV_TIMEOUT, KvPoll, run_in_background};

@@ -146,10 +146,10 @@ pub fn count_forwarded_unread(method: &str, path: &str) {
     let shape = path_shape(path);
     TELEMETRY.with_borrow_mut(|telemetry| {
         let counters = &mut telemetry.counters;
-        let is_counted = counters.contains(["not_looked_at", method, &shape]);
-        let is_full = || counters.with_prefix(["not_looked_at"]).count() >= MAX_PATHS;
+        let is_counted = counters.contains(["forwarded_unread", method, &shape]);
+        let is_full = || counters.with_prefix(["forwarded_unread"]).count() >= MAX_PATHS;
         let shape = if is_counted || !is_full() { shape.as_str() } else { OTHER_PATHS };
-        counters.increment(["not_looked_at", method, shape]);
+        counters.increment(["forwarded_unread", method, shape]);
     });
 }
 
@@ -281,7 +281,7 @@ mod tests {
             count_forwarded_unread("POST", &format!("/v1/{letters}"));
         }
         let counts = TELEMETRY.with_borrow(|telemetry| telemetry.counters.clone());
-        let paths: Vec<_> = counts.with_prefix(["not_looked_at"]).collect();
+        let paths: Vec<_> = counts.with_prefix(["forwarded_unread"]).collect();
         assert_eq!(paths.len(), MAX_PATHS + 1);
         assert_eq!(paths.iter().map(|(_, count)| count).sum::<u64>(), 20_000);
     }

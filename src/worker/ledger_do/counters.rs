@@ -7,7 +7,7 @@
 //! | `score`, lower bound | decided requests by score, in buckets of five |
 //! | `signature`, ruleset, name | hits |
 //! | `unscored`, reason or `any` | decided requests of which a part was not scored |
-//! | `not_looked_at`, method, path shape | POST, PUT, PATCH and WebSockets, forwarded unread |
+//! | `forwarded_unread`, method, path shape | POST, PUT, PATCH and WebSockets, forwarded unread |
 //! | `memory`, MiB | reports by the isolate's Wasm memory, rounded up to a multiple of 16 |
 //! | `error`, message | faults in Hedgerow |
 //! | `cluster`, id, band | requests whose indicators named a cluster |

@@ -2,15 +2,17 @@
 //! for all other decisions, so that clear decisions never evict the others.
 //!
 //! The alarm saves new decisions every few seconds. The first query after a restart reads the saved
-//! ones.
+//! ones. If the read fails, a later query reads them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use worker::SqlStorage;
 
 use crate::platform::clock::now_seconds;
+use crate::platform::lease::Backoff;
 use crate::platform::sql::integer;
 
 /// Limits of the two rings: clear decisions, and all other decisions.
@@ -33,6 +35,10 @@ const ROW_BYTES: usize = 512 << 10;
 
 /// Number of new rows after which old and surplus rows are deleted.
 const PRUNE_EVERY_ROWS: u32 = 128;
+
+/// The first and the longest pause after a failed read of the saved decisions.
+const MIN_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// The table of decisions, which the head of `ledger_do.rs` describes.
 pub const SCHEMA: &str = "
@@ -64,6 +70,8 @@ pub struct Decisions {
     rings: [Ring; 2],
     /// Whether the rows of earlier instances of the object were read.
     is_restored: bool,
+    /// The pause after a failed read of these rows.
+    restore_backoff: Backoff,
     /// Id of the first row that this instance wrote. Rows before it are from earlier instances.
     first_row: Option<u64>,
     /// Number of rows written since surplus rows were last deleted.
@@ -121,7 +129,13 @@ impl Default for Decisions {
             bytes: 0,
             unsaved_count: 0,
         });
-        Self { rings, is_restored: false, first_row: None, rows_since_prune: 0 }
+        Self {
+            rings,
+            is_restored: false,
+            restore_backoff: Backoff::default(),
+            first_row: None,
+            rows_since_prune: 0,
+        }
     }
 }
 
@@ -194,33 +208,54 @@ impl Decisions {
         Ok(())
     }
 
-    /// Reads the rows of earlier instances of the object. Later calls do nothing.
-    pub fn restore(&mut self, sql: &SqlStorage) -> worker::Result<()> {
-        #[derive(Deserialize)]
-        struct Row {
-            records: String,
-        }
-        if std::mem::replace(&mut self.is_restored, true) {
+    /// Reads the rows of earlier instances of the object, unless an earlier call has read them.
+    /// `now` is in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// If the rows cannot be read. Calls in the pause after such an error do nothing; the first
+    /// call after the pause reads again.
+    pub fn restore(&mut self, sql: &SqlStorage, now: f64) -> worker::Result<()> {
+        let first_row = self.first_row.unwrap_or(u64::MAX);
+        self.restore_from(now, || read_rows(sql, first_row))
+    }
+
+    /// Adds the rows that `read` returns, as [`restore`](Self::restore) does.
+    fn restore_from(
+        &mut self,
+        now: f64,
+        read: impl FnOnce() -> worker::Result<[Vec<String>; 2]>,
+    ) -> worker::Result<()> {
+        if self.is_restored || !self.restore_backoff.is_due(now) {
             return Ok(());
         }
-        let first_row = self.first_row.unwrap_or(u64::MAX);
-        for (ring_index, ring) in self.rings.iter_mut().enumerate() {
-            let query = "SELECT records FROM decision_chunk
-                WHERE clear = ? AND id < ? AND at >= ? ORDER BY id DESC";
-            let oldest = now_seconds().saturating_sub(RETENTION_SECONDS);
-            let values = [ring_index as u64, first_row, oldest].map(integer).to_vec();
-            for row in sql.exec(query, values)?.to_array::<Row>()? {
-                let records: Vec<Box<RawValue>> =
-                    serde_json::from_str(&row.records).unwrap_or_default();
-                records
-                    .into_iter()
-                    .rev()
-                    .filter_map(StoredDecision::parse)
-                    .for_each(|decision| ring.push_old(decision));
-            }
+        // Read the rows of both rings before any is added: a retry must not add a row again.
+        let rows = read().inspect_err(|_| {
+            self.restore_backoff.record_failure(now, MIN_BACKOFF, MAX_BACKOFF);
+        })?;
+        self.is_restored = true;
+        for (ring, rows) in self.rings.iter_mut().zip(rows) {
+            rows.iter().for_each(|records| ring.push_old_row(records));
         }
         Ok(())
     }
+}
+
+/// Reads the rows with ids below `first_row`: for each ring, the column `records` of each row, the
+/// newest row first.
+fn read_rows(sql: &SqlStorage, first_row: u64) -> worker::Result<[Vec<String>; 2]> {
+    #[derive(Deserialize)]
+    struct Row {
+        records: String,
+    }
+    let oldest = now_seconds().saturating_sub(RETENTION_SECONDS);
+    let read = |ring_index: u64| -> worker::Result<Vec<String>> {
+        let query = "SELECT records FROM decision_chunk
+            WHERE clear = ? AND id < ? AND at >= ? ORDER BY id DESC";
+        let values = [ring_index, first_row, oldest].map(integer).to_vec();
+        let rows: Vec<Row> = sql.exec(query, values)?.to_array()?;
+        Ok(rows.into_iter().map(|row| row.records).collect())
+    };
+    Ok([read(0)?, read(1)?])
 }
 
 /// Returns whether the table has rows.
@@ -278,6 +313,14 @@ impl Ring {
             self.bytes = bytes;
             self.decisions.push_front(decision);
         }
+    }
+
+    /// Adds the decisions of a saved row, as [`push_old`](Self::push_old) does. `records` is a JSON
+    /// array, the oldest decision first.
+    fn push_old_row(&mut self, records: &str) {
+        let records: Vec<Box<RawValue>> = serde_json::from_str(records).unwrap_or_default();
+        let decisions = records.into_iter().rev().filter_map(StoredDecision::parse);
+        decisions.for_each(|decision| self.push_old(decision));
     }
 
     /// Returns the decisions that are not saved yet, in chunks of about [`ROW_BYTES`].
@@ -422,20 +465,38 @@ mod tests {
         );
     }
 
+    /// Returns the text of a row with decisions of a band.
+    fn row(numbers: std::ops::Range<usize>, band: &str) -> String {
+        let texts: Vec<_> = numbers.map(|number| decision(number, band)).collect();
+        serde_json::to_string(&texts).unwrap()
+    }
+
     #[test]
     fn restored_decisions_are_older_and_already_saved() {
         let mut decisions = Decisions::default();
         decisions.record(vec![decision(7, "notice")]);
-        let [others, _] = &mut decisions.rings;
-        (0..7)
-            .rev()
-            .filter_map(|number| StoredDecision::parse(decision(number, "notice")))
-            .for_each(|decision| others.push_old(decision));
+        let rows = || Ok([vec![row(4..7, "notice"), row(0..4, "notice")], vec![]]);
+        decisions.restore_from(0.0, rows).unwrap();
+        decisions.restore_from(0.0, rows).unwrap();
         assert_eq!(
             ids(&decisions.find(&query(&[]), 0.0)),
             (0..8).rev().map(|number| format!("id-{number}")).collect::<Vec<_>>()
         );
         assert_eq!(unsaved_count(&decisions), 1);
+    }
+
+    /// A failed read was never repeated, so that queries lacked all saved decisions until the next
+    /// restart.
+    #[test]
+    fn a_failed_read_of_saved_decisions_is_repeated_after_a_pause() {
+        let mut decisions = Decisions::default();
+        let failed = || Err(worker::Error::RustError("injected".to_owned()));
+        assert!(decisions.restore_from(1_000.0, failed).is_err());
+        let rows = || Ok([vec![row(0..2, "notice")], vec![row(2..3, "clear")]]);
+        decisions.restore_from(5_999.0, rows).unwrap();
+        assert_eq!(decisions.find(&query(&[]), 0.0).stored, 0, "the pause is not over");
+        decisions.restore_from(6_000.0, rows).unwrap();
+        assert_eq!(ids(&decisions.find(&query(&[]), 0.0)), ["id-2", "id-1", "id-0"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use hedgerow_core::identity::mapping::NamedAccount;
 use worker::Response;
 
 use super::Ledger;
+use crate::platform::clock::now_ms;
 use crate::platform::log;
 use crate::registry_do::client;
 use crate::registry_do::principals::NamesReport;
@@ -50,7 +51,7 @@ impl Ledger {
             return Response::error("invalid request ids", 400);
         };
         let mut decisions = self.decisions.borrow_mut();
-        decisions.restore(&self.sql())?;
+        decisions.restore(&self.sql(), now_ms())?;
         Response::from_json(&decisions.senders(&ids))
     }
 }

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
+use hedgerow_core::hash_purpose::HashPurpose;
 use hedgerow_core::keyed_hash::HashKey;
-use hedgerow_core::mac_domain::HashPurpose;
 use hmac::{Hmac, Mac};
 use js_sys::Uint8Array;
 use sha2::Sha256;

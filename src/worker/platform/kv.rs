@@ -1,10 +1,11 @@
 //! KV: the values that the registry publishes and isolates read. They are the release, its bundles,
-//! the indicators, and the names of accounts.
+//! the stop, the indicators, and the names of accounts.
 //!
 //! | key | value | metadata |
 //! |---|---|---|
 //! | `release` | the manifest | its minisign signature |
 //! | `bundle/<digest>` | the bundle | its minisign signature |
+//! | `stop` | the last stop, as JSON | its MAC |
 //! | `indicators` | a number and all indicators | their MAC |
 //! | `names` | a number, and names and labels of accounts | their MAC |
 //!
@@ -14,7 +15,7 @@
 
 use hedgerow_core::correlate::indicator;
 use hedgerow_core::identity::mapping;
-use hedgerow_core::rules::release;
+use hedgerow_core::rules::{release, stop};
 use hedgerow_core::ruleset;
 use js_sys::futures::JsFuture;
 use js_sys::{ArrayBuffer, Object, Promise, Reflect, Uint8Array};
@@ -48,7 +49,7 @@ async fn await_js(call: Result<JsValue, JsValue>) -> Result<JsValue, JsValue> {
 pub struct SignedValue {
     /// The signed bytes.
     pub bytes: Vec<u8>,
-    /// The minisign signature; for indicators and names, the MAC in hex.
+    /// The minisign signature; for the stop, indicators and names, the MAC in hex.
     pub signature: String,
 }
 
@@ -59,6 +60,7 @@ pub struct ConfigKv(Kv);
 const CACHE_TTL_SECONDS: u32 = 30;
 
 const RELEASE_KEY: &str = "release";
+const STOP_KEY: &str = "stop";
 const INDICATORS_KEY: &str = "indicators";
 const NAMES_KEY: &str = "names";
 
@@ -76,6 +78,16 @@ impl ConfigKv {
     /// Reads the bundle with this digest, at most 5 MiB; `None` if KV does not have it.
     pub async fn read_bundle(&self, digest: &str) -> Result<Option<SignedValue>, String> {
         self.read(&bundle_key(digest), ruleset::MAX_BUNDLE_BYTES).await
+    }
+
+    /// Reads the stop; `None` if none was published.
+    pub async fn read_stop(&self) -> Result<Option<SignedValue>, String> {
+        self.read(STOP_KEY, stop::MAX_STOP_BYTES).await
+    }
+
+    /// Writes the stop, with its MAC, for all isolates.
+    pub async fn put_stop(&self, signed: &SignedValue) -> Result<(), String> {
+        self.write(STOP_KEY, &signed.bytes, &signed.signature).await
     }
 
     /// Reads the indicators; `None` if none are published.

@@ -280,7 +280,8 @@ pub fn forwarded_unscored(request_id: &str, error: &str) {
     write_json(&ErrorLine { log: "hedgerow.error", request_id: Some(request_id), error });
 }
 
-/// Logs that the origin did not answer: the line `hedgerow.origin`.
+/// Logs that the origin did not answer, or that the platform rejected a copy of its response: the
+/// line `hedgerow.origin`.
 pub fn origin_error(request_id: &str, error: &JsValue) {
     let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
     let error = redact(message.as_deref().unwrap_or_default());

@@ -1,6 +1,7 @@
 //! The deployment's settings (variables, secrets and bindings), and the problems in them.
 
 mod console_host;
+mod number;
 mod origin;
 
 use std::cell::OnceCell;
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hedgerow_core::api::{ConfigProblem, ConsoleHost};
-use hedgerow_core::rules::policy::IdentityPolicy;
+use hedgerow_core::rules::policy::{IdentityPolicy, Mode};
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
 use js_sys::Reflect;
 use sha2::{Digest, Sha256};
@@ -18,6 +19,7 @@ use wasm_bindgen::JsValue;
 use worker::{Env, Fetcher, ObjectNamespace};
 
 use self::console_host::ConsoleHostSetting;
+use self::number::NumberSetting;
 pub use self::origin::Origin;
 
 /// The settings. docs/operations.md lists them with their defaults.
@@ -36,6 +38,9 @@ pub struct Settings {
     /// Whether ENVIRONMENT is `development`. Then requests may choose mode and action, and
     /// responses show the decision.
     pub is_development: bool,
+    /// MODE_CEILING: the highest mode, whatever the policy says. An unknown value is Shadow,
+    /// because only who wants to lower the mode sets the variable.
+    pub mode_ceiling: Mode,
     console_host: ConsoleHostSetting,
     /// The environment, from which bindings and rarely used settings are read.
     env: Env,
@@ -61,6 +66,8 @@ impl Settings {
                 .map(str::to_owned)
                 .collect(),
             is_development: text_var(env, "ENVIRONMENT").as_deref() == Some("development"),
+            mode_ceiling: text_var(env, "MODE_CEILING")
+                .map_or(Mode::Enforce, |name| Mode::parse(name.trim()).unwrap_or(Mode::Shadow)),
             console_host: ConsoleHostSetting::parse(text_var(env, "CONSOLE_HOST")),
             env: env.clone(),
         }
@@ -168,48 +175,48 @@ impl Settings {
         text_var(&self.env, "CONFIG_URL")
     }
 
-    /// Returns the bearer token `name` (ADMIN_TOKEN or READ_TOKEN); `None` if it is not set or too
-    /// short.
+    /// Returns the bearer token `name` (ADMIN_TOKEN, STOP_TOKEN or READ_TOKEN); `None` if it is not
+    /// set or too short.
     pub fn token(&self, name: &str) -> Option<String> {
         text_var(&self.env, name).filter(|token| token.trim().len() >= MIN_TOKEN_BYTES)
     }
 
-    /// Returns REFRESH_SECONDS: the pause between two reads of KV by an isolate. The default is 10
-    /// seconds, the maximum an hour.
+    /// Returns REFRESH_SECONDS: the pause between two reads of KV by an isolate.
     pub fn refresh_interval(&self) -> Duration {
-        Duration::from_secs(self.integer_var("REFRESH_SECONDS").unwrap_or(10).min(3600))
+        Duration::from_secs(self.number(number::REFRESH_SECONDS))
     }
 
     /// Returns REPORT_SECONDS: the time for which an isolate counts before it reports to the
-    /// ledger. The default is 5 seconds. The maximum is 20, because the platform ends an invocation
-    /// 30 seconds after its response.
+    /// ledger.
     pub fn report_interval(&self) -> Duration {
-        Duration::from_secs(self.integer_var("REPORT_SECONDS").unwrap_or(5).min(20))
+        Duration::from_secs(self.number(number::REPORT_SECONDS))
     }
 
-    /// Returns LEDGER_SHARDS: the number of ledger objects, 1 by default, at most 16.
+    /// Returns LEDGER_SHARDS: the number of ledger objects.
     pub fn ledger_shards(&self) -> u32 {
-        self.integer_var("LEDGER_SHARDS").unwrap_or(1).clamp(1, 16) as u32
+        u32::try_from(self.number(number::LEDGER_SHARDS)).unwrap_or(1)
     }
 
-    /// Returns KV_WRITES_PER_DAY: the number of KV writes per UTC day that indicators may use. The
-    /// default is 800: Cloudflare's free plan allows 1,000 writes per day, and releases need some
-    /// of them.
+    /// Returns KV_WRITES_PER_DAY: the number of KV writes per UTC day that indicators may use.
     pub fn kv_writes_per_day(&self) -> u64 {
-        self.integer_var("KV_WRITES_PER_DAY").unwrap_or(800)
+        self.number(number::KV_WRITES_PER_DAY)
     }
 
-    /// Returns MIN_SERIAL, 0 by default: releases with a lower serial are rejected, even by an
-    /// isolate that has seen no release yet.
+    /// Returns MIN_SERIAL: releases with a lower serial are rejected, even by an isolate that has
+    /// seen no release yet.
     pub fn min_serial(&self) -> u64 {
-        self.integer_var("MIN_SERIAL").unwrap_or(0)
+        self.number(number::MIN_SERIAL)
     }
 
-    /// Returns a variable that is a non-negative integer; any other value counts as not set.
-    fn integer_var(&self, name: &str) -> Option<u64> {
-        let value = binding(&self.env, name);
-        let number = value.as_f64().or_else(|| value.as_string()?.trim().parse().ok())?;
-        (number.fract() == 0.0 && number >= 0.0).then_some(number as u64)
+    /// Returns the number that is used for a setting.
+    fn number(&self, setting: NumberSetting) -> u64 {
+        setting.effective(number_var(&self.env, setting.name))
+    }
+
+    /// Returns the problems of settings whose values are not valid numbers.
+    fn number_warnings(&self) -> Vec<ConfigProblem> {
+        let problem = |setting: NumberSetting| setting.problem(number_var(&self.env, setting.name));
+        number::ALL.into_iter().filter_map(problem).collect()
     }
 
     /// Returns the problems that prevent requests from being forwarded or scored.
@@ -258,7 +265,19 @@ impl Settings {
             )
         });
         let warnings = tag_secret.into_iter().chain(development).chain(self.console_host.problem());
+        let warnings = warnings.chain(self.mode_ceiling_warning()).chain(self.number_warnings());
         warnings.chain(self.central_config_warnings()).collect()
+    }
+
+    /// Returns a warning if MODE_CEILING has an unknown value.
+    fn mode_ceiling_warning(&self) -> Option<ConfigProblem> {
+        let name = text_var(&self.env, "MODE_CEILING")?;
+        Mode::parse(name.trim()).is_none().then(|| {
+            ConfigProblem::new(
+                "MODE_CEILING is neither `shadow` nor `enforce`: no request is enforced",
+                "correct it in wrangler.toml, and deploy again",
+            )
+        })
     }
 
     /// Returns the problems that prevent releases from being published or adopted.
@@ -275,7 +294,7 @@ impl Settings {
                 warnings.push(ConfigProblem::new(message, remedy));
             }
         }
-        for name in ["ADMIN_TOKEN", "READ_TOKEN"] {
+        for name in ["ADMIN_TOKEN", "STOP_TOKEN", "READ_TOKEN"] {
             if text_var(&self.env, name).is_some() && self.token(name).is_none() {
                 let message =
                     format!("{name} is ignored: expected at least {MIN_TOKEN_BYTES} characters");
@@ -315,6 +334,17 @@ fn binding(env: &Env, name: &str) -> JsValue {
 /// Returns a variable or secret; `None` if it is not set, blank or not text.
 fn text_var(env: &Env, name: &str) -> Option<String> {
     binding(env, name).as_string().filter(|text| !text.trim().is_empty())
+}
+
+/// Returns a variable that should be a number. Returns `None` if it is not set or blank, and NaN if
+/// it is not a number.
+fn number_var(env: &Env, name: &str) -> Option<f64> {
+    let value = binding(env, name);
+    match value.as_string() {
+        Some(text) => number::parse(&text),
+        None if value.is_undefined() || value.is_null() => None,
+        None => Some(value.as_f64().unwrap_or(f64::NAN)),
+    }
 }
 
 /// Returns a secret; `None` if it is not set or too short.

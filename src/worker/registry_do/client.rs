@@ -126,10 +126,13 @@ pub async fn audit_rejection(
     }
 }
 
-/// Asks the registry to do its maintenance. The cron trigger calls this every minute. Does nothing
-/// if neither CONFIG_URL nor PUBLIC_KEYS is set, because no maintenance is needed then.
+/// Asks the registry to do its maintenance. The cron trigger calls this every minute. Even without
+/// releases, the registry may have indicators and names to publish. Does nothing if the binding
+/// REGISTRY is missing and neither CONFIG_URL nor PUBLIC_KEYS is set, because no maintenance is
+/// needed then.
 pub async fn request_maintenance(settings: &Settings) {
-    if settings.config_url().is_none() && !settings.has_trusted_keys() {
+    let has_releases = settings.config_url().is_some() || settings.has_trusted_keys();
+    if !has_releases && settings.registry().is_none() {
         return;
     }
     if let Err(problem) = post_maintenance(settings).await {

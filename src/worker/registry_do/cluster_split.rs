@@ -1,7 +1,7 @@
 //! Splits a cluster: an operator removes the accounts that wrongly join unrelated accounts.
 //!
-//! These accounts are removed from all links of the cluster. The table `cluster_barred` lists the
-//! accounts for 31 days, so that no firing links them again in that time. Indicators of these
+//! These accounts are removed from all links of the cluster. The table `split_off_accounts` lists
+//! the accounts for 31 days, so that no firing links them again in that time. Indicators of these
 //! accounts and of their keys are not deleted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,9 +24,9 @@ use crate::platform::sql::integer;
 /// Maximum number of accounts in a request to split a cluster.
 const MAX_ACCOUNTS: usize = 200;
 
-/// Maximum number of rows of `cluster_barred`. If there are more, the rows that expire first are
-/// deleted.
-const MAX_SPLIT_OFF: u64 = 10_000;
+/// Maximum number of rows of `split_off_accounts`. If there are more, the rows that expire first
+/// are deleted.
+const MAX_SPLIT_OFF_ACCOUNTS: u64 = 10_000;
 
 /// Maximum number of bridges in an answer. A bridge is an account that has several keys of a
 /// cluster, so that it may join parts of the cluster.
@@ -85,7 +85,7 @@ impl Registry {
             let clusters = parts.iter().map(summarize).collect();
             return Ok((200, json!(api::SplitResult { accounts: count, clusters, dry_run: true })));
         }
-        self.tables()?.cut_off(&links, &hashes)?;
+        self.tables()?.split_off(&links, &hashes)?;
         *self.clusters.borrow_mut() = None;
         let clusters = self.with_clusters(|clusters| summaries_of_keys(clusters, &links))?;
         let id = cluster_text(&cluster);
@@ -127,22 +127,22 @@ impl Tables {
         struct Row {
             account: String,
         }
-        let query = "SELECT account FROM cluster_barred WHERE until > ?";
+        let query = "SELECT account FROM split_off_accounts WHERE until > ?";
         let rows: Vec<Row> = self.rows(query, vec![integer(now_seconds())])?;
         Ok(rows.iter().filter_map(|row| parse_hash(&row.account)).collect())
     }
 
-    /// Removes accounts from links, and adds the accounts to `cluster_barred` for
+    /// Removes accounts from links, and adds the accounts to `split_off_accounts` for
     /// [`LINK_RETENTION_SECONDS`].
-    fn cut_off(&self, links: &[LinkRow], accounts: &HashSet<u64>) -> Result<(), ApiError> {
+    fn split_off(&self, links: &[LinkRow], accounts: &HashSet<u64>) -> Result<(), ApiError> {
         let until = now_seconds().saturating_add(LINK_RETENTION_SECONDS);
         for account in accounts {
-            let query = "INSERT OR REPLACE INTO cluster_barred (account, until) VALUES (?, ?)";
+            let query = "INSERT OR REPLACE INTO split_off_accounts (account, until) VALUES (?, ?)";
             self.exec(query, vec![format!("{account:016x}").into(), integer(until)])?;
         }
-        let query = "DELETE FROM cluster_barred WHERE account IN
-            (SELECT account FROM cluster_barred ORDER BY until DESC LIMIT -1 OFFSET ?)";
-        self.exec(query, vec![integer(MAX_SPLIT_OFF)])?;
+        let query = "DELETE FROM split_off_accounts WHERE account IN
+            (SELECT account FROM split_off_accounts ORDER BY until DESC LIMIT -1 OFFSET ?)";
+        self.exec(query, vec![integer(MAX_SPLIT_OFF_ACCOUNTS)])?;
         for link in links {
             let left = without_accounts(link, accounts);
             if left != link.accounts {

@@ -198,8 +198,8 @@ impl Tables {
         self.exec(query, vec![integer(at.into()), integer(id)])
     }
 
-    /// Deletes expired links, expired rows of `cluster_barred`, and unused ids and aliases. Returns
-    /// whether a link has expired.
+    /// Deletes expired links, expired rows of `split_off_accounts`, and unused ids and aliases.
+    /// Returns whether a link has expired.
     fn delete_old_links(&self) -> Result<bool, ApiError> {
         #[derive(Deserialize)]
         struct Row {}
@@ -208,7 +208,7 @@ impl Tables {
             self.row("SELECT id FROM link WHERE last < ? LIMIT 1", cutoff())?;
         self.exec("DELETE FROM link WHERE last < ?", cutoff())?;
         let now = vec![integer(now_seconds())];
-        self.exec("DELETE FROM cluster_barred WHERE until <= ?", now)?;
+        self.exec("DELETE FROM split_off_accounts WHERE until <= ?", now)?;
         // Do this even if no link has expired: `add_link` may have deleted links because there were
         // too many.
         self.prune_ids()?;

@@ -17,6 +17,20 @@ pub struct StoredIndicators {
     pub revoked: Indicators,
 }
 
+impl StoredIndicators {
+    /// Returns the number of indicators that `selects` accepts by correlation and key. Indicators
+    /// that have expired at `now`, in seconds since the epoch, do not count. Revoked ones count
+    /// until they are deleted.
+    pub fn count(&self, now: u64, selects: impl Fn(&str, u64) -> bool) -> u64 {
+        let active = self.active.iter().filter(|(correlation, key, entry)| {
+            now < u64::from(entry.expires) && selects(correlation, *key)
+        });
+        let revoked = self.revoked.iter();
+        let revoked = revoked.filter(|indicator| selects(indicator.correlation, indicator.key));
+        (active.count() + revoked.count()) as u64
+    }
+}
+
 /// Counts of firings that were not stored, and of indicators that were replaced, on one UTC day.
 /// The counts are only in memory.
 #[derive(Default)]
@@ -86,7 +100,27 @@ impl FiringStats {
 
 #[cfg(test)]
 mod tests {
+    use hedgerow_core::correlate::Cause;
+    use hedgerow_core::correlate::indicator::Indicator;
+    use hedgerow_core::correlate::indicator::strength::Strength;
+    use hedgerow_core::correlate::indicator::table::TableEntry;
+
     use super::*;
+
+    #[test]
+    fn indicators_are_counted_by_correlation_and_key_until_they_expire() {
+        let mut active = IndicatorTable::new(usize::MAX);
+        for (correlation, key, expires) in [("a", 1, 100), ("a", 2, 50), ("b", 1, 100)] {
+            let (strength, cause) = (Strength::default(), Cause::default());
+            active.insert(correlation, key, TableEntry { strength, expires, cause });
+        }
+        let mut revoked = Indicators::default();
+        revoked.add(Indicator { correlation: "a", key: 3, expires: 0, cluster: 0 });
+        let stored = StoredIndicators { active, revoked };
+        assert_eq!([stored.count(0, |_, _| true), stored.count(50, |_, _| true)], [4, 3]);
+        assert_eq!(stored.count(0, |correlation, _| correlation == "a"), 3);
+        assert_eq!(stored.count(0, |_, key| key == 1), 2);
+    }
 
     #[test]
     fn counts_begin_again_each_day() {

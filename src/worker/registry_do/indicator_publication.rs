@@ -10,7 +10,7 @@ use std::time::Duration;
 use hedgerow_core::correlate::indicator::{FORMAT_VERSION, Indicator, Indicators};
 
 use super::Registry;
-use super::release_publication::put_with_timeout;
+use super::release_publication::{is_scheduled, put_with_timeout};
 use super::tables::Tables;
 use crate::admin_api::error::ApiError;
 use crate::isolate::indicators::sign;
@@ -116,7 +116,7 @@ impl Registry {
         let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
         tables.set_meta(META_CHANGED, Some(&changes.to_string()))?;
         // After a failure, the alarm is already set to the end of the pause.
-        if self.indicators_publish_at.get().is_infinite() {
+        if !is_scheduled(&self.indicators_publish_at) {
             self.schedule(&self.indicators_publish_at, Duration::ZERO).await;
         }
         Ok(())

@@ -234,29 +234,47 @@ impl Registry {
     /// `correlation` and `cluster`, and by `before`: only indicators with a smaller id are listed.
     pub(super) fn list_indicators(&self, query: &HashMap<String, String>) -> HandlerResult {
         let limit = parse_number(query, "limit")?.unwrap_or(50).clamp(1, PAGE_ROWS) as usize;
-        let mut before = parse_number(query, "before")?;
-        let correlation = query.get("correlation");
+        let before = parse_number(query, "before")?;
+        let correlation = query.get("correlation").map(String::as_str);
         let cluster = query.get("cluster").map(|id| self.current_cluster_id(id)).transpose()?;
+        let indicators = self.find_indicators(limit, before, correlation, cluster.as_ref())?;
+        let is_complete = before.is_none() && indicators.len() < limit;
+        let total = match is_complete {
+            true => indicators.len() as u64,
+            false => self.count_indicators(correlation, cluster.as_deref())?,
+        };
+        Ok((200, json!(api::IndicatorList { indicators, total })))
+    }
+
+    /// Returns the newest indicators of a correlation and a cluster with ids below `before`, at
+    /// most `limit`. `None` sets no condition.
+    fn find_indicators(
+        &self,
+        limit: usize,
+        mut before: Option<u64>,
+        correlation: Option<&str>,
+        cluster: Option<&String>,
+    ) -> Result<Vec<api::IndicatorInfo>, ApiError> {
         let labels = self.labels_by_hash()?;
         let mut indicators = Vec::new();
         loop {
-            let page = self.tables()?.indicator_page(before, correlation.map(String::as_str))?;
+            let page = self.tables()?.indicator_page(before, correlation)?;
             before = page.last().map(|row| row.id);
             for mut indicator in page {
                 indicator.cluster = parse_hash(&indicator.key)
                     .map(|key| self.cluster_id_for_key(key))
                     .transpose()?
                     .flatten();
-                if cluster.is_none() || indicator.cluster == cluster {
+                if cluster.is_none() || indicator.cluster.as_ref() == cluster {
                     labels.add_to(&mut indicator);
                     indicators.push(indicator);
                 }
                 if indicators.len() >= limit {
-                    return Ok((200, json!(api::IndicatorList { indicators })));
+                    return Ok(indicators);
                 }
             }
             if before.is_none() {
-                return Ok((200, json!(api::IndicatorList { indicators })));
+                return Ok(indicators);
             }
         }
     }

@@ -61,6 +61,28 @@ impl Registry {
             }
         })
     }
+
+    /// Returns the number of indicators that have not expired. `correlation` and `cluster`, the id
+    /// of a cluster, count only some of them. The number is computed from the indicators in memory,
+    /// because a count in SQL would read all rows.
+    pub(super) fn count_indicators(
+        &self,
+        correlation: Option<&str>,
+        cluster: Option<&str>,
+    ) -> Result<u64, ApiError> {
+        let cluster = cluster.map(|id| u32::from_str_radix(id, 16).ok());
+        self.with_indicators(|stored| {
+            self.with_clusters(|clusters| {
+                let is_in_cluster = |key: u64, id: Option<u32>| {
+                    id.is_some() && clusters.for_key(key).map(|found| found.id) == id
+                };
+                stored.count(now_seconds(), |name, key| {
+                    correlation.is_none_or(|expected| expected == name)
+                        && cluster.is_none_or(|id| is_in_cluster(key, id))
+                })
+            })
+        })?
+    }
 }
 
 impl Tables {

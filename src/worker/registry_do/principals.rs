@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hedgerow_core::api;
+use hedgerow_core::hash_purpose::HashPurpose;
 use hedgerow_core::identity::mapping::{MAX_MAPPINGS, Mapping, Mappings, NamedAccount, label_of};
-use hedgerow_core::mac_domain::HashPurpose;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worker::Request;
 
-use super::release_publication::put_with_timeout;
+use super::release_publication::{is_scheduled, put_with_timeout};
 use super::tables::Tables;
 use super::{Caller, HandlerResult, Registry};
 use crate::admin_api::error::ApiError;
@@ -188,7 +188,7 @@ impl Registry {
         let tables = self.tables()?;
         let changes = tables.meta_number(META_CHANGED).unwrap_or(0).saturating_add(1);
         tables.set_meta(META_CHANGED, Some(&changes.to_string()))?;
-        if self.names_publish_at.get().is_infinite() {
+        if !is_scheduled(&self.names_publish_at) {
             self.schedule(&self.names_publish_at, Duration::ZERO).await;
         }
         Ok(())

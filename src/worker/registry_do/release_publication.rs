@@ -1,7 +1,8 @@
 //! Publishes releases to KV: first the bundles of a release, then the release.
 //!
 //! KV accepts one write per second and key. The alarm retries a failed publication, with
-//! exponential backoff. Until the publication succeeds, KV has the previous release.
+//! exponential backoff. If the platform fails to set the alarm, the maintenance retries the
+//! publication. Until the publication succeeds, KV has the previous release.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -41,6 +42,9 @@ const KV_TIMEOUT: Duration = Duration::from_secs(4);
 /// Milliseconds by which the platform may run an alarm too early.
 const ALARM_JITTER_MS: f64 = 20.0;
 
+/// Milliseconds by which an alarm may be late. After that, it counts as lost.
+const MAX_ALARM_DELAY_MS: f64 = 10_000.0;
+
 /// Pause after the first failed publication.
 const MIN_BACKOFF: Duration = Duration::from_secs(2);
 
@@ -62,7 +66,7 @@ impl Registry {
     }
 
     /// Sets the alarm to the earliest time. Errors are ignored. The maintenance, which runs every
-    /// minute, publishes indicators and names even without an alarm.
+    /// minute, publishes even without an alarm.
     async fn set_alarm(&self) {
         let next = self.next_publication();
         let storage = self.state.storage();
@@ -76,7 +80,12 @@ impl Registry {
     /// Returns the earliest time of the alarm, in milliseconds since the epoch; infinite if no
     /// publication is due.
     fn next_publication(&self) -> f64 {
-        let times = [&self.release_publish_at, &self.indicators_publish_at, &self.names_publish_at];
+        let times = [
+            &self.release_publish_at,
+            &self.stop_publish_at,
+            &self.indicators_publish_at,
+            &self.names_publish_at,
+        ];
         times.map(Cell::get).into_iter().fold(f64::INFINITY, f64::min)
     }
 
@@ -92,8 +101,13 @@ impl Registry {
             is_due
         };
         let is_release_due = is_due(&self.release_publish_at);
+        let is_stop_due = is_due(&self.stop_publish_at);
         let are_indicators_due = is_due(&self.indicators_publish_at);
         let are_names_due = is_due(&self.names_publish_at);
+        if is_stop_due {
+            // `publish_stop` logs the problem, and sets the alarm to try again.
+            let _ = self.publish_stop().await;
+        }
         if is_release_due {
             let problem = self.publish_release().await.err();
             log::registry_event("publish", problem.as_deref());
@@ -178,6 +192,17 @@ impl Registry {
         let failures = u32::try_from(failures).unwrap_or(u32::MAX);
         let delay = backoff_delay(MIN_BACKOFF, failures, MAX_BACKOFF);
         self.schedule(&self.release_publish_at, delay).await;
+        Ok(())
+    }
+
+    /// Publishes the newest release if KV does not have it and no alarm is expected to publish it.
+    pub(super) async fn publish_unscheduled_release(&self) -> Result<(), ApiError> {
+        let newest = self.tables()?.newest_release()?;
+        let is_pending = newest.is_some_and(|newest| newest.published.is_none());
+        if is_pending && !is_scheduled(&self.release_publish_at) {
+            let problem = self.publish_release().await.err();
+            log::registry_event("publish", problem.as_deref());
+        }
         Ok(())
     }
 
@@ -278,6 +303,19 @@ impl Registry {
     }
 }
 
+/// Returns whether the alarm is expected to run for `due_at`, one of the times at which it has to
+/// run. It is not expected if `due_at` has passed without an alarm, because the platform failed to
+/// set the alarm. A new instance of the object does not know the alarms of earlier instances.
+pub(super) fn is_scheduled(due_at: &Cell<f64>) -> bool {
+    is_alarm_expected(due_at.get(), now_ms())
+}
+
+/// Returns whether an alarm that is due at `due_at` is still expected at `now`. Both are in
+/// milliseconds since the epoch; an infinite `due_at` means that no alarm is due.
+fn is_alarm_expected(due_at: f64, now: f64) -> bool {
+    due_at.is_finite() && now <= due_at + MAX_ALARM_DELAY_MS
+}
+
 /// Returns whether bundles are compared in this minute. This is true in every tenth minute.
 fn is_bundle_check_due() -> bool {
     (now_seconds() / 60).is_multiple_of(10)
@@ -309,4 +347,26 @@ pub(super) async fn put_with_timeout(
 
 fn to_message(error: ApiError) -> String {
     error.message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The platform may fail to set an alarm. Then nothing was published until the next change.
+    #[test]
+    fn an_alarm_that_has_not_run_in_time_counts_as_lost() {
+        let due_at = 60_000.0;
+        // name, time of the alarm, now, whether the alarm is expected
+        let rows = [
+            ("no alarm", f64::INFINITY, 60_000.0, false),
+            ("in the future", due_at, 0.0, true),
+            ("now", due_at, due_at, true),
+            ("late", due_at, due_at + MAX_ALARM_DELAY_MS, true),
+            ("lost", due_at, due_at + MAX_ALARM_DELAY_MS + 1.0, false),
+        ];
+        for (name, due_at, now, expected) in rows {
+            assert_eq!(is_alarm_expected(due_at, now), expected, "{name}");
+        }
+    }
 }

@@ -160,8 +160,8 @@ impl Registry {
     /// # Errors
     /// `serial`, if the serial is not above all others; `unknown_bundle`, if a bundle is not
     /// stored; `signature`, if no trusted key signed a bundle; `release`, if the bundles are too
-    /// large; `precondition`, if `kind` does not allow the change; `unavailable`, if the tables
-    /// cannot be read or written.
+    /// large; `precondition`, if `kind` does not allow the change, or if the stop that the release
+    /// ends is not in force; `unavailable`, if the tables cannot be read or written.
     pub(super) fn store_release(
         &self,
         kind: ReleaseKind,
@@ -178,6 +178,7 @@ impl Registry {
             return Err(ApiError { serial: Some(serial), ..error });
         }
         self.verify_bundles(&release)?;
+        self.check_resumption(&release)?;
         let before = current.as_ref().and_then(StoredRelease::manifest);
         let transition = match kind {
             ReleaseKind::Release | ReleaseKind::Pull => Ok(()),
@@ -189,7 +190,8 @@ impl Registry {
             ApiError { serial: Some(serial), ..error }
         })?;
         let serial = release.serial;
-        tables.insert_release(&StoredRelease::new(serial, kind.name(), text, signature, key))
+        tables.insert_release(&StoredRelease::new(serial, kind.name(), text, signature, key))?;
+        self.end_stop(&release)
     }
 
     /// Checks that every bundle of a release is stored and signed with a key that is still trusted,

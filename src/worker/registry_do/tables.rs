@@ -88,7 +88,7 @@ CREATE TABLE IF NOT EXISTS cluster_key (
 CREATE INDEX IF NOT EXISTS cluster_key_cluster ON cluster_key (cluster);
 CREATE TABLE IF NOT EXISTS cluster_alias (id TEXT PRIMARY KEY, cluster TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS cluster_alias_cluster ON cluster_alias (cluster);
-CREATE TABLE IF NOT EXISTS cluster_barred (account TEXT PRIMARY KEY, until INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS split_off_accounts (account TEXT PRIMARY KEY, until INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS principal (
     id TEXT PRIMARY KEY, account TEXT, tenant TEXT, at INTEGER NOT NULL, expires INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS principal_at ON principal (at);

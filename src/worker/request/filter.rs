@@ -20,7 +20,6 @@
 
 use std::rc::Rc;
 
-use hedgerow_core::Ruleset;
 use hedgerow_core::http::route::{Endpoint, has_prompt_method};
 use hedgerow_core::http::websocket::is_handshake;
 use hedgerow_core::rules::policy::{Mode, Policy, UnknownTreatment};
@@ -37,6 +36,7 @@ use crate::request::client_request::ClientRequest;
 use crate::request::cors::add_cors_headers;
 use crate::request::keep_alive::keep_alive;
 use crate::request::llm_call::LlmCall;
+use crate::request::mode::effective_mode;
 use crate::request::response::RequestError;
 use crate::request::sender;
 use crate::request::service_worker;
@@ -90,7 +90,7 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
             if let Some(error) = classified.error {
                 log::forwarded_unscored(request_id, error);
             }
-            return handle_unread(upstream, active.map(Rc::as_ref), settings).await;
+            return handle_unread(upstream, active_rules.as_ref().ok(), settings).await;
         };
         let error = classified.error;
         handle_llm_request(upstream, settings, &active_rules, endpoint, error).await
@@ -157,20 +157,19 @@ async fn forward_unread(
 /// paths.
 async fn handle_unread(
     upstream: Upstream<'_>,
-    ruleset: Option<&Ruleset>,
+    rules: Option<&ActiveRules>,
     settings: &Settings,
 ) -> Result<Response, RequestError> {
     let request = upstream.request;
     let is_websocket = is_handshake(&request.envelope());
     if is_websocket || has_prompt_method(request.method()) {
         let is_unknown = |policy: &&Policy| policy.endpoint(request.path()) == Endpoint::Unknown;
-        let policy = ruleset.map(Ruleset::policy).filter(is_unknown);
-        if let Some(policy) = policy {
+        let policy = rules.map(|rules| rules.active().policy()).filter(is_unknown);
+        if let (Some(rules), Some(policy)) = (rules, policy) {
             let method = if is_websocket { telemetry::WEBSOCKET_METHOD } else { request.method() };
             telemetry::count_forwarded_unread(method, request.path());
-            let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
-            let mode = override_mode.filter(|_| settings.is_development);
-            let mode = mode.unwrap_or_else(|| policy.disposition(request.path(), None, None).mode);
+            let policy_mode = policy.disposition(request.path(), None, None).mode;
+            let mode = effective_mode(request, settings, rules, policy_mode);
             if policy.unknown.treat == UnknownTreatment::Refuse && mode == Mode::Enforce {
                 return Err(RequestError::NotFound);
             }

@@ -32,6 +32,7 @@ use crate::request::body_memory::MemoryLease;
 use crate::request::classify::{Classified, classify};
 use crate::request::cors::add_cors_headers;
 use crate::request::edit_body::{degrade_body, fix_body_headers};
+use crate::request::mode::effective_mode;
 use crate::request::request_body::{RequestBody, UpstreamBody};
 use crate::request::response::RequestError;
 use crate::request::sender;
@@ -157,16 +158,15 @@ impl<'a> LlmCall<'a> {
         }
     }
 
-    /// Returns the policy's mode and actions for this request. In development, a request may choose
-    /// the mode.
+    /// Returns the effective mode and the policy's actions for this request.
     fn disposition(&self, clusters: &[RequestCluster]) -> Disposition {
         let Sender { account, tenant, .. } = &self.sender;
         let (account, tenant) = (account.as_deref(), tenant.as_deref());
         let (policy, path) = (self.ruleset.policy(), self.upstream.request.path());
         let mut disposition = policy.disposition_in_clusters(clusters, path, account, tenant);
-        if let Some(mode) = self.dev_override("x-hedgerow-mode").and_then(Mode::parse) {
-            disposition.mode = mode;
-        }
+        let Upstream { request, .. } = self.upstream;
+        let mode = effective_mode(request, self.settings, self.active_rules, disposition.mode);
+        disposition.mode = mode;
         disposition
     }
 

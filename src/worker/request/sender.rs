@@ -3,13 +3,13 @@
 
 use hedgerow_core::correlate::Observation;
 use hedgerow_core::field::FieldId;
+use hedgerow_core::hash_purpose::HashPurpose;
 use hedgerow_core::http::route::Dialect;
 use hedgerow_core::identity::access::ACCESS_HEADER;
 use hedgerow_core::identity::kind::AccountKind;
 use hedgerow_core::identity::mapping::label_of;
 use hedgerow_core::identity::principal::{ACCOUNT_ID_BYTES, Account, Principal, valid};
 use hedgerow_core::keyed_hash::HashKey;
-use hedgerow_core::mac_domain::HashPurpose;
 use hedgerow_core::rules::policy::{IdentityPolicy, Trust, UntrustedHeaders};
 use hedgerow_core::{Client, Envelope};
 use js_sys::Reflect;
@@ -107,7 +107,7 @@ impl Sender {
         secret: &str,
     ) -> Self {
         let hash_key = hmac_sha256::hash_key(secret);
-        let hash = |text: &String| hash_key.keyed_hash(CREDENTIAL, text.as_bytes());
+        let hash = |text: &String| hash_credential(&hash_key, text);
         let principal = find_principal(request, dialect, policy, is_trusted, &hash_key);
         let sender = Self::of_credentials(&principal, &hash_key);
         let Principal { account, tenant, claimed_by, is_ambiguous, .. } = principal;
@@ -151,7 +151,7 @@ impl Sender {
 
     /// Returns a sender of which only the credentials are set.
     fn of_credentials(principal: &Principal, hash_key: &HashKey) -> Self {
-        let hash = |text: &String| hash_key.keyed_hash(CREDENTIAL, text.as_bytes());
+        let hash = |text: &String| hash_credential(hash_key, text);
         let unrelated_hash =
             |text: &String| hash_key.keyed_hash(UNRELATED_CREDENTIAL, text.as_bytes());
         let account_hash =
@@ -220,9 +220,13 @@ impl Sender {
         }
         if let (Some(account), false) = (&self.requested_account, names.is_empty()) {
             // Until the deployment's rules are in force, `labels` is unknown. A report with a wrong
-            // value would delete all labels.
-            let is_accepted = (accepts || self.is_proven()) && active_rules::uses_deployed_rules();
-            principals::remember_names(account, names, is_accepted, policy.labels);
+            // value would delete all labels. `policy` is that of the request, and other rules may
+            // have come into force before the answer.
+            let deployed = active_rules::deployed();
+            let is_accepted = (accepts || self.is_proven()) && deployed.is_some();
+            let labels =
+                deployed.map_or(policy.labels, |rules| rules.active().policy().identity.labels);
+            principals::remember_names(account, names, is_accepted, labels);
         }
     }
 
@@ -271,6 +275,12 @@ impl Sender {
     }
 }
 
+/// Hashes a credential. The isolate remembers by this hash which credentials the origin has
+/// accepted.
+fn hash_credential(key: &HashKey, credential: &str) -> u64 {
+    key.keyed_hash(CREDENTIAL, credential.as_bytes())
+}
+
 /// Finds the principal of a request: its account, tenant and credentials. The headers are hostile
 /// input: if reading them panics, the request has no account.
 fn find_principal(
@@ -281,9 +291,8 @@ fn find_principal(
     key: &HashKey,
 ) -> Principal {
     let evidence = request.sender_evidence(dialect, is_trusted);
-    let is_accepted_by_origin = |credential: &str| {
-        principals::is_accepted_by_origin(key.keyed_hash(CREDENTIAL, credential.as_bytes()))
-    };
+    let is_accepted_by_origin =
+        |credential: &str| principals::is_accepted_by_origin(hash_credential(key, credential));
     let find = || Principal::find_known(&evidence, policy, &is_accepted_by_origin);
     catch_panic(find).unwrap_or_else(|| {
         telemetry::count_error("identity: reading a credential panicked");
@@ -404,3 +413,25 @@ const CREDENTIAL: &str = "hedgerow.credential";
 /// credentials, so that [`principals::is_accepted_by_origin`] never finds these hashes: such a
 /// credential, even if it comes with several others, is not proven to be accepted by the origin.
 const UNRELATED_CREDENTIAL: &str = "hedgerow.companion";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The isolate compares hashes of credentials from different places of requests.
+    #[test]
+    fn a_credential_has_one_hash_unless_it_is_unrelated() {
+        let key = HashKey::derive(b"secret");
+        let credential = "sk-1".to_owned();
+        let principal = Principal {
+            credential_text: Some(credential.clone()),
+            alternatives: vec![credential.clone()],
+            unrelated_credentials: vec![credential.clone()],
+            ..Principal::default()
+        };
+        let sender = Sender::of_credentials(&principal, &key);
+        let hash = hash_credential(&key, &credential);
+        assert_eq!((sender.credential_hash, sender.alternatives), (hash, vec![hash]));
+        assert_ne!(sender.unrelated_credentials, [hash]);
+    }
+}

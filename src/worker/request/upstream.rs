@@ -22,6 +22,7 @@ use web_sys::{
 };
 use worker::Context;
 
+use crate::isolate::telemetry;
 use crate::platform::log;
 use crate::platform::settings::Origin;
 use crate::request::client_request::ClientRequest;
@@ -80,7 +81,7 @@ impl Upstream<'_> {
         let names_sender = [ACCOUNT_HEADER, TENANT_HEADER]
             .iter()
             .any(|name| headers.has(name).unwrap_or_default());
-        Ok(if names_sender { without_reserved_headers(response) } else { response })
+        Ok(if names_sender { self.without_reserved_headers(response) } else { response })
     }
 
     /// Forwards a request whose body was read completely or in part. The response gets the request
@@ -220,11 +221,25 @@ impl Upstream<'_> {
     /// with a WebSocket gets no request id. The body is passed on in its encoding, because it is
     /// not read.
     pub fn with_request_id(&self, response: Response) -> Response {
-        let response = without_reserved_headers(response);
+        let response = self.without_reserved_headers(response);
         if response.status() != SWITCHING_PROTOCOLS {
             tag::set_header(&response.headers(), REQUEST_ID_HEADER, self.request_id);
         }
         response
+    }
+
+    /// Returns a copy of the origin's response without reserved headers. The origin may have echoed
+    /// tags, or named the sender in reserved headers.
+    ///
+    /// The platform rejects the copy if the status is outside 200–599, for example. Then the
+    /// response is returned unchanged, because the client must not lose the answer. This is logged
+    /// and counted.
+    fn without_reserved_headers(&self, response: Response) -> Response {
+        copy_without_reserved_headers(&response).unwrap_or_else(|error| {
+            log::origin_error(self.request_id, &error);
+            telemetry::count_error(NOT_COPIED);
+            response
+        })
     }
 
     /// Returns the URL at the origin. For the origin `zone` and for a service binding, it is the
@@ -244,13 +259,10 @@ impl Upstream<'_> {
     }
 }
 
-/// Returns a copy of the origin's response without reserved headers. The origin may have echoed
-/// tags, or named the sender in reserved headers. If the platform rejects the copy, returns the
-/// response unchanged.
-fn without_reserved_headers(response: Response) -> Response {
-    copy_without_reserved_headers(&response).unwrap_or(response)
-}
-
+/// Returns a copy of a response without reserved headers.
+///
+/// # Errors
+/// If the platform rejects the copy.
 fn copy_without_reserved_headers(response: &Response) -> Result<Response, JsValue> {
     if response.status() == SWITCHING_PROTOCOLS {
         let socket = Reflect::get(response, &JsValue::from_str(WEBSOCKET))?;
@@ -305,6 +317,9 @@ pub fn header_names(headers: &Headers) -> Vec<String> {
     let joined = String::from(Array::from(&headers.keys()).join("\n"));
     joined.split('\n').map(str::to_owned).collect()
 }
+
+/// The error that is counted if reserved headers stay in a response.
+const NOT_COPIED: &str = "response: the platform rejected the copy without reserved headers";
 
 /// Status of a response with a WebSocket. The platform's copy of such a response has no WebSocket.
 pub const SWITCHING_PROTOCOLS: u16 = 101;

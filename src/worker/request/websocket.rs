@@ -34,6 +34,7 @@ use crate::request::client_request::ClientRequest;
 use crate::request::keep_alive::{KeepAlive, keep_alive};
 use crate::request::llm_call::LlmCall;
 use crate::request::llm_call::message::MessageOutcome;
+use crate::request::mode::effective_mode;
 use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
 use crate::request::sender::Sender;
@@ -116,7 +117,8 @@ pub async fn handle(
             return upstream.forward_unread().await;
         }
         WebSocketPolicy::Refuse
-            if mode(request, settings, ruleset.policy(), &sender) == Mode::Enforce =>
+            if mode(request, settings, active_rules, ruleset.policy(), &sender)
+                == Mode::Enforce =>
         {
             return Err(RequestError::WebSocketRefused);
         }
@@ -131,12 +133,17 @@ pub async fn handle(
     }
 }
 
-/// Returns the mode for a handshake. In development, a request may choose the mode.
-fn mode(request: &ClientRequest, settings: &Settings, policy: &Policy, sender: &Sender) -> Mode {
-    let override_mode = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
-    let mode = override_mode.filter(|_| settings.is_development);
+/// Returns the mode for a handshake.
+fn mode(
+    request: &ClientRequest,
+    settings: &Settings,
+    active_rules: &ActiveRules,
+    policy: &Policy,
+    sender: &Sender,
+) -> Mode {
     let (account, tenant) = (sender.account.as_deref(), sender.tenant.as_deref());
-    mode.unwrap_or_else(|| policy.disposition(request.path(), account, tenant).mode)
+    let policy_mode = policy.disposition(request.path(), account, tenant).mode;
+    effective_mode(request, settings, active_rules, policy_mode)
 }
 
 /// Returns the origin's WebSocket, if its response has one.

@@ -1,5 +1,5 @@
 import './overview.css';
-import { type DeploymentStatus, type Loaded, type Series, useApi } from '../api.ts';
+import { type DeploymentStatus, latest, type Loaded, type Series, useApi } from '../api.ts';
 import { Async, Empty, Loading, Problem, StaleNotice } from '../components/async-states.tsx';
 import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Copy, Panel } from '../components/ui.tsx';
@@ -80,8 +80,6 @@ function RangePicker({ minutes }: { minutes: number }) {
     </>
   );
 }
-
-const latest = <T,>(loaded: Loaded<T>) => (loaded.state === 'loading' ? undefined : loaded.data);
 
 type LoadedStatus = Loaded<DeploymentStatus> & { reload(): void };
 

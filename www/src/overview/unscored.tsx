@@ -27,7 +27,7 @@ export function Unscored({ range }: { range: Loaded<DeploymentStatus> }) {
       </Panel>
     );
   }
-  const { requests, incomplete, by_unscored, not_looked_at } = traffic;
+  const { requests, incomplete, by_unscored, forwarded_unread } = traffic;
   const reasons = Object.entries(by_unscored).sort(([, a], [, b]) => b - a);
   return (
     <Panel title="Not scored" class="half">
@@ -48,15 +48,15 @@ export function Unscored({ range }: { range: Loaded<DeploymentStatus> }) {
           ))}
         </Table>
       )}
-      <h3>Not looked at</h3>
-      {not_looked_at.length === 0 ? (
+      <h3>Forwarded unread</h3>
+      {forwarded_unread.length === 0 ? (
         <Empty>No request with a body was forwarded unread.</Empty>
       ) : (
         <Table
           label="Requests that were forwarded unread"
           columns={['Method and path', { title: 'Requests', number: true }]}
         >
-          {not_looked_at.map(({ method, path, count: requestCount }) => (
+          {forwarded_unread.map(({ method, path, count: requestCount }) => (
             <tr key={`${method} ${path}`}>
               <td>
                 <code class="breakable">

@@ -6,7 +6,7 @@ use hedgerow_core::rules::policy::Policy;
 use serde::Serialize;
 
 use super::likelihood::{Evidence, Grid, Posterior};
-use super::proposal;
+use super::proposal::WeightLimits;
 use super::tools::{Tool, evidence, signature_evidence};
 use crate::cmd::evaluate::{ScoredRequest, SignatureTable};
 use crate::cmd::simulate::Rng;
@@ -74,12 +74,18 @@ pub struct Estimator<'t> {
     tools: &'t [Tool<'t>],
     table: &'t SignatureTable,
     settings: Settings,
+    limits: WeightLimits<'t>,
     grid: Grid,
 }
 
 impl<'t> Estimator<'t> {
-    pub fn new(tools: &'t [Tool<'t>], table: &'t SignatureTable, settings: Settings) -> Self {
-        Self { tools, table, settings, grid: Grid::new() }
+    pub fn new(
+        tools: &'t [Tool<'t>],
+        table: &'t SignatureTable,
+        policy: &'t Policy,
+        settings: Settings,
+    ) -> Self {
+        Self { tools, table, settings, limits: WeightLimits::new(policy), grid: Grid::new() }
     }
 
     /// Returns the indices of the signatures that match in any tool and have a weight other than 0.
@@ -95,7 +101,7 @@ impl<'t> Estimator<'t> {
         let tools = self.tools.iter().enumerate().filter(|(index, _)| *index != left_out);
         let evidence = signature_evidence(tools.map(|(_, tool)| tool), signature);
         let posterior = self.posterior(evidence, row.weight);
-        Some(proposal::round(posterior.mean, row.weight, is_correlation(&row.family)))
+        Some(self.limits.round(posterior.mean, row.weight, &row.family))
     }
 
     /// Returns the estimates for the [`observed`](Self::observed) signatures, sorted by name.
@@ -137,7 +143,7 @@ impl<'t> Estimator<'t> {
             other_tools: matching(false),
             estimate,
             resampled: (quantile(0.025), quantile(0.975)),
-            proposed: proposal::round(estimate.mean, row.weight, is_correlation(&row.family)),
+            proposed: self.limits.round(estimate.mean, row.weight, &row.family),
         })
     }
 
@@ -248,11 +254,6 @@ impl<'t> Estimator<'t> {
 
 fn share(sum: f64, tools: f64) -> f64 {
     if tools == 0.0 { 0.0 } else { sum / tools }
-}
-
-/// Returns whether a family consists of correlations.
-fn is_correlation(family: &str) -> bool {
-    matches!(family, "cluster" | "account_behavior")
 }
 
 /// Number of bootstrap samples of the tools, from which the interval of an estimate is computed.

@@ -46,7 +46,7 @@ impl CalibrationReport {
             )));
         }
         let table = &corpus.signatures;
-        let estimator = Estimator::new(&tools, table, settings);
+        let estimator = Estimator::new(&tools, table, policy, settings);
         let signatures = estimator.signatures();
         let proposed: BTreeMap<&str, f64> =
             signatures.iter().map(|row| (row.name.as_str(), row.proposed)).collect();

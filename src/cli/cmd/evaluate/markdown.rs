@@ -58,7 +58,7 @@ fn labels(title: &str, section: &Section) -> String {
             count_rate(&group.accounts_suspect),
         ]
     });
-    text += &table(&header, 1, rows);
+    text += &table(&header, &[0], rows);
     text
 }
 
@@ -104,7 +104,7 @@ fn curve_table(curves: &[Curve]) -> String {
         }
         rows.push(row);
     }
-    table(&header, 0, rows)
+    table(&header, &[], rows)
 }
 
 /// Returns the table of requests by label and by a property: language or dialect.
@@ -121,7 +121,7 @@ fn groups(title: &str, property: &str, groups: &[Group]) -> String {
             count_rate(&group.runs_suspect),
         ]
     });
-    text += &table(&header, 2, rows);
+    text += &table(&header, &[0, 1], rows);
     text
 }
 
@@ -142,7 +142,7 @@ fn disguise_table(disguises: &[DisguiseCounts]) -> String {
             format!("{:+.1}", 100.0 * (suspect.share - plain)),
         ]
     });
-    text += &table(&header, 1, rows);
+    text += &table(&header, &[0], rows);
     text
 }
 
@@ -177,7 +177,7 @@ fn contributions(report: &EvaluationReport) -> String {
             ]
         });
         text += "\n";
-        text += &table(&header, 1, rows);
+        text += &table(&header, &[0], rows);
     }
     text
 }
@@ -203,8 +203,7 @@ fn benign_runs_at_notice(section: &Section) -> String {
             top.join(", "),
         ]
     });
-    // Although the last column is text, it is aligned to the right like the numbers.
-    text += &table(&header, 1, rows);
+    text += &table(&header, &[0, 4], rows);
     text
 }
 
@@ -239,20 +238,21 @@ fn runs(report: &EvaluationReport) -> String {
                 format!("{} of {}", run.accounts_suspect, run.accounts),
             ]
         });
-        text += &table(&header, 2, rows);
+        text += &table(&header, &[0, 1], rows);
     }
     text
 }
 
-/// Returns a table whose first `text_columns` columns are aligned to the left.
+/// Returns a table. The columns with the indices `text_columns` contain text and are aligned to the
+/// left. The others contain numbers and are aligned to the right.
 fn table<R: IntoIterator<Item = String>>(
     header: &[&str],
-    text_columns: usize,
+    text_columns: &[usize],
     rows: impl IntoIterator<Item = R>,
 ) -> String {
     let mut text = format!("| {} |\n|", header.join(" | "));
     for column in 0..header.len() {
-        text += if column < text_columns { "---|" } else { "---:|" };
+        text += if text_columns.contains(&column) { "---|" } else { "---:|" };
     }
     text += "\n";
     for row in rows {
@@ -328,7 +328,29 @@ mod tests {
         }
         assert_eq!(rate(&Rate::new(5, 10)), "50.0 % [18.7–81.3]");
         assert_eq!(count_rate(&Rate::new(0, 10)), "0 of 10 [0–30.8 %]");
-        let text = table(&["a", "b"], 1, [["x|y".to_owned(), "1".to_owned()]]);
+        let text = table(&["a", "b"], &[0], [["x|y".to_owned(), "1".to_owned()]]);
         assert_eq!(text, "| a | b |\n|---|---:|\n| x\\|y | 1 |\n");
+    }
+
+    #[test]
+    fn columns_of_text_are_aligned_to_the_left() {
+        let run = RunRow {
+            label: BENIGN.to_owned(),
+            tool: String::new(),
+            name: "tutor".to_owned(),
+            requests: 10,
+            notice: 2,
+            suspect: 1,
+            hostile: 0,
+            first_suspect: None,
+            accounts: 1,
+            accounts_suspect: 1,
+            top: vec!["synthesis_a".to_owned(), "synthesis_b".to_owned()],
+        };
+        let (labels, languages, dialects, curves) = (vec![], vec![], vec![], vec![]);
+        let section = Section { labels, languages, dialects, runs: vec![run], curves };
+        let expected = "| run | requests | ≥ notice | ≥ suspect | signatures |\n\
+            |---|---:|---:|---:|---|\n| tutor | 10 | 2 | 1 | `synthesis_a`, `synthesis_b` |\n";
+        assert!(benign_runs_at_notice(&section).ends_with(expected));
     }
 }

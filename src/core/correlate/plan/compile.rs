@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::deferral::plan_deferral;
 use super::types::{
-    Aggregate, Aggregation, EventSource, GroupBy, Plan, Predicate, Rule, SharePlan, StateKind,
+    Aggregate, Aggregation, EventSource, GroupBy, Plan, Predicate, RelativeMinimumPlan, Rule,
+    StateKind,
 };
-use super::validate::{invalid_share, unknown_rule, validate, validate_nesting};
+use super::validate::{invalid_relative_minimum, unknown_rule, validate, validate_nesting};
 use crate::error::Error;
 use crate::field::{Field, FieldId};
 use crate::keyed_hash::{HashKey, fmix64};
@@ -61,7 +62,7 @@ impl Plan {
         plan.aggregations = direct;
         plan.aggregations.append(&mut nested);
         plan.aggregations.iter_mut().for_each(Aggregation::finalize);
-        plan.resolve_shares(&correlations)?;
+        plan.resolve_relative_minimums(&correlations)?;
         plan.is_nested_event = (0..correlations.len()).map(|index| plan.is_event(index)).collect();
         plan.correlations = correlations;
         plan.build_group_bys();
@@ -170,23 +171,19 @@ impl Plan {
 
     /// Sets [`Rule::share`] and [`Rule::variety`] of all rules, once all aggregations have their
     /// final order.
-    fn resolve_shares(&mut self, correlations: &[Correlation]) -> Result<(), Error> {
+    fn resolve_relative_minimums(&mut self, correlations: &[Correlation]) -> Result<(), Error> {
         let mut resolved = Vec::new();
         for (index, aggregation) in self.aggregations.iter().enumerate() {
             for (rule_index, rule) in aggregation.rules.iter().enumerate() {
                 let Some(correlation) = correlations.get(rule.correlation) else { continue };
-                let find = |share: &Option<RelativeMinimum>, same_field| {
-                    let find =
-                        |share| self.find_share(aggregation, share, same_field, correlations);
-                    let invalid =
-                        |share: &RelativeMinimum| invalid_share(correlation, &share.correlation);
-                    share
-                        .as_ref()
-                        .map(|share| find(share).ok_or_else(|| invalid(share)))
-                        .transpose()
+                let resolve = |minimum: &Option<RelativeMinimum>, same_field| {
+                    let Some(minimum) = minimum else { return Ok(None) };
+                    self.plan_relative_minimum(aggregation, minimum, same_field, correlations)
+                        .map(Some)
+                        .ok_or_else(|| invalid_relative_minimum(correlation, &minimum.correlation))
                 };
-                let share = find(&correlation.attribution.share, true)?;
-                let variety = find(&correlation.attribution.variety, false)?;
+                let share = resolve(&correlation.attribution.share, true)?;
+                let variety = resolve(&correlation.attribution.variety, false)?;
                 resolved.push((index, rule_index, share, variety));
             }
         }
@@ -199,20 +196,20 @@ impl Plan {
         Ok(())
     }
 
-    /// Returns the plan of a share, with the aggregation of the correlation that `share` names.
-    /// Returns `None` if this aggregation does not exist or cannot be compared with `aggregation`.
-    /// Both must count distinct values for the same groups: of the same field if `same_field` is
-    /// true, or else of different fields.
-    fn find_share(
+    /// Returns the plan of a relative minimum, with the aggregation of the correlation that
+    /// `minimum` names. Returns `None` if this aggregation does not exist or cannot be compared
+    /// with `aggregation`. Both must count distinct values for the same groups: of the same field
+    /// if `same_field` is true, or else of different fields.
+    fn plan_relative_minimum(
         &self,
         aggregation: &Aggregation,
-        share: &RelativeMinimum,
+        minimum: &RelativeMinimum,
         same_field: bool,
         correlations: &[Correlation],
-    ) -> Option<SharePlan> {
+    ) -> Option<RelativeMinimumPlan> {
         let is_base = |rule: &&Rule| {
             let correlation = correlations.get(rule.correlation);
-            correlation.is_some_and(|correlation| correlation.name == share.correlation)
+            correlation.is_some_and(|correlation| correlation.name == minimum.correlation)
         };
         let is_comparable = |base: &Aggregation| {
             base.kind == StateKind::Distinct
@@ -222,8 +219,8 @@ impl Plan {
         };
         self.aggregations.iter().enumerate().find_map(|(index, base)| {
             let rule = base.rules.iter().find(is_base).filter(|_| is_comparable(base))?;
-            let (window, min_percent) = (rule.window, share.min_percent);
-            Some(SharePlan { aggregation: index, window, min_percent })
+            let (window, min_percent) = (rule.window, minimum.min_percent);
+            Some(RelativeMinimumPlan { aggregation: index, window, min_percent })
         })
     }
 

@@ -136,20 +136,20 @@ pub struct Rule {
     pub min_own_events: Option<f64>,
     /// Minimum number of values, as a share of the values that another aggregation counts for the
     /// key (`hedgerow.share_of`); `None` for no minimum.
-    pub share: Option<SharePlan>,
+    pub share: Option<RelativeMinimumPlan>,
     /// Minimum number of values that another aggregation counts for the key, as a share of the
     /// events (`hedgerow.variety`); `None` for no minimum.
-    pub variety: Option<SharePlan>,
+    pub variety: Option<RelativeMinimumPlan>,
 }
 
 /// A minimum percentage that refers to the count of another aggregation for the same key.
 #[derive(Clone, Copy, Debug)]
-pub struct SharePlan {
+pub struct RelativeMinimumPlan {
     /// Index of the other aggregation.
     pub aggregation: usize,
     /// Index of the window in [`Aggregation::windows`] of the other aggregation.
     pub window: usize,
-    /// Minimum share in percent.
+    /// Minimum percent.
     pub min_percent: f64,
 }
 

@@ -61,7 +61,7 @@ pub fn unknown_rule(correlation: &Correlation, name: &str) -> Error {
 
 /// Returns the error for a share or variety that refers to a correlation whose counts cannot be
 /// compared.
-pub fn invalid_share(correlation: &Correlation, name: &str) -> Error {
+pub fn invalid_relative_minimum(correlation: &Correlation, name: &str) -> Error {
     let problem = format!("'{name}' cannot be compared with it");
     let remedy = "name a value_count with the same group-by, and for a share with the same field";
     error(correlation, &problem, remedy)

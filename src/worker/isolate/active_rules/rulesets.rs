@@ -53,6 +53,11 @@ impl ActiveRules {
         [Some(&self.active), self.canary.as_ref(), self.shadow.as_ref()].into_iter().flatten()
     }
 
+    /// Returns the release; `None` if the embedded ruleset is in force.
+    pub fn release(&self) -> Option<&Release> {
+        self.release.as_deref()
+    }
+
     /// Returns the serial of the release; `None` for the embedded rules.
     pub fn serial(&self) -> Option<u64> {
         self.release.as_ref().map(|release| release.serial)

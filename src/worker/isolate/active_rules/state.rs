@@ -78,6 +78,9 @@ pub struct RulesState {
     rejected: Option<RejectedManifest>,
     /// Whether it was logged that the release in force has expired.
     is_expiry_logged: bool,
+    /// Whether the deployment trusts no key that could sign a release, so that the isolate never
+    /// polls. False until the first poll is due.
+    has_no_keys: bool,
 }
 
 thread_local! {
@@ -123,10 +126,22 @@ impl RulesState {
             return None;
         }
         if !settings.has_trusted_keys() {
+            self.has_no_keys = true;
             self.poll.postpone(now, settings.refresh_interval());
             return None;
         }
         Some(self.poll.start(now))
+    }
+
+    /// Returns whether the rules in force at `now`, in seconds since the epoch, are the rules that
+    /// the deployment should use. If a release was adopted, it must not have expired. Otherwise,
+    /// the embedded rules are the right ones if the last poll found no release, or if the isolate
+    /// never polls.
+    pub fn uses_deployed_rules(&self, now: u64) -> bool {
+        match &self.released {
+            Some(released) => !released.is_expired(now),
+            None => self.has_no_keys || (self.poll.has_finished() && self.problem.is_none()),
+        }
     }
 
     /// Returns whether the manifest is the manifest in force.
@@ -245,5 +260,25 @@ impl RulesState {
         self.manifest.clone_from(&manifest.bytes);
         self.is_expiry_logged = false;
         self.released = Some(rules);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The embedded rules counted as those of the deployment before the first poll had started.
+    #[test]
+    fn embedded_rules_are_deployed_only_if_no_release_can_exist_or_the_poll_found_none() {
+        let mut state = RulesState::default();
+        assert!(!state.uses_deployed_rules(0), "before the first poll");
+        state.poll.start(0.0);
+        assert!(!state.uses_deployed_rules(0), "during the first poll");
+        state.poll.finish(0.0, Duration::ZERO);
+        assert!(state.uses_deployed_rules(0), "no release");
+        state.problem = Some("KV cannot be read".to_owned());
+        assert!(!state.uses_deployed_rules(0), "a failed poll");
+        let state = RulesState { has_no_keys: true, ..RulesState::default() };
+        assert!(state.uses_deployed_rules(0), "without keys");
     }
 }

@@ -19,6 +19,8 @@ pub enum HashPurpose {
     IndicatorsKey,
     /// The derived key that authenticates names of accounts in KV. HMAC under ACCOUNT_SECRET.
     NamesKey,
+    /// The derived key that authenticates the stop in KV. HMAC under ACCOUNT_SECRET.
+    StopKey,
     /// The derived key that authenticates cached keys of Cloudflare Access. HMAC under
     /// ACCOUNT_SECRET.
     AccessKeys,
@@ -44,6 +46,7 @@ impl HashPurpose {
             Self::Address => b"hedgerow.address.v1\0",
             Self::IndicatorsKey => b"hedgerow.indicators-key.v1\0",
             Self::NamesKey => b"hedgerow.names-key.v1\0",
+            Self::StopKey => b"hedgerow.stop-key.v1\0",
             Self::AccessKeys => b"hedgerow.access-keys.v1\0",
             Self::HashKey => b"hedgerow.keys.v1\0",
             Self::LiveTicket => b"hedgerow.live-ticket.v1\0",
@@ -58,7 +61,8 @@ mod tests {
     #[test]
     fn no_prefix_is_the_beginning_of_another() {
         use HashPurpose::*;
-        let others = [Tenant, Address, IndicatorsKey, NamesKey, AccessKeys, HashKey, LiveTicket];
+        let others =
+            [Tenant, Address, IndicatorsKey, NamesKey, StopKey, AccessKeys, HashKey, LiveTicket];
         let purposes: Vec<_> = AccountKind::ALL.map(Account).into_iter().chain(others).collect();
         for purpose in &purposes {
             let prefix = purpose.prefix();
