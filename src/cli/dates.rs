@@ -97,8 +97,18 @@ fn midnight_utc(day: Date) -> Option<u64> {
 /// Formats a time as `2026-11-25 03:04`, in UTC. Times after the year 9999 are shown as the end of
 /// that year.
 pub fn format_utc(seconds: u64) -> String {
+    to_timestamp(seconds).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// Formats the last day of a period that ends at `end`, such as `2027-01-31`, in UTC.
+pub fn format_last_day(end: u64) -> String {
+    to_timestamp(end.saturating_sub(1)).strftime("%Y-%m-%d").to_string()
+}
+
+/// Converts a time. A time after the year 9999 becomes the end of that year.
+fn to_timestamp(seconds: u64) -> Timestamp {
     let time = i64::try_from(seconds).ok().and_then(|time| Timestamp::from_second(time).ok());
-    time.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d %H:%M").to_string()
+    time.unwrap_or(Timestamp::MAX)
 }
 
 /// Formats the time from `time` to `now` in one unit: `90 s`, `5 min`, `12 h`, `3 days`.
@@ -154,6 +164,10 @@ mod tests {
         ];
         for (seconds, expected) in rows {
             assert_eq!(format_utc(seconds), expected);
+        }
+        let rows = [(0, "1970-01-01"), (1_801_440_000, "2027-01-31"), (u64::MAX, "9999-12-30")];
+        for (end, expected) in rows {
+            assert_eq!(format_last_day(end), expected);
         }
         assert_eq!(
             [format_age(5, 10), format_age(0, 7_199), format_age(0, 86_400)],

@@ -90,6 +90,7 @@ mod cluster_restore;
 mod cluster_split;
 mod clusters;
 mod error;
+mod exemptions;
 mod indicator_memory;
 mod indicator_publication;
 mod indicators;
@@ -121,6 +122,7 @@ use serde_json::{Value, json};
 use worker::{DurableObject, Env, Request, Response, ResponseBuilder, State, durable_object};
 
 use self::error::{internal_error, rejected, unknown_bundle};
+use self::exemptions::ExemptionCache;
 use self::indicator_memory::{FiringStats, StoredIndicators};
 use self::name_quota::NameQuota;
 use self::signed::ReleaseKind;
@@ -163,6 +165,8 @@ pub struct Registry {
     names_pruned_at: Cell<u64>,
     /// The time until which indicators are not published after failures.
     indicators_backoff: RefCell<Backoff>,
+    /// The exemptions of the active bundle.
+    exemptions: RefCell<ExemptionCache>,
     /// The indicators of the table; `None` until they are needed.
     indicators: RefCell<Option<StoredIndicators>>,
     /// Counts of new indicators in the current minute, by the account, tenant and network that
@@ -201,6 +205,7 @@ impl DurableObject for Registry {
             new_names: RefCell::default(),
             names_pruned_at: Cell::new(0),
             indicators_backoff: RefCell::default(),
+            exemptions: RefCell::default(),
             indicators: RefCell::default(),
             quotas: RefCell::default(),
             correlation_settings: Cell::default(),
@@ -388,7 +393,8 @@ impl Registry {
         Ok((200, json!(api::AuditLog { entries })))
     }
 
-    /// Returns the registry's part of `/status`: release, publication, pull, indicators and names.
+    /// Returns the registry's part of `/status`: release, exemptions, publication, pull, indicators
+    /// and names.
     fn status(&self) -> HandlerResult {
         let tables = self.tables()?;
         let current = tables.newest_release()?;
@@ -397,6 +403,8 @@ impl Registry {
         let pending = serial.filter(|_| serial != published);
         let keys = self.settings.trusted_keys().unwrap_or_default();
         let embedded = active_rules::embedded::ruleset();
+        let now = now_seconds();
+        let exemptions = self.exemptions.borrow_mut().active(tables, current.as_ref(), now)?;
         let pull = self.settings.config_url().map(|_| api::PullStatus {
             url_set: true,
             checked: tables.meta_number("pull.checked"),
@@ -404,10 +412,11 @@ impl Registry {
             problem: tables.meta("pull.problem"),
         });
         let status = api::DeploymentStatus {
-            now: now_seconds(),
+            now,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             embedded: embedded.ok().map(|ruleset| ruleset.digest().to_owned()),
             keys: keys.as_base64().map(str::to_owned).collect(),
+            exemptions,
             release: current.map(StoredRelease::into_api),
             stop: self.stop_status()?,
             mode_ceiling: Some(self.settings.mode_ceiling),

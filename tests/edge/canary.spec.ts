@@ -161,7 +161,7 @@ it('a promoted canary decides for all accounts', async () => {
   const promoted = await admin.publish(keys, makeManifest(3, canary), 'promote');
   expect([promoted.status, promoted.body]).toEqual([
     201,
-    { serial: 3, published: true, problem: null },
+    { serial: 3, published: true, problem: null, stopped: false },
   ]);
   await fleet.untilRelease(3);
   expect(

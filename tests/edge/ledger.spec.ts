@@ -2,9 +2,10 @@
 // clients.
 import { beforeAll, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
-import { Admin, ADMIN_TOKEN, makeBundle, phrase } from './release-fixtures.ts';
+import { Admin, ADMIN_TOKEN, DAY, epochSeconds, makeBundle, phrase } from './release-fixtures.ts';
 import {
   CANARIES,
+  chat,
   eventually,
   expectNoLeak,
   Fleet,
@@ -25,7 +26,13 @@ const fleet = useFleet({ origin, workers: 2, vars });
 const admin = new Admin(fleet.edge, ADMIN_TOKEN, { 'cf-connecting-ip': CANARIES.address });
 beforeAll(() => fleet.setFaults(ALARMS));
 
-const bundle = makeBundle({ lantern_red: 22, ferry_slow: 9, meadow_wide: 25 });
+/** Exemptions of paths that only one test uses. */
+const EXEMPTIONS = [
+  { name: 'nightly', reason: 'the nightly audit', until: epochSeconds(DAY), path: '/v1/messages' },
+  { name: 'retired', reason: 'ticket 7', until: epochSeconds(-DAY), path: '/v1/responses' },
+];
+const policy = { exemption: EXEMPTIONS };
+const bundle = makeBundle({ lantern_red: 22, ferry_slow: 9, meadow_wide: 25 }, { policy });
 
 const ROWS: [content: string, count: number, band: string, action: string, hits: string[]][] = [
   ['When do blackbirds nest?', 20, 'clear', 'allow', []],
@@ -79,6 +86,7 @@ it('requests before the first release count under serial 0', async () => {
       by_role: { embedded: 6 },
     }),
   );
+  expect((await admin.status()).exemptions).toEqual([]);
 });
 
 it('the status counts every request by band, action, signature, ruleset and release', async () => {
@@ -126,6 +134,23 @@ it('the status counts every request by band, action, signature, ruleset and rele
     for (const key of ['by_serial', 'by_ruleset', 'by_role', 'by_band', 'by_action', 'by_colo'])
       expect([key, sum(traffic[key])]).toEqual([key, traffic.requests]);
   });
+});
+
+it('the status lists the exemptions of the active policy, and counts their requests', async () => {
+  const response = await fleet.edge.post('/v1/messages', chat(phrase('lantern_red')));
+  await response.arrayBuffer();
+  expect(await fleet.edge.decision(response)).toMatchObject({
+    band: 'suspect',
+    action: 'allow',
+    exemption: 'nightly',
+  });
+  sent['1'] = sent['1']! + 1;
+  await untilReported();
+  const { exemptions, traffic } = await admin.status('?minutes=10');
+  expect(exemptions).toEqual(
+    EXEMPTIONS.map(({ name, until, reason }) => ({ name, until, reason })),
+  );
+  expect(traffic.by_exemption).toEqual({ nightly: 1 });
 });
 
 it('at 100 requests per second, counting needs less than 2 calls per 100 requests', async () => {

@@ -183,7 +183,7 @@ it('a publication aborted while KV hangs does not block the next one', async () 
   await sleep(200);
   await fleet.setFaults(UP);
   const { status, body } = await admin.publish(keys, makeManifest(++serial, newest));
-  expect([status, body]).toEqual([201, { serial, published: true, problem: null }]);
+  expect([status, body]).toEqual([201, { serial, published: true, problem: null, stopped: false }]);
   await fleet.untilRelease(serial);
 });
 

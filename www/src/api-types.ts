@@ -410,6 +410,8 @@ export type DeploymentStatus = {
   stop: StopStatus | null;
   /** Highest mode that MODE_CEILING allows; null if an older Worker does not report it. */
   mode_ceiling: Mode | null;
+  /** Exemptions of the active bundle, in the order of its policy. */
+  exemptions: Array<ExemptionInfo>;
   /** State of the release in KV. */
   publication: PublicationStatus;
   /** State of pulls from CONFIG_URL; null if CONFIG_URL is not set. */
@@ -474,6 +476,16 @@ export type Evidence = {
   start: number;
   /** Offset after the last byte. */
   end: number;
+};
+
+/** An exemption of the policy. */
+export type ExemptionInfo = {
+  /** Name, as decisions show it. */
+  name: string;
+  /** End: the time from which the exemption no longer applies. */
+  until: number;
+  /** Reason, for people. */
+  reason: string;
 };
 
 /** An account, tenant or network, and the indicators that it caused. */
@@ -733,6 +745,8 @@ export type PublishResult = {
   published: boolean;
   /** Reason why KV does not have the release; null if KV has it. */
   problem: string | null;
+  /** Whether a stop is in force, so that some or all requests are not enforced. */
+  stopped: boolean;
 };
 
 /** State of pulls from CONFIG_URL. */
@@ -975,6 +989,11 @@ export type TrafficSummary = {
   by_mode: { [key in string]: number };
   /** Requests by IATA code of the data centre. */
   by_colo: { [key in string]: number };
+  /**
+   * Requests by name of the exemption that applied. If several applied, the first one of the
+   * policy counts.
+   */
+  by_exemption: { [key in string]: number };
   /** Signatures, lists and correlations with the most hits, the most frequent first; at most 50. */
   signatures: Array<SignatureHits>;
   /** Number of requests of which a part was not scored. */

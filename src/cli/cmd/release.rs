@@ -18,7 +18,7 @@ use crate::format::describe_release;
 use crate::remote::{ReleaseCommand, ReleaseStore, SignedText};
 use crate::rollout::{deployment_status, wait_for_rollout};
 use crate::signer::Signer;
-use crate::terminal::{Format, print_error, print_json, print_line};
+use crate::terminal::{Format, print_alarm, print_error, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct ReleaseArgs {
@@ -417,8 +417,9 @@ impl Publisher {
             None
         };
         let is_complete = rollout_result.as_ref().is_none_or(|result| result.done);
+        let PublishResult { published, problem, stopped, .. } = published;
         let output = json!({
-            "release": release, "published": published.published, "problem": published.problem,
+            "release": release, "published": published, "problem": problem, "stopped": stopped,
             "waited": rollout_result,
         });
         Ok((Outcome::from_complete(is_complete), output))
@@ -459,7 +460,14 @@ pub fn resolve_digest(bundles: &[BundleInfo], name: &str) -> Result<String> {
 
 fn print_result(release: &Release, published: &PublishResult) -> Result<()> {
     let state = if published.published { "published" } else { "stored" };
-    print_line(format_args!("release {} {state}: {}", release.serial, describe_release(release)))
+    print_line(format_args!("release {} {state}: {}", release.serial, describe_release(release)))?;
+    if published.stopped {
+        print_alarm(
+            "enforcement is stopped: `hedgerow status` shows for which requests, and `hedgerow \
+             resume` ends it",
+        )?;
+    }
+    Ok(())
 }
 
 fn parse_percent(text: &str) -> std::result::Result<f64, String> {

@@ -6,8 +6,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hedgerow_core::api::{
-    BandChange, DeploymentStatus, ErrorCount, IndicatorCause, IndicatorStatus, PathCount,
-    PrincipalsStatus, PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference,
+    BandChange, DeploymentStatus, ErrorCount, ExemptionInfo, IndicatorCause, IndicatorStatus,
+    PathCount, PrincipalsStatus, PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference,
     SignatureHits, StopStatus, TrafficSummary,
 };
 use hedgerow_core::rules::policy::Mode;
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::cmd::stop::describe_stop;
 use crate::config::{Config, TargetArgs};
-use crate::dates::{format_age, format_utc};
+use crate::dates::{format_age, format_last_day, format_utc};
 use crate::error::{Error, Outcome, Result};
 use crate::format::{describe_release, percent};
 use crate::remote::AdminClient;
@@ -286,6 +286,7 @@ fn print_traffic(status: &DeploymentStatus) -> Result<()> {
     for SignatureHits { name, hits } in traffic.signatures.iter().take(MAX_SIGNATURES_SHOWN) {
         print_line(format_args!("{name:<48} {hits:>8}"))?;
     }
+    print_exemptions(status)?;
     if let Some(shadow) = &traffic.shadow {
         print_shadow(shadow)?;
     }
@@ -364,6 +365,43 @@ fn print_shares(
     print_line(format_args!("{name:>14}  {}", shares.collect::<Vec<_>>().join(", ")))
 }
 
+/// Prints the exemptions of the active policy with their use. Prints nothing if the policy has no
+/// exemptions and none applied to a request.
+fn print_exemptions(status: &DeploymentStatus) -> Result<()> {
+    let lines = exemption_lines(status);
+    if !lines.is_empty() {
+        print_line(format_args!("\n{:<48} {:>8}  last day", "exemption", "requests"))?;
+    }
+    lines.iter().try_for_each(|line| print_line(format_args!("{line}")))
+}
+
+/// Returns a line for each exemption: of the active policy, and of other policies that decided
+/// requests of the period. The exemption with the most requests comes first.
+fn exemption_lines(status: &DeploymentStatus) -> Vec<String> {
+    let counts = &status.traffic.by_exemption;
+    // Without the ledger, the counts are missing, but the exemptions may have been used.
+    let is_known = status.ledger.reachable;
+    let mut rows: Vec<(u64, &str, String)> = Vec::new();
+    for ExemptionInfo { name, until, .. } in &status.exemptions {
+        let count = counts.get(name).copied().unwrap_or_default();
+        let expired = (status.now >= *until).then_some("EXPIRED");
+        let unused = (is_known && count == 0).then_some("never matched in this period");
+        let remarks: Vec<&str> = expired.into_iter().chain(unused).collect();
+        let text = format!("{}  {}", format_last_day(*until), remarks.join(", "));
+        rows.push((count, name.as_str(), text));
+    }
+    let is_listed = |name: &str| status.exemptions.iter().any(|info| info.name == name);
+    for (name, count) in counts.iter().filter(|(name, _)| !is_listed(name.as_str())) {
+        rows.push((*count, name.as_str(), "not in the active policy".to_owned()));
+    }
+    rows.sort_by_key(|(count, ..)| std::cmp::Reverse(*count));
+    let format_row = |(count, name, text): (u64, &str, String)| {
+        let count = if is_known { count.to_string() } else { "?".to_owned() };
+        format!("{name:<48} {count:>8}  {text}").trim_end().to_owned()
+    };
+    rows.into_iter().map(format_row).collect()
+}
+
 fn print_shadow(shadow: &ShadowTraffic) -> Result<()> {
     print_line(format_args!(
         "\nshadow {}: {} requests scored by both",
@@ -403,3 +441,48 @@ const MAX_SIGNATURES_SHOWN: usize = 10;
 
 /// Time between two refreshes.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn exemptions_are_listed_with_their_last_day_and_use() {
+        let exemption =
+            |name: &str, until: u64| json!({ "name": name, "until": until, "reason": "r" });
+        let mut status = json!({
+            "now": 1_800_000_000,
+            "exemptions": [
+                exemption("unused", 1_801_440_000), exemption("used", 1_801_440_000),
+                exemption("over", 1_800_000_000), exemption("ended", 1_799_971_200),
+            ],
+            "traffic": { "by_exemption": { "used": 12, "former": 3, "ended": 1 } },
+        });
+        let lines = |status: &Value| {
+            let lines = exemption_lines(&serde_json::from_value(status.clone()).unwrap());
+            let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            lines.iter().map(words).collect::<Vec<_>>()
+        };
+        let expected = [
+            "used 12 2027-01-31",
+            "former 3 not in the active policy",
+            "ended 1 2027-01-14 EXPIRED",
+            "unused 0 2027-01-31 never matched in this period",
+            "over 0 2027-01-15 EXPIRED, never matched in this period",
+        ];
+        assert_eq!(lines(&status), expected);
+        status["ledger"] = json!({ "reachable": false });
+        status["traffic"] = json!({});
+        let expected = [
+            "unused ? 2027-01-31",
+            "used ? 2027-01-31",
+            "over ? 2027-01-15 EXPIRED",
+            "ended ? 2027-01-14 EXPIRED",
+        ];
+        assert_eq!(lines(&status), expected);
+        let empty = DeploymentStatus::default();
+        assert!(exemption_lines(&empty).is_empty());
+    }
+}

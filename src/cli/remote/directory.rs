@@ -130,7 +130,7 @@ impl ReleaseStore for DirectoryStore {
         }
         write_signed(&self.history_path(serial), release)?;
         write_signed(&self.current_path(), release)?;
-        Ok(PublishResult { serial, published: true, problem: None })
+        Ok(PublishResult { serial, published: true, ..PublishResult::default() })
     }
 
     fn diff(&self, _: &str, _: &str) -> Result<Diff> {

@@ -61,6 +61,8 @@ pub struct PublishResult {
     pub published: bool,
     /// Reason why KV does not have the release; null if KV has it.
     pub problem: Option<String>,
+    /// Whether a stop is in force, so that some or all requests are not enforced.
+    pub stopped: bool,
 }
 
 /// Deserialises a release; `None` if this version cannot read it.

@@ -27,6 +27,8 @@ pub struct DeploymentStatus {
     pub stop: Option<StopStatus>,
     /// Highest mode that MODE_CEILING allows; null if an older Worker does not report it.
     pub mode_ceiling: Option<Mode>,
+    /// Exemptions of the active bundle, in the order of its policy.
+    pub exemptions: Vec<ExemptionInfo>,
     /// State of the release in KV.
     pub publication: PublicationStatus,
     /// State of pulls from CONFIG_URL; null if CONFIG_URL is not set.
@@ -39,6 +41,18 @@ pub struct DeploymentStatus {
     pub ledger: LedgerStatus,
     /// Traffic of the period; empty if the ledger does not answer.
     pub traffic: TrafficSummary,
+}
+
+/// An exemption of the policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ExemptionInfo {
+    /// Name, as decisions show it.
+    pub name: String,
+    /// End: the time from which the exemption no longer applies.
+    pub until: u64,
+    /// Reason, for people.
+    pub reason: String,
 }
 
 /// State of the release in KV, which isolates read.

@@ -1,19 +1,21 @@
 //! One example of the JSON of each response and body.
 
+mod examples;
+
 use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json, to_value};
 
+use self::examples::*;
 use super::*;
 use crate::evaluate::decision::DecisionHit;
 use crate::evaluate::score::Contribution;
 use crate::field::{Field, FieldId};
 use crate::matching::Evidence;
 use crate::rules::policy::{Action, Band, Mode};
-use crate::rules::release::{Canary, Release, RulesetRole};
-use crate::rules::stop::Stop;
+use crate::rules::release::RulesetRole;
 
 /// Asserts that `value` is serialised to `json`, and that `json` is deserialised to `value`.
 fn assert_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, json: Value) {
@@ -23,115 +25,6 @@ fn assert_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, js
 
 fn counts<const COUNT: usize>(counts: [(&str, u64); COUNT]) -> Counts {
     counts.map(|(name, count)| (name.to_owned(), count)).into()
-}
-
-fn cluster() -> ClusterSummary {
-    ClusterSummary {
-        id: "0a1b2c3d".into(),
-        aliases: vec!["4e5f6071".into()],
-        accounts: 9,
-        keys: 2,
-        correlations: vec!["cluster_hour".into()],
-        first: 1_700_000_000,
-        last: 1_700_000_900,
-    }
-}
-
-fn indicator() -> IndicatorInfo {
-    IndicatorInfo {
-        id: 3,
-        correlation: "cluster_hour".into(),
-        key: "00000000000000ff".into(),
-        first: 1_700_000_000,
-        last: 1_700_000_900,
-        expires: 1_700_090_000,
-        times: 4,
-        measured: 12.0,
-        threshold: "≥ 10 accounts".into(),
-        accounts: 9,
-        cluster: Some("0a1b2c3d".into()),
-        revoked_at: None,
-        reason: None,
-        revoked_until: None,
-        account: Some("00000000000000a1".into()),
-        tenant: None,
-        account_label: Some("acme".into()),
-        tenant_label: None,
-        network: None,
-    }
-}
-
-fn release() -> ReleaseInfo {
-    let release = Release {
-        format_version: 1,
-        serial: 5,
-        created: 1_700_000_000,
-        active: "embedded".into(),
-        canary: Some(Canary { digest: "ab".into(), percent: 2.5 }),
-        shadow: None,
-        expires: None,
-        resumes: Some(1_700_000_030),
-        note: "a note".into(),
-        author: "bo".into(),
-    };
-    ReleaseInfo {
-        serial: 5,
-        kind: "promote".into(),
-        published: None,
-        release: Some(release),
-        text: "{}".into(),
-        signature: "untrusted comment".into(),
-        key: "RW".into(),
-    }
-}
-
-fn release_json() -> Value {
-    json!({
-        "serial": 5, "kind": "promote", "published": null,
-        "release": {
-            "release": 1, "serial": 5, "created": 1_700_000_000, "active": "embedded",
-            "canary": { "digest": "ab", "percent": 2.5 }, "resumes": 1_700_000_030,
-            "note": "a note", "author": "bo",
-        },
-        "text": "{}", "signature": "untrusted comment", "key": "RW",
-    })
-}
-
-fn stop_status() -> StopStatus {
-    let stop = Stop {
-        at: 1_700_000_030,
-        paths: vec!["/v1/chat/**".into()],
-        reason: "ticket 12".into(),
-        author: "bo".into(),
-        ended_by: None,
-    };
-    StopStatus { stop, published: false, problem: Some("KV refused".into()) }
-}
-
-fn stop_json() -> Value {
-    let stop = json!({
-        "at": 1_700_000_030, "paths": ["/v1/chat/**"], "reason": "ticket 12", "author": "bo",
-        "ended_by": null,
-    });
-    json!({ "stop": stop, "published": false, "problem": "KV refused" })
-}
-
-fn indicator_json() -> Value {
-    json!({
-        "id": 3, "correlation": "cluster_hour", "key": "00000000000000ff",
-        "first": 1_700_000_000, "last": 1_700_000_900, "expires": 1_700_090_000, "times": 4,
-        "measured": 12.0, "threshold": "≥ 10 accounts", "accounts": 9, "cluster": "0a1b2c3d",
-        "revoked_at": null, "reason": null, "revoked_until": null, "account": "00000000000000a1",
-        "tenant": null, "account_label": "acme", "tenant_label": null, "network": null,
-    })
-}
-
-fn cluster_json() -> Value {
-    json!({
-        "id": "0a1b2c3d", "aliases": ["4e5f6071"],
-        "accounts": 9, "keys": 2, "correlations": ["cluster_hour"],
-        "first": 1_700_000_000, "last": 1_700_000_900,
-    })
 }
 
 /// Returns `object` with `members` added.
@@ -438,8 +331,12 @@ fn releases() {
     assert_json(list, json!({ "releases": [release_json()] }));
     let upload = ReleaseUpload { release: "{}".into(), signature: "s".into() };
     assert_json(upload, json!({ "release": "{}", "signature": "s" }));
-    let result = PublishResult { serial: 5, published: false, problem: Some("KV is slow".into()) };
-    assert_json(result, json!({ "serial": 5, "published": false, "problem": "KV is slow" }));
+    let problem = Some("KV is slow".into());
+    let result = PublishResult { serial: 5, published: false, problem, stopped: true };
+    let json = json!({
+        "serial": 5, "published": false, "problem": "KV is slow", "stopped": true,
+    });
+    assert_json(result, json);
 }
 
 #[test]
@@ -512,6 +409,11 @@ fn status() {
         release: Some(release()),
         stop: Some(stop_status()),
         mode_ceiling: Some(Mode::Enforce),
+        exemptions: vec![ExemptionInfo {
+            name: "audit".into(),
+            until: 1_800_000_000,
+            reason: "nightly".into(),
+        }],
         publication: PublicationStatus { serial: Some(4), pending: Some(5), ..<_>::default() },
         pull: Some(PullStatus { url_set: true, checked: Some(1_700_000_050), ..<_>::default() }),
         indicators: IndicatorStatus {
@@ -531,6 +433,7 @@ fn status() {
     let json = json!({
         "now": 1_700_000_100, "version": "0.2.0", "embedded": "cd", "keys": ["RW"],
         "release": release_json(), "stop": stop_json(), "mode_ceiling": "enforce",
+        "exemptions": [{ "name": "audit", "until": 1_800_000_000, "reason": "nightly" }],
         "publication": { "serial": 4, "pending": 5, "attempts": 0, "problem": null },
         "pull": {
             "url_set": true, "checked": 1_700_000_050, "changed": null, "problem": null,
@@ -586,6 +489,7 @@ fn traffic() {
         by_action: counts([("allow", 3)]),
         by_mode: counts([("shadow", 3)]),
         by_colo: counts([("ORD", 3)]),
+        by_exemption: counts([("audit", 2)]),
         signatures: vec![SignatureHits { name: "grading".into(), hits: 1 }],
         incomplete: 1,
         by_unscored: counts([("late", 1)]),
@@ -597,7 +501,7 @@ fn traffic() {
     let json = json!({
         "seconds": 60, "requests": 3, "by_serial": { "5": 3 }, "by_ruleset": { "ab": 3 },
         "by_role": { "active": 3 }, "by_band": { "clear": 3 }, "by_action": { "allow": 3 },
-        "by_mode": { "shadow": 3 }, "by_colo": { "ORD": 3 },
+        "by_mode": { "shadow": 3 }, "by_colo": { "ORD": 3 }, "by_exemption": { "audit": 2 },
         "signatures": [{ "name": "grading", "hits": 1 }],
         "incomplete": 1, "by_unscored": { "late": 1 }, "memory_mib": { "32": 1 },
         "forwarded_unread": [{ "method": "PUT", "path": "/a/*", "count": 2 }],

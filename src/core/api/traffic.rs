@@ -32,6 +32,9 @@ pub struct TrafficSummary {
     pub by_mode: Counts,
     /// Requests by IATA code of the data centre.
     pub by_colo: Counts,
+    /// Requests by name of the exemption that applied. If several applied, the first one of the
+    /// policy counts.
+    pub by_exemption: Counts,
     /// Signatures, lists and correlations with the most hits, the most frequent first; at most 50.
     pub signatures: Vec<SignatureHits>,
     /// Number of requests of which a part was not scored.

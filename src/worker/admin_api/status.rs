@@ -104,6 +104,7 @@ impl TrafficTotals {
         match (kind.as_str(), parts) {
             ("request", attributes) => self.add_requests(attributes, count),
             ("colo", [colo]) => add(&mut self.summary.by_colo, colo),
+            ("exemption", [name]) => add(&mut self.summary.by_exemption, name),
             ("signature", [_, name]) => add(&mut self.signatures, name),
             ("unscored", [reason]) if reason == ANY_REASON => self.summary.incomplete += count,
             ("unscored", [reason]) => add(&mut self.summary.by_unscored, reason),
@@ -209,6 +210,7 @@ mod tests {
         for _ in 0..3 {
             counters.increment(["colo", "FRA"]);
         }
+        counters.increment(["exemption", "audit"]);
         counters.increment(["signature", "d", "a"]);
         counters.increment(["signature", "d", "b"]);
         counters.increment(["signature", "e", "b"]);
@@ -228,6 +230,7 @@ mod tests {
         assert_eq!(traffic["by_band"], json!({ "clear": 2, "hostile": 1 }));
         assert_eq!(traffic["by_action"], json!({ "allow": 2, "block": 1 }));
         assert_eq!(traffic["by_colo"], json!({ "FRA": 3 }));
+        assert_eq!(traffic["by_exemption"], json!({ "audit": 1 }));
         let names = json!([{ "name": "b", "hits": 2 }, { "name": "a", "hits": 1 }]);
         assert_eq!(traffic["signatures"], names);
         assert_eq!(traffic["errors"], json!([{ "message": "rules: it failed", "count": 1 }]));

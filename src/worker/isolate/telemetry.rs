@@ -98,6 +98,9 @@ pub fn count_decision(
         counters.increment(["request", &serial, ruleset, role, band, action, mode]);
         counters.increment(["colo", attribution.colo]);
         counters.increment(["score", score_bucket(decision.score)]);
+        if let Some(name) = &decision.exemption {
+            counters.increment(["exemption", name]);
+        }
         if !decision.unscored.is_empty() {
             counters.increment(["unscored", ANY_REASON]);
         }

@@ -5,6 +5,7 @@
 //! | `request`, serial, ruleset, role, band, action, mode | decided requests |
 //! | `colo`, colo | decided requests by data centre |
 //! | `score`, lower bound | decided requests by score, in buckets of five |
+//! | `exemption`, name | decided requests by exemption; if several applied, by the first one |
 //! | `signature`, ruleset, name | hits |
 //! | `unscored`, reason or `any` | decided requests of which a part was not scored |
 //! | `forwarded_unread`, method, path shape | POST, PUT, PATCH and WebSockets, forwarded unread |

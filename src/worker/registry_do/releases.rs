@@ -133,7 +133,8 @@ impl Registry {
             }
         };
         let status = if is_published { 201 } else { 202 };
-        Ok((status, json!(PublishResult { serial, published: is_published, problem })))
+        let stopped = self.stop_in_force()?.is_some();
+        Ok((status, json!(PublishResult { serial, published: is_published, problem, stopped })))
     }
 
     /// Verifies the signature, format and expiry of a release.

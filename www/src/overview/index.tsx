@@ -4,6 +4,7 @@ import { Async, Empty, Loading, Problem, StaleNotice } from '../components/async
 import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Copy, Panel } from '../components/ui.tsx';
 import { navigate } from '../router.ts';
+import { Exemptions } from './exemptions.tsx';
 import { Failures } from './failures.tsx';
 import { ReleaseStatus } from './release-status.tsx';
 import { Rulesets, ShadowPanel } from './rulesets.tsx';
@@ -120,6 +121,7 @@ function Counts({ series, now, range }: CountsProps) {
         <Unscored range={range} />
         <Rulesets series={series} status={status} />
         <ShadowPanel range={range} status={status} />
+        <Exemptions range={range} />
         <Failures errors={series.errors} />
       </div>
     </>
