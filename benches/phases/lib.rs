@@ -291,8 +291,8 @@ impl PhaseBench {
     pub fn decide(&self, body: &[u8]) -> u32 {
         let envelope = self.envelope(body);
         let Some(assessment) = self.ruleset.assess(&envelope) else { return 0 };
-        let disposition =
-            self.ruleset.policy().disposition(envelope.path, envelope.account, envelope.tenant);
+        let attributes = envelope.attributes(assessment.model.as_deref());
+        let disposition = self.ruleset.policy().disposition(&attributes);
         let decision = Decision::new(&self.ruleset, &envelope, assessment, disposition);
         black_box(decision.score as u32).wrapping_add(decision.hits.len() as u32)
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hedgerow_core::Ruleset;
-use hedgerow_sigma::{Finding, Rules};
+use hedgerow_sigma::{Finding, RuleFile, Rules};
 use serde_json::json;
 
 use crate::error::{Error, Outcome, Result, io_error};
@@ -37,13 +37,17 @@ impl RulesetArgs {
 
 /// Reads and checks a directory of rules. The inner error lists the findings.
 pub fn read_rules(directory: &Path) -> Result<std::result::Result<Rules, Vec<Finding>>> {
-    let sources = hedgerow_sigma::read(directory).map_err(|error| {
+    Ok(hedgerow_sigma::check(&read_sources(directory)?))
+}
+
+/// Reads the files of a directory of rules.
+pub fn read_sources(directory: &Path) -> Result<Vec<RuleFile>> {
+    hedgerow_sigma::read(directory).map_err(|error| {
         Error::Io(format!(
             "{}: {error}: expected a directory of rules; correct the path",
             directory.display()
         ))
-    })?;
-    Ok(hedgerow_sigma::check(&sources))
+    })
 }
 
 /// Prints findings, or `success_message` if there are none. As JSON, prints an object with the list

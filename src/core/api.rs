@@ -43,8 +43,8 @@ pub use principals::{
 pub use releases::{PublishResult, ReleaseInfo, ReleaseList, ReleaseUpload};
 pub use series::{ActionSeries, BandSeries, ErrorSeries, RulesetTraffic, Series, SignatureSeries};
 pub use status::{
-    DeploymentStatus, IndicatorCause, IndicatorStatus, LedgerStatus, PrincipalsStatus,
-    PublicationStatus, PullStatus,
+    DeploymentStatus, ExemptionInfo, IndicatorCause, IndicatorStatus, LedgerStatus,
+    PrincipalsStatus, PublicationStatus, PullStatus,
 };
 pub use stop::{StopRequest, StopStatus};
 pub use traffic::{

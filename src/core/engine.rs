@@ -104,9 +104,8 @@ impl<'r> LocalEngine<'r> {
         let envelope = Envelope { indicators, ..envelope.clone() };
         let mut assessment = self.ruleset.assess_as(endpoint, &envelope)?;
         let policy = self.ruleset.policy();
-        let Envelope { path, account, tenant, .. } = envelope;
-        let disposition =
-            policy.disposition_in_clusters(&assessment.clusters, path, account, tenant);
+        let attributes = envelope.attributes(assessment.model.as_deref());
+        let disposition = policy.disposition_in_clusters(&assessment.clusters, &attributes);
         let (action, _) = assessment.action(policy, &disposition);
         let applied_action = if disposition.mode == Mode::Enforce { action } else { Action::Allow };
         let hash_key = envelope.hash_key;

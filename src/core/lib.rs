@@ -27,7 +27,8 @@
 //!     ..Envelope::default()
 //! };
 //! let assessment = ruleset.assess(&envelope).expect("an LLM call");
-//! let disposition = ruleset.policy().disposition(envelope.path, None, None);
+//! let attributes = envelope.attributes(assessment.model.as_deref());
+//! let disposition = ruleset.policy().disposition(&attributes);
 //! let decision = Decision::new(&ruleset, &envelope, assessment, disposition);
 //! assert_eq!((decision.band.name(), decision.mode.name()), ("suspect", "shadow"));
 //! # Ok(())

@@ -3,12 +3,13 @@
 //! The bundle contains seconds only, so the core at the edge needs no calendar.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::civil::Date;
 use toml::de::{DeTable, DeValue};
 use toml::value::Datetime;
 
-use crate::toml::{TomlDiagnostics, entries, value};
+use crate::toml::{TomlDiagnostics, entries, unsigned_integer, value};
 
 /// Returns the ends of the days under `key` in the tables of the array `kind`, as decimal text in
 /// seconds since the epoch. The keys of the result are the byte offsets of the days in the file.
@@ -60,6 +61,24 @@ pub fn replace_days<'d>(
     document
 }
 
+/// Returns the end that a table has under `key`, in seconds since the epoch, and the byte offset of
+/// its value: an integer, or a day, which means its end. Returns `None` if the value is missing or
+/// invalid.
+pub fn end_of(entry: &DeTable<'_>, key: &str) -> Option<(usize, u64)> {
+    unsigned_integer(entry, key).or_else(|| {
+        let (offset, value) = value(entry, key)?;
+        Some((offset, end_of_day_utc(value)?))
+    })
+}
+
+/// Formats the day of a time, in seconds since the epoch, in UTC: `2027-01-31`. Times after the
+/// year 9999 are shown as the last day of that year.
+pub fn format_day(seconds: u64) -> String {
+    let since_epoch = Duration::from_secs(seconds - seconds % DAY_SECONDS);
+    let day = Date::constant(1970, 1, 1).checked_add(since_epoch);
+    day.unwrap_or(Date::MAX).to_string()
+}
+
 /// Returns the end of a day in UTC, in seconds since the epoch. Returns `None` if the value is not
 /// a day, or is before 1970. The value may be a TOML date, a TOML time with a date, or a string
 /// that begins with a day.
@@ -106,6 +125,32 @@ mod tests {
         for (text, expected) in rows {
             let value = DeValue::parse(text).unwrap().into_inner();
             assert_eq!(end_of_day_utc(&value), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_an_entry_is_a_day_or_seconds() {
+        let rows = [
+            ("until = 2026-11-23", Some((8, 1_795_478_400))),
+            ("until = 1795478400", Some((8, 1_795_478_400))),
+            ("until = 'soon'", None),
+            ("", None),
+        ];
+        for (text, expected) in rows {
+            let document = DeTable::parse(text).unwrap().into_inner();
+            assert_eq!(end_of(&document, "until"), expected, "{text}");
+        }
+        let rows = [
+            (0, "1970-01-01"),
+            (86_399, "1970-01-01"),
+            (951_868_799, "2000-02-29"),
+            (1_795_478_400, "2026-11-24"),
+            (253_402_300_799, "9999-12-31"),
+            (253_402_300_800, "9999-12-31"),
+            (u64::MAX, "9999-12-31"),
+        ];
+        for (seconds, expected) in rows {
+            assert_eq!(format_day(seconds), expected, "{seconds}");
         }
     }
 

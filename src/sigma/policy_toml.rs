@@ -1,5 +1,7 @@
 //! Parses and checks the policy, `policy.toml`.
 
+use std::collections::BTreeMap;
+
 use hedgerow_core::identity::credential_place::CredentialPlace;
 use hedgerow_core::identity::source::IdentitySource;
 use hedgerow_core::rules::policy::{
@@ -10,13 +12,13 @@ use toml::de::DeTable;
 
 use crate::days::{check_days, replace_days};
 use crate::metadata::{FAMILIES, MAX_WEIGHT};
-use crate::seed_sets;
+use crate::policy_lints::SECTIONS_WITH_END;
 use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::toml::{
     TomlDiagnostics, check_unique, deserialize_all, entries, number, read, remove_at, table, text,
     unsigned_integer, value,
 };
-use crate::{Finding, RuleFile};
+use crate::{Finding, RuleFile, policy_routes, seed_sets};
 
 /// Parses and checks the policy. Returns `None`, with findings, if it is invalid. `names` are the
 /// names of all signatures, correlations and lists. `files` are all files of the rules directory.
@@ -38,19 +40,25 @@ pub fn parse(
     }
     check_noise(&document, &mut diagnostics);
     check_paths(&document, &mut diagnostics);
+    policy_routes::check(&document, &mut diagnostics);
     check_accounts(&document, &mut diagnostics);
     check_clusters(&document, &mut diagnostics);
     check_signatures(&document, names, &mut diagnostics);
     check_exemptions(&document, &mut diagnostics);
     seed_sets::check(&document, files, &mut diagnostics);
-    let days = check_days(&document, "exemption", "until", &mut diagnostics);
-    deserialize_all(replace_days(document, "exemption", "until", &days), &mut diagnostics)
+    let days: BTreeMap<usize, String> = SECTIONS_WITH_END
+        .iter()
+        .flat_map(|kind| check_days(&document, kind, "until", &mut diagnostics))
+        .collect();
+    let document = SECTIONS_WITH_END
+        .iter()
+        .fold(document, |document, kind| replace_days(document, kind, "until", &days));
+    deserialize_all(document, &mut diagnostics)
 }
 
 /// Adds a finding for each required key that an entry of an array does not have.
 fn check_required(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
-    let rows: [(&str, &[&str]); 7] = [
-        ("route", &["path"]),
+    let rows: [(&str, &[&str]); 6] = [
         ("account", &["id"]),
         ("tenant", &["id"]),
         ("cluster", &["id"]),
@@ -328,11 +336,12 @@ fn check_paths(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
 }
 
-/// Checks the ids of accounts and tenants in overrides and exemptions.
+/// Checks the ids of accounts and tenants in overrides, routes and exemptions.
 fn check_accounts(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     let rows = [
         ("account", "id", "account"),
         ("tenant", "id", "tenant"),
+        ("route", "tenant", "tenant"),
         ("exemption", "account", "account"),
         ("exemption", "tenant", "tenant"),
     ];

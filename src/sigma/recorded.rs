@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 pub struct RecordedRequest {
     /// HTTP method.
     pub method: String,
+    /// Host in the target of a raw request, with its port; `None` if the target has only a path.
+    pub host: Option<String>,
     /// Path without the query.
     pub path: String,
     /// Headers as pairs of a name, in lower case, and a value.
@@ -84,6 +86,7 @@ impl RecordedRequest {
             tenant: line.tenant,
             query: query_of(&line.path),
             method: line.method,
+            host: None,
             path: strip_query(&line.path),
             headers,
             body,
@@ -121,11 +124,10 @@ impl RecordedRequest {
                 .to_owned());
         };
         let (headers, body) = parse_headers(rest)?;
-        let target = target.split_once("://").map_or(target, |(_, after_scheme)| {
-            after_scheme.find('/').and_then(|slash| after_scheme.get(slash..)).unwrap_or("/")
-        });
+        let (host, target) = split_target(target);
         Ok(Self {
             method: method.to_owned(),
+            host: host.map(str::to_owned),
             path: strip_query(target),
             account: None,
             tenant: None,
@@ -147,6 +149,7 @@ impl RecordedRequest {
         let scanned_len = self.body.len().min(max_body);
         Envelope {
             method: &self.method,
+            host: self.host(),
             path: &self.path,
             headers: &self.headers,
             body: self.body.get(..scanned_len).unwrap_or_default(),
@@ -158,6 +161,13 @@ impl RecordedRequest {
             now,
             ..Envelope::default()
         }
+    }
+
+    /// Returns the host of the target or, if the target has only a path, of the headers.
+    fn host(&self) -> Option<&str> {
+        let header =
+            || self.headers.iter().find(|(name, _)| name == "host" || name == ":authority");
+        self.host.as_deref().or_else(|| header().map(|(_, host)| host.as_str()))
     }
 }
 
@@ -281,6 +291,14 @@ fn default_method() -> String {
     "POST".to_owned()
 }
 
+/// Splits the target of a request into the host, if the target is an absolute URL, and the rest.
+fn split_target(target: &str) -> (Option<&str>, &str) {
+    let absolute = target.split_once("://").filter(|_| !target.starts_with('/'));
+    let Some((_, after_scheme)) = absolute else { return (None, target) };
+    let (host, path) = after_scheme.split_at(after_scheme.find('/').unwrap_or(after_scheme.len()));
+    (Some(host), if path.is_empty() { "/" } else { path })
+}
+
 /// Returns the path of a request target, without its query.
 fn strip_query(target: &str) -> String {
     target.split(['?', '#']).next().unwrap_or_default().to_owned()
@@ -319,6 +337,25 @@ mod tests {
             assert_eq!(request.http_version.as_deref(), version, "{text}");
             assert_eq!(headers(&request), HEADERS, "{text}");
             assert_eq!(request.body, body.as_bytes(), "{text}");
+        }
+    }
+
+    /// The URL in a query does not name the host.
+    #[test]
+    fn the_host_comes_from_the_target_or_the_headers() {
+        let rows: [(&[u8], Option<&str>, &str); 6] = [
+            (b"POST /v1 HTTP/1.1\nHost: a:80\n\n", Some("a:80"), "/v1"),
+            (b"POST https://b/v1?x HTTP/1.1\nHost: a\n\n", Some("b"), "/v1"),
+            (b"POST https://b HTTP/1.1\n\n", Some("b"), "/"),
+            (b"POST /v1?from=https://c/d HTTP/1.1\n\n", None, "/v1"),
+            (br#"{"path": "/v1", "headers": {"Host": "a"}}"#, Some("a"), "/v1"),
+            (br#"{"path": "/v1", "headers": [[":authority", "a"]]}"#, Some("a"), "/v1"),
+        ];
+        for (bytes, host, path) in rows {
+            let request = RecordedRequest::parse(bytes).unwrap();
+            let envelope = request.envelope(1 << 20, 0);
+            let name = String::from_utf8_lossy(bytes);
+            assert_eq!((envelope.host, envelope.path), (host, path), "{name}");
         }
     }
 

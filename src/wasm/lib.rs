@@ -115,8 +115,8 @@ impl Filter {
         let Some(assessment) = self.0.assess(&envelope) else {
             return Ok(json!({ "llm_call": false }).to_string());
         };
-        let disposition =
-            self.0.policy().disposition(envelope.path, envelope.account, envelope.tenant);
+        let attributes = envelope.attributes(assessment.model.as_deref());
+        let disposition = self.0.policy().disposition(&attributes);
         let decision = Decision::new(&self.0, &envelope, assessment, disposition);
         Ok(json!({ "llm_call": true, "decision": decision }).to_string())
     }

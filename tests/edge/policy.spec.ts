@@ -37,6 +37,14 @@ describe.skipIf(!isBuilt('build-faults/index.js', 'node scripts/build.mjs faults
       expect(origin.requests).toEqual([]);
     });
 
+    it('a route sets mode and actions for a model', async () => {
+      const model = 'Harvested-1';
+      const res = await filter.post('/v1/chat/completions', chat(SUSPECT, { model }));
+      expect(res.status).toBe(403);
+      expect(await filter.decision(res)).toMatchObject({ action: 'block', mode: 'enforce' });
+      expect(origin.requests).toEqual([]);
+    });
+
     it('a route can exclude a path: requests are forwarded unchanged and not logged', async () => {
       const body = JSON.stringify(chat(SUSPECT, { logprobs: true }));
       const before = filter.decisions().length;

@@ -557,7 +557,7 @@ fn invalid_policies_are_findings() {
         ("infinite cap", "[score.caps]\ncontext = inf", "the cap 'context'"),
         ("no account", "[identity]\naccount = []", "no request would have an account"),
         ("no proof", "[identity]\ntrusted = 'header:X-Gateway'", "is not a proof: expected"),
-        ("no path", "[[route]]\nmode = 'enforce'", "this route has no 'path'"),
+        ("no condition", "[[route]]\nmode = 'enforce'", "this route has no condition"),
     ];
     for (name, policy, problem) in rows {
         let directory = scratch("policy");

@@ -33,7 +33,8 @@ fn band(ruleset: &Ruleset, prompt: &str) -> (&'static str, Vec<String>) {
     let assessment = ruleset.assess(&envelope).unwrap();
     let hits = assessment.hits.iter();
     let names = hits.map(|hit| ruleset.signatures()[hit.signature].name.clone()).collect();
-    let disposition = ruleset.policy().disposition(path, None, None);
+    let attributes = envelope.attributes(assessment.model.as_deref());
+    let disposition = ruleset.policy().disposition(&attributes);
     (Decision::new(ruleset, &envelope, assessment, disposition).band.name(), names)
 }
 

@@ -39,6 +39,8 @@ mod languages;
 mod matching;
 /// Passages of a body, each with its role (such as instruction, material or examples).
 mod passages;
+/// The policy: conditions of routes, ends of overrides, and lints.
+mod policy;
 /// Keys, signatures, bundles and releases, and their commands.
 mod release;
 /// Routes and request shapes of every LLM API, with the shipped rules.

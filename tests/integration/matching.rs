@@ -465,7 +465,8 @@ fn the_policy_overrides_rules_and_defaults() {
             ..Envelope::default()
         };
         let decision = ruleset.assess(&envelope).map(|assessment| {
-            let disposition = ruleset.policy().disposition(path, Some(account), None);
+            let attributes = envelope.attributes(assessment.model.as_deref());
+            let disposition = ruleset.policy().disposition(&attributes);
             Decision::new(&ruleset, &envelope, assessment, disposition)
         });
         let outcome = decision.as_ref().map(|decision| {

@@ -42,8 +42,8 @@ pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
         }
         return Ok(Outcome::Success);
     };
-    let disposition =
-        ruleset.policy().disposition(envelope.path, envelope.account, envelope.tenant);
+    let attributes = envelope.attributes(assessment.model.as_deref());
+    let disposition = ruleset.policy().disposition(&attributes);
     let score = assessment.score.clone();
     let decision = Decision::new(&ruleset, &envelope, assessment, disposition);
     match format {

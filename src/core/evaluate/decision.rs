@@ -283,8 +283,7 @@ impl ClusterIds {
     fn new(policy: &Policy, envelope: &Envelope<'_>, assessment: &Assessment) -> Self {
         let deciding = policy.deciding_cluster(
             &assessment.clusters,
-            envelope.path,
-            (envelope.account, envelope.tenant),
+            &envelope.attributes(assessment.model.as_deref()),
             assessment.band,
         );
         let is_other =

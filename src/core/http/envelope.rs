@@ -10,6 +10,8 @@ use crate::keyed_hash::HashKey;
 pub struct Envelope<'a> {
     /// HTTP method.
     pub method: &'a str,
+    /// Host that the client called, with or without a port; `None` if it is not known.
+    pub host: Option<&'a str>,
     /// Path of the URL, without the query.
     pub path: &'a str,
     /// Header names in lower case with their values, in received order.

@@ -98,10 +98,9 @@ mod tests {
     #[test]
     fn routes_of_the_policy_come_first() {
         let route = |path: &str, endpoint| RoutePolicy {
-            path: path.to_owned(),
+            path: Some(path.to_owned()),
             endpoint: Some(endpoint),
-            mode: None,
-            actions: None,
+            ..RoutePolicy::default()
         };
         let policy = Policy {
             routes: vec![

@@ -228,8 +228,8 @@ fn by_name<R: Clone>(
 }
 
 /// Adds the settings in `value` to `settings`, by path. In a path, an object in an array is
-/// identified by its name, id or path, so that a new entry does not change the paths of the other
-/// entries. An object without these is identified by its index.
+/// identified by its name, by its id or, for a route, by its conditions, so that a new entry does
+/// not change the paths of the other entries. An object without these is identified by its index.
 fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(members) => {
@@ -240,9 +240,8 @@ fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
         }
         Value::Array(items) if items.iter().any(Value::is_object) => {
             for (index, item) in items.into_iter().enumerate() {
-                let label = ["name", "id", "path"].iter().find_map(|key| item.get(key)?.as_str());
-                let name = label.map_or_else(|| index.to_string(), str::to_owned);
-                flatten(format!("{path}[{name}]"), item, settings);
+                let label = item_label(&item).unwrap_or_else(|| index.to_string());
+                flatten(format!("{path}[{label}]"), item, settings);
             }
         }
         Value::Array(items) if items.is_empty() => {}
@@ -250,4 +249,16 @@ fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
             settings.insert(path, value);
         }
     }
+}
+
+/// Returns the name or the id of an object in an array; for a route, its conditions, separated by
+/// spaces. Returns `None` if the object has none of them.
+fn item_label(item: &Value) -> Option<String> {
+    let text = |key: &str| item.get(key)?.as_str();
+    if let Some(label) = text("name").or_else(|| text("id")) {
+        return Some(label.to_owned());
+    }
+    let conditions = ["host", "path", "method", "model", "tenant"].into_iter().filter_map(text);
+    let conditions: Vec<&str> = conditions.collect();
+    (!conditions.is_empty()).then(|| conditions.join(" "))
 }

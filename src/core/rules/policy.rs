@@ -6,6 +6,7 @@ mod identity;
 mod incomplete;
 mod limits;
 mod overrides;
+mod routes;
 mod websocket;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use overrides::{
     ClusterPolicy, Disposition, PrincipalPolicy, RequestCluster, format_cluster_id,
     parse_cluster_id,
 };
+pub use routes::{RequestAttributes, RoutePolicy, pattern_matches};
 use serde::{Deserialize, Serialize};
 pub use websocket::WebSocketPolicy;
 
@@ -68,8 +70,8 @@ pub struct Policy {
     /// Sets of known prompts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<SeedSource>,
-    /// Routes in addition to the built-in routes. For each setting, the first route that matches
-    /// the path and has the setting counts.
+    /// Routes in addition to the built-in routes. For each setting, the first route that applies to
+    /// the request and has the setting counts.
     #[serde(rename = "route")]
     pub routes: Vec<RoutePolicy>,
     /// Overrides for single accounts.
@@ -185,23 +187,6 @@ pub struct SeedSource {
     pub file: String,
 }
 
-/// The overrides for the paths that match one pattern.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RoutePolicy {
-    /// Path pattern: `*` matches part of a segment, `**` any number of segments.
-    pub path: String,
-    /// Endpoint, which decides how bodies are read; by default the endpoint of the built-in routes.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub endpoint: Option<Endpoint>,
-    /// Mode, if it differs from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub mode: Option<Mode>,
-    /// Actions, if they differ from the general setting.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub actions: Option<Actions>,
-}
-
 /// The overrides for one signature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -305,22 +290,16 @@ impl Policy {
     /// the endpoint of the built-in route. Returns [`Endpoint::Unknown`] if no built-in route
     /// matches.
     pub fn endpoint(&self, path: &str) -> Endpoint {
-        let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
-        matching
-            .filter_map(|route| route.endpoint)
-            .next()
-            .unwrap_or_else(|| route::builtin_endpoint(path))
+        let endpoint = self.routes.iter().find_map(|route| route.endpoint_of(path));
+        endpoint.unwrap_or_else(|| route::builtin_endpoint(path))
     }
 
     /// Returns the format of WebSocket messages on a path, by the endpoint of the first matching
     /// route that sets one, else by the built-in routes. Returns `None` if the WebSocket is not an
     /// LLM call.
     pub fn websocket_endpoint(&self, path: &str) -> Option<Endpoint> {
-        let matching = self.routes.iter().filter(|route| route::path_matches(&route.path, path));
-        let endpoint = matching
-            .filter_map(|route| route.endpoint)
-            .next()
-            .or_else(|| websocket_routes::builtin_endpoint(path))?;
+        let endpoint = self.routes.iter().find_map(|route| route.endpoint_of(path));
+        let endpoint = endpoint.or_else(|| websocket_routes::builtin_endpoint(path))?;
         websocket_routes::message_endpoint(endpoint)
     }
 

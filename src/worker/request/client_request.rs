@@ -17,6 +17,8 @@ pub struct ClientRequest {
     /// The platform's request, unchanged.
     pub raw: Request,
     method: String,
+    /// Host in the URL, with its port; empty if the URL has none.
+    host: String,
     /// Path as `fetch` sends it, with dot segments and backslashes resolved.
     path: String,
     /// Path and query, as the client sent them.
@@ -73,6 +75,7 @@ impl ClientRequest {
         let address = find_header(&headers, "cf-connecting-ip").map(str::to_owned);
         Self {
             method: request.method(),
+            host: host_of(&url).to_owned(),
             path: resolved_path(&url, &target),
             target,
             edge: EdgeMetadata { address, ..EdgeMetadata::from_request(&request) },
@@ -88,12 +91,18 @@ impl ClientRequest {
     /// that do not name a model.
     pub fn head_of_messages(&self) -> Self {
         let mut head = self.clone();
-        // The parameter is `model` for OpenAI, and `deployment` for Azure.
-        let model = self.query_parameter(&["model", "deployment"]);
-        head.model = model.filter(|model| model.len() <= MAX_MODEL_BYTES);
+        head.model = self.query_model();
         head.headers
             .retain(|(name, _)| !matches!(name.as_str(), "content-encoding" | "content-type"));
         head
+    }
+
+    /// Returns the model in the query, which handshakes of WebSockets have; `None` if the query
+    /// names none, or if the name is too long.
+    pub fn query_model(&self) -> Option<String> {
+        // The parameter is `model` for OpenAI, and `deployment` for Azure.
+        let model = self.query_parameter(&["model", "deployment"]);
+        model.filter(|model| model.len() <= MAX_MODEL_BYTES)
     }
 
     /// Returns whether the request opens a WebSocket.
@@ -167,6 +176,7 @@ impl ClientRequest {
     pub fn envelope(&self) -> Envelope<'_> {
         Envelope {
             method: &self.method,
+            host: Some(self.host.as_str()).filter(|host| !host.is_empty()),
             path: self.path(),
             headers: &self.headers,
             client: self.edge.client(),
@@ -266,6 +276,12 @@ fn find_header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h st
     headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
 }
 
+/// Returns the host of an absolute URL, with its port; empty if the URL has none.
+fn host_of(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or("", |(_, after_scheme)| after_scheme);
+    after_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default()
+}
+
 /// Returns path and query of an absolute URL, without normalising them, because the origin must get
 /// them unchanged. Returns `/` if the URL has no path.
 fn target_of(url: &str) -> &str {
@@ -333,6 +349,22 @@ mod tests {
         ];
         for (url, expected) in rows {
             assert_eq!(target_of(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_host_ends_before_path_query_and_fragment() {
+        let rows = [
+            ("https://api.example.com/v1/messages", "api.example.com"),
+            ("http://127.0.0.1:8787/v1?x=https://other/", "127.0.0.1:8787"),
+            ("http://[::1]:8787", "[::1]:8787"),
+            ("https://h?x=/v1", "h"),
+            ("https://h#/v1", "h"),
+            ("https://h\\v1", "h"),
+            ("nonsense", ""),
+        ];
+        for (url, expected) in rows {
+            assert_eq!(host_of(url), expected, "{url}");
         }
     }
 

@@ -22,12 +22,13 @@ use std::rc::Rc;
 
 use hedgerow_core::http::route::{Endpoint, has_prompt_method};
 use hedgerow_core::http::websocket::is_handshake;
-use hedgerow_core::rules::policy::{Mode, Policy, UnknownTreatment};
+use hedgerow_core::rules::policy::{Mode, Policy, RequestAttributes, UnknownTreatment};
 use web_sys::Response;
 use worker::Context;
 
 use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::{active_rules, indicators, observation_queue, published_names, telemetry};
+use crate::platform::clock::now_seconds;
 use crate::platform::log;
 use crate::platform::settings::Settings;
 use crate::request::classify::classify;
@@ -161,14 +162,16 @@ async fn handle_unread(
     settings: &Settings,
 ) -> Result<Response, RequestError> {
     let request = upstream.request;
-    let is_websocket = is_handshake(&request.envelope());
+    let envelope = request.envelope();
+    let is_websocket = is_handshake(&envelope);
     if is_websocket || has_prompt_method(request.method()) {
         let is_unknown = |policy: &&Policy| policy.endpoint(request.path()) == Endpoint::Unknown;
         let policy = rules.map(|rules| rules.active().policy()).filter(is_unknown);
         if let (Some(rules), Some(policy)) = (rules, policy) {
             let method = if is_websocket { telemetry::WEBSOCKET_METHOD } else { request.method() };
             telemetry::count_forwarded_unread(method, request.path());
-            let policy_mode = policy.disposition(request.path(), None, None).mode;
+            let attributes = RequestAttributes { now: now_seconds(), ..envelope.attributes(None) };
+            let policy_mode = policy.disposition(&attributes).mode;
             let mode = effective_mode(request, settings, rules, policy_mode);
             if policy.unknown.treat == UnknownTreatment::Refuse && mode == Mode::Enforce {
                 return Err(RequestError::NotFound);

@@ -13,7 +13,7 @@ use hedgerow_core::enforce::refusal::Refusal;
 use hedgerow_core::extract::earlier_texts::EarlierTexts;
 use hedgerow_core::http::route::Endpoint;
 use hedgerow_core::keyed_hash::HashKey;
-use hedgerow_core::rules::policy::{Action, Disposition, Mode, RequestCluster};
+use hedgerow_core::rules::policy::{Action, Disposition, Mode, RequestAttributes, RequestCluster};
 use hedgerow_core::rules::release::RulesetRole;
 use hedgerow_core::{Assessment, Decision, Envelope, Ruleset};
 use js_sys::Uint8Array;
@@ -159,11 +159,13 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Returns the effective mode and the policy's actions for this request.
-    fn disposition(&self, clusters: &[RequestCluster]) -> Disposition {
-        let Sender { account, tenant, .. } = &self.sender;
-        let (account, tenant) = (account.as_deref(), tenant.as_deref());
-        let (policy, path) = (self.ruleset.policy(), self.upstream.request.path());
-        let mut disposition = policy.disposition_in_clusters(clusters, path, account, tenant);
+    fn disposition(
+        &self,
+        clusters: &[RequestCluster],
+        attributes: &RequestAttributes<'_>,
+    ) -> Disposition {
+        let policy = self.ruleset.policy();
+        let mut disposition = policy.disposition_in_clusters(clusters, attributes);
         let Upstream { request, .. } = self.upstream;
         let mode = effective_mode(request, self.settings, self.active_rules, disposition.mode);
         disposition.mode = mode;
@@ -243,8 +245,10 @@ impl<'a> LlmCall<'a> {
         mut assessment: Assessment,
     ) -> (Decision, Observed) {
         let observation = assessment.observation.take();
-        let observed = Observed { observation, model: assessment.model.take() };
-        let disposition = self.disposition(&assessment.clusters);
+        // The assessment keeps the model, because the decision depends on it.
+        let observed = Observed { observation, model: assessment.model.clone() };
+        let attributes = envelope.attributes(assessment.model.as_deref());
+        let disposition = self.disposition(&assessment.clusters, &attributes);
         (Decision::new(self.ruleset, envelope, assessment, disposition), observed)
     }
 
@@ -262,10 +266,9 @@ impl<'a> LlmCall<'a> {
         let envelope = Envelope { earlier, ..self.envelope(body, &indicators) };
         let outcome = catch_panic(|| {
             let assessment = shadow.assess(&envelope)?;
-            let Envelope { path, account, tenant, .. } = envelope;
+            let attributes = envelope.attributes(assessment.model.as_deref());
             let clusters = &assessment.clusters;
-            let disposition =
-                shadow.policy().disposition_in_clusters(clusters, path, account, tenant);
+            let disposition = shadow.policy().disposition_in_clusters(clusters, &attributes);
             let shadow_decision = Decision::new(shadow, &envelope, assessment, disposition);
             Some(ShadowDecision::new(decision, &shadow_decision))
         });
@@ -487,7 +490,12 @@ impl<'a> LlmCall<'a> {
         telemetry::count_error(error);
         let policy = self.ruleset.policy();
         let fallback = Disposition { mode: policy.mode, actions: policy.actions };
-        let disposition = catch_panic(|| self.disposition(&[])).unwrap_or(fallback);
+        let disposition = catch_panic(|| {
+            let indicators = indicators::current();
+            let envelope = self.envelope_without_body(&indicators);
+            self.disposition(&[], &envelope.attributes(None))
+        })
+        .unwrap_or(fallback);
         let fails_closed = policy.enforce.fail_closed && disposition.mode == Mode::Enforce;
         let mut line = DecisionLine::for_unscored(self.upstream.request_id, error);
         self.add_context(&mut line);

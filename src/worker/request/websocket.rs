@@ -12,6 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use hedgerow_core::Envelope;
 use hedgerow_core::completeness::UnscoredReasons;
 use hedgerow_core::enforce::refusal::Refusal;
 use hedgerow_core::extract::conversation::{Conversation, KeptMessage};
@@ -26,7 +27,7 @@ use worker::Context;
 
 use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::{active_rules, indicators, observation_queue, published_names, telemetry};
-use crate::platform::clock::now_ms;
+use crate::platform::clock::{now_ms, now_seconds};
 use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request;
@@ -141,8 +142,9 @@ fn mode(
     policy: &Policy,
     sender: &Sender,
 ) -> Mode {
-    let (account, tenant) = (sender.account.as_deref(), sender.tenant.as_deref());
-    let policy_mode = policy.disposition(request.path(), account, tenant).mode;
+    let envelope = Envelope { now: now_seconds(), ..sender.envelope(request.envelope()) };
+    let model = request.query_model();
+    let policy_mode = policy.disposition(&envelope.attributes(model.as_deref())).mode;
     effective_mode(request, settings, active_rules, policy_mode)
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::band::{Actions, Mode};
 
 /// The overrides for one account, or for all accounts of one tenant.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrincipalPolicy {
     /// Id of the account or the tenant (a keyed hash), as decisions show it.
@@ -16,10 +16,17 @@ pub struct PrincipalPolicy {
     /// Actions; `None` if the account or the tenant does not override them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
+    /// Reason, for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// End in seconds since the epoch, after which the override has no effect; `None` if it does
+    /// not end. `policy.toml` has the date of the last day instead.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<u64>,
 }
 
 /// The stricter treatment of one cluster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterPolicy {
     /// Id of the cluster, as decisions show it, or one of its aliases.
@@ -30,6 +37,13 @@ pub struct ClusterPolicy {
     /// Actions. An action has no effect if the route has a stricter action in the same band.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub actions: Option<Actions>,
+    /// Reason, for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// End in seconds since the epoch, after which the override has no effect; `None` if it does
+    /// not end. `policy.toml` has the date of the last day instead.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<u64>,
 }
 
 /// A cluster of a request.
@@ -49,6 +63,20 @@ pub struct Disposition {
     pub mode: Mode,
     /// Actions in effect.
     pub actions: Actions,
+}
+
+impl PrincipalPolicy {
+    /// Returns whether the override has an effect at the time `now`, in seconds since the epoch.
+    pub fn is_in_force(&self, now: u64) -> bool {
+        self.until.is_none_or(|end| now < end)
+    }
+}
+
+impl ClusterPolicy {
+    /// Returns whether the override has an effect at the time `now`, in seconds since the epoch.
+    pub fn is_in_force(&self, now: u64) -> bool {
+        self.until.is_none_or(|end| now < end)
+    }
 }
 
 /// Returns the id of a cluster as text: 8 hexadecimal digits.
