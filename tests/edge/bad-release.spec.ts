@@ -849,7 +849,7 @@ it('without KV a release is stored, and the API names the missing binding', asyn
     const { status, body } = await admin.publish(keys, makeManifest(1, good));
     expect([status, body]).toEqual([
       202,
-      { serial: 1, published: false, problem: 'the binding RULES is missing' },
+      { serial: 1, published: false, problem: 'the binding RULES is missing', stopped: false },
     ]);
     expect((await admin.status()).publication).toMatchObject({
       serial: null,

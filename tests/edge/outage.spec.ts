@@ -106,7 +106,7 @@ it('a release that KV rejects is reported, retried and published afterwards', as
   const { status, body } = await admin.publish(keys, makeManifest(++serial, next));
   expect([status, body]).toEqual([
     202,
-    { serial, published: false, problem: expect.stringMatching(/KV/) },
+    { serial, published: false, problem: expect.stringMatching(/KV/), stopped: false },
   ]);
   expect((await admin.status()).publication).toEqual({
     serial: serial - 1,
@@ -183,7 +183,10 @@ it('a publication aborted while KV hangs does not block the next one', async () 
   await sleep(200);
   await fleet.setFaults(UP);
   const { status, body } = await admin.publish(keys, makeManifest(++serial, newest));
-  expect([status, body]).toEqual([201, { serial, published: true, problem: null, stopped: false }]);
+  expect([status, body]).toEqual([
+    201,
+    { serial, published: true, problem: null, stopped: false },
+  ]);
   await fleet.untilRelease(serial);
 });
 

@@ -156,30 +156,48 @@ fn percent_decode(path: &str) -> String {
 }
 
 /// Returns whether path segments match pattern segments. Compares from the last segment to the
-/// first, because most patterns differ at the end.
+/// first, because most patterns differ at the end. The time is at most proportional to the product
+/// of the lengths, whatever the pattern: if a `**` was followed by another, only the later one needs
+/// to be tried with more segments.
 fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
-    match (pattern.split_last(), path.split_last()) {
-        (None, None) => true,
-        (Some((&"**", pattern)), None) => segments_match(pattern, path),
-        (Some((&"**", shorter_pattern)), Some((_, shorter_path))) => {
-            segments_match(shorter_pattern, path) || segments_match(pattern, shorter_path)
+    let (mut pattern, mut path) = (pattern, path);
+    // The pattern before the last `**` and the path that it has to match.
+    let mut retry = None;
+    loop {
+        match (pattern.split_last(), path.split_last()) {
+            (None, None) => return true,
+            (Some((&"**", before)), _) => {
+                retry = Some((before, path));
+                pattern = before;
+            }
+            (Some((pattern_segment, before)), Some((segment, parent)))
+                if wildcard_matches(pattern_segment, segment) =>
+            {
+                (pattern, path) = (before, parent);
+            }
+            _ => {
+                // The `**` matches one segment more.
+                let Some((before, longer)) = retry else { return false };
+                let Some((_, shorter)) = longer.split_last() else { return false };
+                retry = Some((before, shorter));
+                (pattern, path) = (before, shorter);
+            }
         }
-        (Some((pattern_segment, pattern)), Some((segment, path))) => {
-            segment_matches(pattern_segment, segment) && segments_match(pattern, path)
-        }
-        _ => false,
     }
 }
 
-/// Returns whether a path segment matches a pattern segment, in which `*` matches any part.
-fn segment_matches(pattern: &str, segment: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else { return pattern == segment };
-    let Some(remaining) = segment.strip_prefix(head) else { return false };
-    if !tail.contains('*') {
-        return remaining.ends_with(tail);
+/// Returns whether a text matches a pattern, in which `*` matches any part. The time is at most
+/// proportional to the product of the lengths, whatever the pattern.
+pub(crate) fn wildcard_matches(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut remaining) = text.strip_prefix(head) else { return false };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        // The earliest occurrence leaves the most text for the parts that follow.
+        let Some((_, after)) = remaining.split_once(part) else { return false };
+        remaining = after;
     }
-    let mut starts = remaining.char_indices().map(|(index, _)| index).chain([remaining.len()]);
-    starts.any(|start| remaining.get(start..).is_some_and(|suffix| segment_matches(tail, suffix)))
+    remaining.ends_with(tail)
 }
 
 /// Maximum number of segments that are compared: the last segments of a path identify the endpoint.
@@ -275,6 +293,12 @@ mod tests {
             assert_eq!(path_matches(pattern, path), expected, "{pattern} {path}");
         }
         assert!(!path_matches("**/a/**/a/**/b", &"/a".repeat(5_000)));
+        // These patterns took hours: the time grew with each wildcard.
+        assert!(!path_matches(&format!("{}/b", "/**/a".repeat(60)), &"/a".repeat(64)));
+        assert!(!path_matches(
+            &format!("/{}b", "*a".repeat(120)),
+            &format!("/{}", "a".repeat(500))
+        ));
         assert_eq!(
             builtin_endpoint(&format!("{}v1/messages", "/x".repeat(100) + "/")),
             Endpoint::AnthropicMessages
@@ -298,7 +322,49 @@ mod tests {
             .map_or(Endpoint::Unknown, |(_, endpoint)| endpoint)
     }
 
+    /// Returns whether segments match, by trying every number of segments for each `**`.
+    fn naive_segments_match(pattern: &[&str], path: &[&str]) -> bool {
+        match (pattern.split_first(), path.split_first()) {
+            (None, None) => true,
+            (Some((&"**", rest)), _) => {
+                (0..=path.len()).any(|count| naive_segments_match(rest, &path[count..]))
+            }
+            (Some((pattern_segment, rest)), Some((segment, path))) => {
+                naive_wildcard_matches(pattern_segment.as_bytes(), segment.as_bytes())
+                    && naive_segments_match(rest, path)
+            }
+            _ => false,
+        }
+    }
+
+    fn naive_wildcard_matches(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), _) => {
+                (0..=text.len()).any(|count| naive_wildcard_matches(rest, &text[count..]))
+            }
+            (Some((expected, rest)), Some((byte, text))) => {
+                expected == byte && naive_wildcard_matches(rest, text)
+            }
+            _ => false,
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn wildcards_match_like_a_search_of_all_possibilities(
+            pattern in proptest::collection::vec("[ab*]{1,5}|\\*\\*", 0..6),
+            path in proptest::collection::vec("[ab]{1,5}", 0..7),
+        ) {
+            let pattern: Vec<&str> = pattern.iter().map(String::as_str).collect();
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            proptest::prop_assert_eq!(
+                segments_match(&pattern, &path),
+                naive_segments_match(&pattern, &path),
+                "{:?} {:?}", pattern, path
+            );
+        }
+
         /// Paths are made of segments of the table, so that many of them match several routes.
         #[test]
         fn the_index_equals_a_scan_of_the_table(

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::band::{Actions, Mode};
 use crate::http::envelope::Envelope;
-use crate::http::route::{Endpoint, path_matches};
+use crate::http::route::{Endpoint, path_matches, wildcard_matches};
 
 /// The overrides for the requests that fulfil all conditions of a route.
 ///
@@ -131,16 +131,7 @@ fn host_name(host: &str) -> &str {
 /// assert!(!pattern_matches("gpt-4*", "claude"));
 /// ```
 pub fn pattern_matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut remaining) = text.strip_prefix(head) else { return false };
-    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*') {
-        // The earliest occurrence leaves the most text for the parts that follow.
-        let Some((_, after)) = remaining.split_once(part) else { return false };
-        remaining = after;
-    }
-    remaining.ends_with(tail)
+    wildcard_matches(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase())
 }
 
 #[cfg(test)]
