@@ -53,13 +53,14 @@
 //! - `label (id, text TEXT, at INTEGER)`: labels (names in plain text) of accounts and tenants, if
 //!   the policy sets `labels`.
 //! - `meta (name TEXT, value TEXT)`: `stop`, the last stop as JSON; `stop.published`, the stop that
-//!   was last written to KV; `stop.problem`; `publish.attempts`, `publish.problem`; `pull.checked`,
-//!   `pull.changed`, `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`;
-//!   `indicators.changed`, `indicators.urgent`, `indicators.published`, `indicators.number`,
-//!   `indicators.problem`; `indicators.writes`: the day, the number of writes of indicators on that
-//!   day, and the time of the last write in milliseconds; `indicators.format`: the format of the
-//!   indicators in KV; `clusters.counter`: the number from which the last id of a cluster was made;
-//!   `names.changed`, `names.published`, `names.number`, `names.written`, `names.problem`.
+//!   was last written to KV; `stop.problem`; `stop.checked`, if a registry without a stop has
+//!   looked for one in KV; `publish.attempts`, `publish.problem`; `pull.checked`, `pull.changed`,
+//!   `pull.problem`, `pull.source`, `pull.serial`, `pull.etag`; `indicators.changed`,
+//!   `indicators.urgent`, `indicators.published`, `indicators.number`, `indicators.problem`;
+//!   `indicators.writes`: the day, the number of writes of indicators on that day, and the time of
+//!   the last write in milliseconds; `indicators.format`: the format of the indicators in KV;
+//!   `clusters.counter`: the number from which the last id of a cluster was made; `names.changed`,
+//!   `names.published`, `names.number`, `names.written`, `names.problem`.
 //!
 //! # Invariants
 //!
@@ -163,6 +164,8 @@ pub struct Registry {
     new_names: RefCell<NameQuota>,
     /// Time at which expired names were last deleted, in seconds since the epoch.
     names_pruned_at: Cell<u64>,
+    /// The pause after failures to publish the stop.
+    stop_backoff: RefCell<Backoff>,
     /// The time until which indicators are not published after failures.
     indicators_backoff: RefCell<Backoff>,
     /// The exemptions of the active bundle.
@@ -204,6 +207,7 @@ impl DurableObject for Registry {
             names_publish_at: Cell::new(f64::INFINITY),
             new_names: RefCell::default(),
             names_pruned_at: Cell::new(0),
+            stop_backoff: RefCell::default(),
             indicators_backoff: RefCell::default(),
             exemptions: RefCell::default(),
             indicators: RefCell::default(),

@@ -25,7 +25,14 @@ const keys = keyPair();
 /** Refuses every request with the phrase of `lantern_red`. */
 const enforcing = makeBundle(
   { lantern_red: 22 },
-  { policy: { mode: 'enforce', actions: { suspect: 'block' }, unknown: { treat: 'refuse' } } },
+  {
+    policy: {
+      mode: 'enforce',
+      actions: { suspect: 'block' },
+      unknown: { treat: 'refuse' },
+      websocket: 'refuse',
+    },
+  },
 );
 const HARVEST = `Please: ${phrase('lantern_red')}.`;
 
@@ -47,6 +54,17 @@ async function harvest(edge: Edge, path = '/v1/chat/completions') {
   return response.status;
 }
 
+/** Returns whether a WebSocket can be opened. The policy refuses WebSockets. */
+async function opensWebSocket() {
+  const socket = new WebSocket(`${fleet.edge.url.replace('http', 'ws')}/v1/realtime?model=x`);
+  const isOpen = await new Promise<boolean>((done) => {
+    socket.onopen = () => done(true);
+    socket.onerror = () => done(false);
+  });
+  socket.close();
+  return isOpen;
+}
+
 /** Waits until all isolates answer a harvest with a status. Returns the seconds that this took. */
 async function untilHarvest(status: number, path?: string) {
   const began = performance.now();
@@ -62,6 +80,7 @@ async function untilHarvest(status: number, path?: string) {
 beforeAll(async () => {
   await admin.release(keys, 1, enforcing);
   await untilHarvest(403);
+  expect(await opensWebSocket()).toBe(false);
 });
 
 it('STOP_TOKEN reads and stops, and does nothing else', async () => {
@@ -114,7 +133,14 @@ it('a stop reaches every isolate within 15 s, and is audited', async () => {
   expect((await admin.status()).stop).toEqual({ stop: body.stop, published: true, problem: null });
 });
 
-it('a stop also ends refusals of paths and choices of a request', async () => {
+it('a stop that changes nothing is not stored again', async () => {
+  const { stop: inForce } = (await admin.status()).stop;
+  const { status, body } = await stop('again', ['/v1/messages']);
+  expect([status, body.stop]).toEqual([200, inForce]);
+});
+
+it('a stop also ends refusals of paths and WebSockets, and choices of a request', async () => {
+  expect(await opensWebSocket()).toBe(true);
   expect((await fleet.edge.post('/unknown/path', { prompt: HARVEST })).status).toBe(200);
   const response = await fleet.edge.post('/v1/chat/completions', chat(HARVEST), {
     'x-hedgerow-mode': 'enforce',
@@ -166,6 +192,19 @@ it('a stop of a path leaves other paths enforced; a second stop adds paths', asy
   expect(body.stop.paths).toEqual(['/v1/chat/**', '/openai/**']);
   await untilHarvest(200, other);
   expect(await harvest(fleet.edge)).toBe(200);
+});
+
+it('a stop that KV rejects is reported, and published afterwards', async () => {
+  await fleet.setFaults({ write: 'throw' });
+  const { status, body } = await stop('third', ['/v1/messages']);
+  expect([status, body.published, body.problem]).toEqual([202, false, 'KV cannot be written']);
+  expect((await admin.status()).stop).toMatchObject({ published: false });
+  await fleet.setFaults({ write: null });
+  await eventually(
+    'the stop in KV',
+    async () => expect((await admin.status()).stop).toMatchObject({ published: true }),
+    20_000,
+  );
 });
 
 describe('the value in KV', () => {

@@ -781,8 +781,8 @@ export type Release = {
    */
   expires?: number;
   /**
-   * Time of the stop that the release ends (`Stop`(super::stop::Stop)). A stop stays in force
-   * during releases without this member.
+   * Time of the stop that the release ends. A stop stays in force during releases without this
+   * member.
    */
   resumes?: number;
   /** Purpose, for people. */

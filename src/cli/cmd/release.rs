@@ -229,6 +229,8 @@ pub fn resume(args: &ResumeArgs, config: Option<&Path>, format: Format) -> Resul
         publisher.verify_bundle(digest)?;
     }
     release.resumes = Some(at);
+    // The registry rejects a release that has expired.
+    release.expires = release.expires.filter(|expires| *expires > now());
     publisher.publish_and_print(ReleaseCommand::Release, &release, &args.publish, format)
 }
 

@@ -157,8 +157,8 @@ fn percent_decode(path: &str) -> String {
 
 /// Returns whether path segments match pattern segments. Compares from the last segment to the
 /// first, because most patterns differ at the end. The time is at most proportional to the product
-/// of the lengths, whatever the pattern: if a `**` was followed by another, only the later one needs
-/// to be tried with more segments.
+/// of the lengths, whatever the pattern: of several `**`, only the last one reached needs to be
+/// tried with more segments.
 fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
     let (mut pattern, mut path) = (pattern, path);
     // The pattern before the last `**` and the path that it has to match.

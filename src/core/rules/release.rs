@@ -47,8 +47,8 @@ pub struct Release {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub expires: Option<u64>,
-    /// Time of the stop that the release ends ([`Stop`](super::stop::Stop)). A stop stays in force
-    /// during releases without this member.
+    /// Time of the stop that the release ends. A stop stays in force during releases without this
+    /// member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub resumes: Option<u64>,

@@ -19,8 +19,9 @@ pub const MAX_STOP_BYTES: usize = 16 << 10;
 /// Maximum number of path patterns of a stop.
 pub const MAX_STOP_PATHS: usize = 16;
 
-/// Maximum characters of a path pattern.
-const MAX_PATH_CHARS: usize = 256;
+/// Maximum bytes of a path pattern. All patterns of a stop together are smaller than
+/// [`MAX_STOP_BYTES`].
+const MAX_PATH_BYTES: usize = 256;
 
 /// An order to stop enforcing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,22 +47,23 @@ impl Stop {
         if paths.len() > MAX_STOP_PATHS {
             problems.push(format!("{} paths: expected at most {MAX_STOP_PATHS}", paths.len()));
         }
-        for path in paths {
-            let is_valid = path.starts_with('/')
-                && path.chars().count() <= MAX_PATH_CHARS
-                && !path
-                    .contains(|c: char| c.is_whitespace() || c.is_control() || "?#".contains(c));
-            if !is_valid {
-                let shown: String = path.chars().take(40).collect();
-                problems.push(format!("{shown:?} is not a path pattern"));
-            }
+        for path in paths.iter().filter(|path| !is_pattern(path)) {
+            let shown: String = path.chars().take(40).collect();
+            problems.push(format!("{shown:?} is not a path pattern"));
         }
         if problems.is_empty() {
             return Ok(());
         }
-        let remedy = "give patterns such as /v1/chat/** (at most 256 characters), or none to stop \
-                      all enforcement";
+        let remedy = "give patterns such as /v1/chat/** or **/messages, at most 256 characters, \
+                      without percent-encoding, dot segments, `;` and `?`; or none to stop all \
+                      enforcement";
         Err(Error::new(problems.join("; "), remedy))
+    }
+
+    /// Returns whether the order is for all paths of `other`, so that `other` would change nothing.
+    pub fn includes(&self, other: &Stop) -> bool {
+        let has_path = |path: &String| self.paths.contains(path);
+        self.paths.is_empty() || (!other.paths.is_empty() && other.paths.iter().all(has_path))
     }
 
     /// Returns the order that is in force after `self` was given while `current` was in force. A
@@ -79,9 +81,17 @@ impl Stop {
     }
 
     /// Returns whether the order is in force under a release; `None` stands for the embedded rules.
+    ///
+    /// An end takes effect only with the release that ended the stop, or a later one: KV may
+    /// deliver the end before that release, while the release before it is still in force.
     pub fn is_in_force(&self, release: Option<&Release>) -> bool {
-        let resumes = release.and_then(|release| release.resumes).unwrap_or(0);
-        self.ended_by.is_none() && resumes < self.at
+        let has_ended = match (release, self.ended_by) {
+            (Some(release), _) if release.resumes == Some(self.at) => true,
+            (Some(release), Some(ended_by)) => release.serial >= ended_by,
+            (None, ended_by) => ended_by.is_some(),
+            (Some(_), None) => false,
+        };
+        self.at > 0 && !has_ended
     }
 
     /// Returns the highest mode that the order allows for a path, if it is in force.
@@ -106,6 +116,17 @@ impl Stop {
     }
 }
 
+/// Returns whether a text can match the path of a request. Paths are compared after decoding and
+/// resolving, so a pattern with percent-encoding or dot segments would match nothing.
+fn is_pattern(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && !b"?#%;\\\"".contains(&byte);
+    let is_dot = |segment: &str| matches!(segment, "." | "..");
+    text.len() <= MAX_PATH_BYTES
+        && text.starts_with(['/', '*'])
+        && text.bytes().all(is_allowed)
+        && !text.split('/').any(is_dot)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,27 +136,30 @@ mod tests {
         Stop { at, paths, ..Stop::default() }
     }
 
-    fn release(resumes: Option<u64>) -> Release {
+    fn release(serial: u64, resumes: Option<u64>) -> Release {
         let text = serde_json::json!({
-            "release": 1, "serial": 9, "created": 0, "active": "embedded", "resumes": resumes,
+            "release": 1, "serial": serial, "created": 0, "active": "embedded", "resumes": resumes,
         });
         Release::parse(text.to_string().as_bytes()).unwrap()
     }
 
     #[test]
     fn only_a_release_that_names_the_stop_ends_it() {
-        let ended = Stop { ended_by: Some(9), ..stop(3, &[]) };
+        let ended = || Stop { ended_by: Some(9), ..stop(3, &[]) };
         let rows = [
-            (stop(3, &[]), None, true),
-            (stop(3, &[]), Some(release(None)), true),
-            (stop(3, &[]), Some(release(Some(2))), true),
-            (stop(3, &[]), Some(release(Some(3))), false),
-            (stop(3, &[]), Some(release(Some(4))), false),
-            (ended, None, false),
-            (Stop::default(), None, false),
+            ("embedded rules", stop(3, &[]), None, true),
+            ("another release", stop(3, &[]), Some(release(9, None)), true),
+            ("it ends an earlier stop", stop(3, &[]), Some(release(9, Some(2))), true),
+            ("it ends the stop", stop(3, &[]), Some(release(9, Some(3))), false),
+            ("it names a later stop", stop(3, &[]), Some(release(9, Some(4))), true),
+            ("ended, before the release arrives", ended(), Some(release(8, None)), true),
+            ("ended by this release", ended(), Some(release(9, Some(3))), false),
+            ("ended by an earlier release", ended(), Some(release(10, None)), false),
+            ("ended, embedded rules", ended(), None, false),
+            ("no stop", Stop::default(), None, false),
         ];
-        for (stop, release, expected) in rows {
-            assert_eq!(stop.is_in_force(release.as_ref()), expected, "{stop:?} {release:?}");
+        for (name, stop, release, expected) in rows {
+            assert_eq!(stop.is_in_force(release.as_ref()), expected, "{name}");
         }
     }
 
@@ -173,13 +197,46 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_includes_narrower_ones() {
+        let rows: [(&[&str], &[&str], bool); 5] = [
+            (&[], &[], true),
+            (&[], &["/a"], true),
+            (&["/a", "/b"], &["/b"], true),
+            (&["/a"], &["/b"], false),
+            (&["/a"], &[], false),
+        ];
+        for (current, other, expected) in rows {
+            assert_eq!(stop(1, current).includes(&stop(2, other)), expected, "{other:?}");
+        }
+    }
+
+    /// Each invalid pattern would match no request, so that refusals would go on.
+    #[test]
     fn path_patterns_are_checked_all_at_once() {
         let check = |paths: &[&str]| Stop::check_paths(&stop(1, paths).paths);
-        assert!(check(&[]).is_ok() && check(&["/v1/chat/**", "/v1/*:generateContent"]).is_ok());
-        let error = check(&["v1/chat", "/a b", "/c?d", &"/x".repeat(129)]).unwrap_err();
-        assert_eq!(error.problem().matches("is not a path pattern").count(), 4, "{error}");
+        let valid = ["/v1/chat/**", "/v1/*:generateContent", "**/messages", "/v1/a.b"];
+        assert!(check(&[]).is_ok() && check(&valid).is_ok());
+        let long = "/x".repeat(129);
+        let invalid =
+            ["v1/chat", "/a b", "/c?d", "/x%3Ay", "/chat;a=1", "/a/../b", "/.", "/ä", &long];
+        let error = check(&invalid).unwrap_err();
+        let count = error.problem().matches("is not a path pattern").count();
+        assert_eq!(count, invalid.len(), "{error}");
         let error = check(&["/a"; 17]).unwrap_err();
         assert!(error.problem().contains("at most 16"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_stop_fits_into_kv() {
+        let stop = Stop {
+            paths: vec![format!("/{}", "x".repeat(MAX_PATH_BYTES - 1)); MAX_STOP_PATHS],
+            reason: "\u{10ffff}".repeat(200),
+            author: "\"".repeat(200),
+            ended_by: Some(u64::MAX),
+            at: u64::MAX,
+        };
+        assert!(Stop::check_paths(&stop.paths).is_ok());
+        assert!(stop.encode().len() <= MAX_STOP_BYTES);
     }
 
     #[test]

@@ -67,16 +67,21 @@ async fn read_newer(settings: &Settings) -> Result<Option<(SignedValue, Stop)>, 
     }
     let secret = settings.account_secret.as_deref();
     let secret = secret.ok_or("ACCOUNT_SECRET is missing or too short")?;
+    let stop = verify(&signed, secret).await?;
+    Ok(Some((signed, stop)))
+}
+
+/// Verifies the MAC of a value from KV, and returns its stop. `secret` is ACCOUNT_SECRET.
+///
+/// # Errors
+/// If the MAC is wrong, or if the value is malformed.
+pub async fn verify(signed: &SignedValue, secret: &str) -> Result<Stop, String> {
     let key = hmac_sha256::derive_key(secret, HashPurpose::StopKey).unwrap_or_default();
     match hmac_sha256::verify_webcrypto(&key, &signed.bytes, &signed.signature).await {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err("the value in KV was not published by this deployment's registry".into());
-        }
-        Err(_) => return Err("the platform's HMAC fails".to_owned()),
+        Ok(true) => Stop::decode(&signed.bytes).map_err(|error| error.problem().to_owned()),
+        Ok(false) => Err("the value in KV was not published by this deployment's registry".into()),
+        Err(_) => Err("the platform's HMAC fails".to_owned()),
     }
-    let stop = Stop::decode(&signed.bytes).map_err(|error| error.problem().to_owned())?;
-    Ok(Some((signed, stop)))
 }
 
 /// Encodes a stop for KV and signs it with a key derived from `secret`. Returns `None` if the MAC

@@ -66,8 +66,7 @@ impl Settings {
                 .map(str::to_owned)
                 .collect(),
             is_development: text_var(env, "ENVIRONMENT").as_deref() == Some("development"),
-            mode_ceiling: text_var(env, "MODE_CEILING")
-                .map_or(Mode::Enforce, |name| Mode::parse(name.trim()).unwrap_or(Mode::Shadow)),
+            mode_ceiling: mode_ceiling(&binding(env, "MODE_CEILING")).unwrap_or(Mode::Shadow),
             console_host: ConsoleHostSetting::parse(text_var(env, "CONSOLE_HOST")),
             env: env.clone(),
         }
@@ -271,8 +270,7 @@ impl Settings {
 
     /// Returns a warning if MODE_CEILING has an unknown value.
     fn mode_ceiling_warning(&self) -> Option<ConfigProblem> {
-        let name = text_var(&self.env, "MODE_CEILING")?;
-        Mode::parse(name.trim()).is_none().then(|| {
+        mode_ceiling(&binding(&self.env, "MODE_CEILING")).is_none().then(|| {
             ConfigProblem::new(
                 "MODE_CEILING is neither `shadow` nor `enforce`: no request is enforced",
                 "correct it in wrangler.toml, and deploy again",
@@ -329,6 +327,14 @@ const MIN_TOKEN_BYTES: usize = 20;
 /// Returns a binding, variable or secret; `undefined` if it is not set.
 fn binding(env: &Env, name: &str) -> JsValue {
     Reflect::get(env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
+}
+
+/// Returns the mode that MODE_CEILING allows; `None` if the value is neither a mode nor missing.
+fn mode_ceiling(value: &JsValue) -> Option<Mode> {
+    if value.is_undefined() || value.is_null() {
+        return Some(Mode::Enforce);
+    }
+    value.as_string().and_then(|name| Mode::parse(name.trim()))
 }
 
 /// Returns a variable or secret; `None` if it is not set, blank or not text.

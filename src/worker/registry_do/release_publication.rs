@@ -89,8 +89,8 @@ impl Registry {
         times.map(Cell::get).into_iter().fold(f64::INFINITY, f64::min)
     }
 
-    /// Publishes the release, the indicators and the names, each only if its publication is due. A
-    /// new instance of the object does not know these times, and publishes all three.
+    /// Publishes the stop, the release, the indicators and the names, each only if its publication
+    /// is due. A new instance of the object does not know these times, and publishes all four.
     pub(super) async fn on_alarm(&self) {
         let has_no_schedule = self.next_publication().is_infinite();
         let is_due = |due_at: &Cell<f64>| {

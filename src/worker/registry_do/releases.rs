@@ -179,7 +179,7 @@ impl Registry {
             return Err(ApiError { serial: Some(serial), ..error });
         }
         self.verify_bundles(&release)?;
-        self.check_resumption(&release)?;
+        self.check_resumption(kind, &release)?;
         let before = current.as_ref().and_then(StoredRelease::manifest);
         let transition = match kind {
             ReleaseKind::Release | ReleaseKind::Pull => Ok(()),

@@ -16,10 +16,11 @@ use worker::Request;
 use super::error::rejected;
 use super::indicators::invalid_body;
 use super::release_publication::put_with_timeout;
+use super::signed::ReleaseKind;
 use super::{Caller, HandlerResult, Registry};
 use crate::admin_api::error::ApiError;
-use crate::isolate::stop::sign;
-use crate::platform::clock::{now_seconds, with_timeout};
+use crate::isolate::stop::{sign, verify};
+use crate::platform::clock::{now_ms, now_seconds, with_timeout};
 use crate::platform::kv::ConfigKv;
 use crate::platform::log;
 
@@ -38,8 +39,14 @@ const MAX_TEXT_CHARS: usize = 200;
 /// Number of attempts to write a stop while the operator waits for the response.
 const ATTEMPTS: usize = 3;
 
-/// Pause before the alarm tries again.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Name in `meta` of a mark that an empty registry has looked for a stop in KV.
+const META_CHECKED: &str = "stop.checked";
+
+/// Pause after the first failed publication.
+const MIN_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Longest pause after a failed publication.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Timeout of a read of KV.
 const KV_TIMEOUT: Duration = Duration::from_secs(4);
@@ -47,23 +54,44 @@ const KV_TIMEOUT: Duration = Duration::from_secs(4);
 impl Registry {
     /// Handles `POST /stop`: stores and publishes a stop. While another stop is in force, the new
     /// one also covers the paths of the other. Returns status 201, or 202 if KV does not have the
-    /// stop yet.
+    /// stop yet. Returns the stop in force, with status 200 or 202, if it already covers all paths.
     ///
     /// # Errors
     /// `invalid`, if the body, the reason or a path is invalid; `unavailable`, if the tables cannot
     /// be read or written, or if isolates could not read the stop.
     pub(super) async fn stop(&self, request: &mut Request, caller: &Caller) -> HandlerResult {
         let text = request.text().await.map_err(|_| invalid_body())?;
-        let body: api::StopRequest = serde_json::from_str(&text).map_err(|_| invalid_body())?;
+        // Nothing is awaited between reading and storing the stop in force.
+        let body = serde_json::from_str(&text).map_err(|_| invalid_body());
+        let stored = body.and_then(|body: api::StopRequest| self.store_stop(body, caller));
+        if let Err(error) = &stored {
+            self.tables()?.audit(caller.for_audit(), "stop", "", "", error.code);
+        }
+        let (stop, success) = stored?;
+        let problem = self.publish_stop().await.err();
+        let status = if problem.is_none() { success } else { 202 };
+        Ok((status, json!(api::StopStatus { stop, published: problem.is_none(), problem })))
+    }
+
+    /// Stores a stop, and returns the stop that is in force then. The status is 201, or 200 if the
+    /// stop in force covers all paths already. Such a stop is not stored, so that a stolen token
+    /// cannot use up the writes to KV and the audit log.
+    fn store_stop(&self, body: api::StopRequest, caller: &Caller) -> Result<(Stop, u16), ApiError> {
         let stop = self.check_stop(body)?;
+        let current = self.stop_in_force()?;
+        if let Some(current) = current.as_ref().filter(|current| current.includes(&stop)) {
+            return Ok((current.clone(), 200));
+        }
+        let stop = match &current {
+            Some(current) => stop.merged_with(current),
+            None => stop,
+        };
         let tables = self.tables()?;
-        tables.set_meta(META_STOP, Some(&String::from_utf8_lossy(&stop.encode())))?;
+        tables.set_meta(META_STOP, Some(&to_text(&stop)))?;
         let subject = format!("{}: {}", describe_paths(&stop), stop.reason);
         tables.audit(caller.for_audit(), "stop", &subject, &stop.author, "ok");
         log::registry_event("stop", None);
-        let problem = self.publish_stop().await.err();
-        let status = if problem.is_none() { 201 } else { 202 };
-        Ok((status, json!(api::StopStatus { stop, published: problem.is_none(), problem })))
+        Ok((stop, 201))
     }
 
     /// Checks a request for a stop, and returns the stop.
@@ -84,12 +112,7 @@ impl Registry {
         let last = self.last_stop()?;
         let at = now_seconds().max(last.at.saturating_add(1));
         let author = shorten(&body.author);
-        let stop = Stop { at, paths: body.paths, reason, author, ended_by: None };
-        let current = self.stop_in_force()?;
-        Ok(match current {
-            Some(current) => stop.merged_with(&current),
-            None => stop,
-        })
+        Ok(Stop { at, paths: body.paths, reason, author, ended_by: None })
     }
 
     /// Returns the last stop, which may have ended; a stop of the time 0 if there was none.
@@ -103,12 +126,19 @@ impl Registry {
         Ok(Some(self.last_stop()?).filter(|stop| stop.is_in_force(None)))
     }
 
-    /// Checks that the stop that a release names in `resumes` is in force.
+    /// Checks that the stop that a release names in `resumes` is in force. A release from
+    /// CONFIG_URL may name any stop: several deployments pull it, and not all had the stop.
     ///
     /// # Errors
     /// `precondition`, if it is not; `unavailable`, if the tables cannot be read.
-    pub(super) fn check_resumption(&self, release: &Release) -> Result<(), ApiError> {
-        let Some(resumes) = release.resumes else { return Ok(()) };
+    pub(super) fn check_resumption(
+        &self,
+        kind: ReleaseKind,
+        release: &Release,
+    ) -> Result<(), ApiError> {
+        let Some(resumes) = release.resumes.filter(|_| kind != ReleaseKind::Pull) else {
+            return Ok(());
+        };
         if self.stop_in_force()?.is_some_and(|stop| stop.at == resumes) {
             return Ok(());
         }
@@ -117,14 +147,16 @@ impl Registry {
         Err(ApiError::new(409, "precondition", message, remedy))
     }
 
-    /// Records that a release has ended the stop. The alarm publishes the end.
+    /// Records that a release has ended the stop, if it names the stop in force. The alarm
+    /// publishes the end.
     pub(super) fn end_stop(&self, release: &Release) -> Result<(), ApiError> {
-        if release.resumes.is_none() {
+        let Some(stop) = self.stop_in_force()?.filter(|stop| release.resumes == Some(stop.at))
+        else {
             return Ok(());
-        }
-        let ended = Stop { ended_by: Some(release.serial), ..self.last_stop()? };
+        };
+        let ended = Stop { ended_by: Some(release.serial), ..stop };
         let tables = self.tables()?;
-        tables.set_meta(META_STOP, Some(&String::from_utf8_lossy(&ended.encode())))?;
+        tables.set_meta(META_STOP, Some(&to_text(&ended)))?;
         let serial = release.serial.to_string();
         tables.audit(("registry", None), "resume", &serial, &release.author, "ok");
         // The caller publishes the release now. That sets the alarm to the earliest of these times.
@@ -151,8 +183,13 @@ impl Registry {
             }
             let _ = tables.set_meta(META_PROBLEM, problem.as_deref());
         }
-        let Some(problem) = problem else { return Ok(()) };
-        self.schedule(&self.stop_publish_at, RETRY_PAUSE).await;
+        let now = now_ms();
+        let Some(problem) = problem else {
+            self.stop_backoff.borrow_mut().record_success(now, Duration::ZERO);
+            return Ok(());
+        };
+        let delay = self.stop_backoff.borrow_mut().record_failure(now, MIN_BACKOFF, MAX_BACKOFF);
+        self.schedule(&self.stop_publish_at, delay).await;
         Err(problem)
     }
 
@@ -176,20 +213,40 @@ impl Registry {
     }
 
     /// Publishes the stop again if KV has another one: a write that had timed out may have
-    /// overwritten it, or another program may have written to KV.
+    /// overwritten it, or another program may have written to KV. A registry without a stop adopts
+    /// the one in KV, once: its tables may have been lost while a stop was in force.
     pub(super) async fn reconcile_stop(&self) -> Result<(), ApiError> {
         let stop = self.last_stop()?;
+        let must_adopt = stop.at == 0 && self.tables()?.meta(META_CHECKED).is_none();
+        let kv = ConfigKv::from_settings(&self.settings).filter(|_| must_adopt || stop.at > 0);
         let secret = self.settings.account_secret.as_deref();
-        let signed = secret.filter(|_| stop.at > 0).and_then(|secret| sign(&stop, secret));
-        let (Some(signed), Some(kv)) = (signed, ConfigKv::from_settings(&self.settings)) else {
+        let (Some(secret), Some(kv)) = (secret, kv) else { return Ok(()) };
+        let Some(Ok(read)) = with_timeout(kv.read_stop(), KV_TIMEOUT).await else {
             return Ok(());
         };
-        let read = with_timeout(kv.read_stop(), KV_TIMEOUT).await;
-        if matches!(read, Some(Ok(value)) if value.as_ref() != Some(&signed)) {
+        if must_adopt {
+            let found = match &read {
+                Some(signed) => verify(signed, secret).await.ok(),
+                None => None,
+            };
+            return self.adopt(found);
+        }
+        if read != sign(&stop, secret) {
             self.tables()?.set_meta(META_PUBLISHED, None)?;
             let _ = self.publish_stop().await;
         }
         Ok(())
+    }
+
+    /// Stores the stop that an empty registry has found in KV, if any, unless an operator has given
+    /// one meanwhile.
+    fn adopt(&self, found: Option<Stop>) -> Result<(), ApiError> {
+        let tables = self.tables()?;
+        tables.set_meta(META_CHECKED, Some("1"))?;
+        let Some(stop) = found.filter(|_| tables.meta(META_STOP).is_none()) else { return Ok(()) };
+        let subject = format!("{}: {}", describe_paths(&stop), stop.reason);
+        tables.audit(("registry", None), "stop", &subject, &stop.author, "found in KV");
+        tables.set_meta(META_STOP, Some(&to_text(&stop)))
     }
 
     /// Returns the member `stop` of the status.
@@ -199,6 +256,11 @@ impl Registry {
         let problem = self.tables()?.meta(META_PROBLEM);
         Ok(Some(api::StopStatus { stop, published: stored == published, problem }))
     }
+}
+
+/// Returns the JSON of a stop.
+fn to_text(stop: &Stop) -> String {
+    String::from_utf8_lossy(&stop.encode()).into_owned()
 }
 
 /// Returns the paths of a stop, for the audit log.

@@ -489,7 +489,9 @@ impl<'a> LlmCall<'a> {
     ) -> bool {
         telemetry::count_error(error);
         let policy = self.ruleset.policy();
-        let fallback = Disposition { mode: policy.mode, actions: policy.actions };
+        let request = self.upstream.request;
+        let mode = effective_mode(request, self.settings, self.active_rules, policy.mode);
+        let fallback = Disposition { mode, actions: policy.actions };
         let disposition = catch_panic(|| {
             let indicators = indicators::current();
             let envelope = self.envelope_without_body(&indicators);

@@ -15,7 +15,7 @@ pub fn effective_mode(
     rules: &ActiveRules,
     policy_mode: Mode,
 ) -> Mode {
-    let chosen = request.override_header("x-hedgerow-mode").and_then(Mode::parse);
-    let mode = chosen.filter(|_| settings.is_development).unwrap_or(policy_mode);
+    let chosen = settings.is_development.then(|| request.override_header("x-hedgerow-mode"));
+    let mode = chosen.flatten().and_then(Mode::parse).unwrap_or(policy_mode);
     mode.min(settings.mode_ceiling).min(stop::ceiling(rules.release(), request.path()))
 }

@@ -3,7 +3,7 @@ import { type DeploymentStatus, latest, useApi } from '../api.ts';
 import { Time } from './ui.tsx';
 
 /** Seconds between two requests for the status. */
-const SECONDS = 10;
+const SECONDS = 30;
 
 /** Shows a banner while a stop is in force, or while MODE_CEILING is Shadow. Needs a token. */
 export function StopBanner() {
