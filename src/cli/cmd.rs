@@ -6,6 +6,7 @@ pub mod build;
 pub mod calibrate;
 pub mod check;
 pub mod clusters;
+pub mod convert;
 pub mod diff;
 pub mod docs;
 pub mod evaluate;

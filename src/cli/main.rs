@@ -19,8 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cmd::{
-    account, audit, build, calibrate, check, clusters, diff, docs, evaluate, explain, indicators,
-    keygen, push, release, replay, score, seeds, simulate, status, stop, test,
+    account, audit, build, calibrate, check, clusters, convert, diff, docs, evaluate, explain,
+    indicators, keygen, push, release, replay, score, seeds, simulate, status, stop, test,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -58,6 +58,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Show every condition of the rules for one request, true or false.
     Explain(explain::ExplainArgs),
+    /// Convert logs of gateways, servers or browsers to recorded requests.
+    Convert(convert::ConvertArgs),
     /// Score recorded requests, and summarise by file, label and signature.
     Replay(replay::ReplayArgs),
     /// Measure detection on recorded, labelled requests, and write the report as a page.
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(&args, format),
         Command::Score(args) => score::run(&args, format),
         Command::Explain(args) => explain::run(&args, format),
+        Command::Convert(args) => convert::run(&args, format),
         Command::Replay(args) => replay::run(&args, format),
         Command::Evaluate(args) => evaluate::run(&args, format),
         Command::Calibrate(args) => calibrate::run(&args, format),

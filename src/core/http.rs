@@ -8,5 +8,6 @@ mod head_and_tail;
 pub mod path_shape;
 pub mod route;
 pub mod routes;
+pub mod unknown_parts;
 pub mod upload_memory;
 pub mod websocket;

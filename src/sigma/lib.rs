@@ -26,6 +26,8 @@ mod policy_lints;
 mod policy_routes;
 mod policy_toml;
 pub mod recorded;
+pub mod recorded_line;
+pub mod recorded_time;
 mod required_literals;
 mod rule;
 mod seed_sets;

@@ -1,11 +1,10 @@
 //! Parses recorded requests: raw HTTP, and lines of recorded traffic (NDJSON).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use hedgerow_core::http::envelope::Client;
 use hedgerow_core::http::envelope::Envelope;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use hedgerow_core::http::unknown_parts::UnknownParts;
+
+use crate::recorded_line::LineMembers;
 
 /// A request from a recording, with the data that the edge would get from Cloudflare, and with
 /// labels for evaluations.
@@ -35,11 +34,14 @@ pub struct RecordedRequest {
     pub tool: Option<String>,
     /// Job for which the program sent the request, if recorded.
     pub task: Option<String>,
-    /// Time of the request, in seconds since the epoch or since the start of the recording, if
-    /// recorded.
+    /// Time of the request in seconds, if recorded: since the epoch if it is at least
+    /// [`MIN_EPOCH_SECONDS`](crate::recorded_time::MIN_EPOCH_SECONDS), else since the start of the
+    /// recording.
     pub time: Option<f64>,
     /// Status of the response, if recorded.
     pub response_status: Option<u16>,
+    /// Parts that the recording does not contain.
+    pub unknown: UnknownParts,
 }
 
 impl RecordedRequest {
@@ -56,51 +58,29 @@ impl RecordedRequest {
         }
     }
 
-    /// Parses a line of recorded traffic, which is a JSON object. The error is a description of the
-    /// problem, without the content of the line.
-    ///
-    /// If `body` is a string, the body of the request is its text or, if `body_b64` is true, the
-    /// bytes that it encodes. If `body` is missing or null, the body of the request is empty. If
-    /// `body` is another JSON value, the body of the request is this JSON as written.
+    /// Parses a line of recorded traffic, which is a JSON object (docs/replay.md). The error
+    /// describes every problem, one a line, without confidential content.
     pub fn from_line(line: &str) -> std::result::Result<Self, String> {
-        let line: NdjsonRecord<'_> =
-            serde_json::from_str(line).map_err(|error| describe_error(&error))?;
-        let body = match line.body.map(RawValue::get) {
-            None | Some("null") => Vec::new(),
-            Some(text) if text.starts_with('"') => {
-                let text: String =
-                    serde_json::from_str(text).map_err(|error| describe_error(&error))?;
-                if line.body_b64 {
-                    STANDARD.decode(text).map_err(|error| {
-                        format!("the body is invalid: expected base64 ({error})")
-                    })?
-                } else {
-                    text.into_bytes()
-                }
-            }
-            Some(json) => json.as_bytes().to_vec(),
-        };
-        let headers = line.headers.0;
+        let line = LineMembers::parse(line)?;
+        let (host, target) = split_target(&line.path);
         Ok(Self {
-            account: line.account,
-            tenant: line.tenant,
-            query: query_of(&line.path),
-            method: line.method,
-            host: None,
-            path: strip_query(&line.path),
-            headers,
-            body,
+            method: line.method.unwrap_or_else(|| "POST".to_owned()),
+            host: host.map(str::to_owned),
+            path: strip_query(target),
+            query: query_of(target),
+            headers: line.headers,
+            body: line.body,
             http_version: line
                 .http_version
                 .map(|version| version.trim_start_matches("HTTP/").to_owned()),
+            account: line.account,
+            tenant: line.tenant,
             label: line.label,
             tool: line.tool,
             task: line.task,
-            time: line
-                .time
-                .map(|time| time * line.time_scale.unwrap_or(1.0))
-                .filter(|time| time.is_finite()),
+            time: line.time,
             response_status: line.status,
+            unknown: line.unknown,
         })
     }
 
@@ -140,6 +120,7 @@ impl RecordedRequest {
             task: None,
             time: None,
             response_status: None,
+            unknown: UnknownParts::default(),
         })
     }
 
@@ -159,6 +140,7 @@ impl RecordedRequest {
             account: self.account.as_deref(),
             tenant: self.tenant.as_deref(),
             now,
+            unknown: self.unknown,
             ..Envelope::default()
         }
     }
@@ -169,84 +151,6 @@ impl RecordedRequest {
             || self.headers.iter().find(|(name, _)| name == "host" || name == ":authority");
         self.host.as_deref().or_else(|| header().map(|(_, host)| host.as_str()))
     }
-}
-
-/// A line of recorded traffic.
-#[derive(Deserialize)]
-struct NdjsonRecord<'a> {
-    #[serde(default = "default_method")]
-    method: String,
-    path: String,
-    #[serde(default)]
-    headers: Headers,
-    #[serde(borrow)]
-    body: Option<&'a RawValue>,
-    #[serde(default)]
-    body_b64: bool,
-    http_version: Option<String>,
-    account: Option<String>,
-    tenant: Option<String>,
-    label: Option<String>,
-    tool: Option<String>,
-    task: Option<String>,
-    #[serde(rename = "t")]
-    time: Option<f64>,
-    /// Factor for `time`, if time in the recording is compressed: seconds of traffic per recorded
-    /// second.
-    time_scale: Option<f64>,
-    status: Option<u16>,
-}
-
-/// Headers, parsed from pairs or from an object, with names in lower case.
-#[derive(Default)]
-struct Headers(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct HeadersVisitor;
-
-        impl<'de> serde::de::Visitor<'de> for HeadersVisitor {
-            type Value = Headers;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("headers as [[name, value], …] or {name: value, …}")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut pairs: A,
-            ) -> Result<Headers, A::Error> {
-                let mut headers = Headers(Vec::with_capacity(16));
-                while let Some((name, value)) = pairs.next_element::<(String, String)>()? {
-                    headers.0.push((name.to_ascii_lowercase(), value));
-                }
-                Ok(headers)
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Headers, A::Error> {
-                let mut headers = Headers(Vec::with_capacity(16));
-                while let Some((name, value)) = map.next_entry::<String, String>()? {
-                    headers.0.push((name.to_ascii_lowercase(), value));
-                }
-                Ok(headers)
-            }
-        }
-
-        deserializer.deserialize_any(HeadersVisitor)
-    }
-}
-
-/// Describes the error of a line. The parser's message is not used, because it would quote the
-/// line.
-fn describe_error(error: &serde_json::Error) -> String {
-    let expected = match error.classify() {
-        serde_json::error::Category::Data => "a request {method, path, headers, body}",
-        _ => "JSON",
-    };
-    format!("the line is invalid at column {}: expected {expected}", error.column())
 }
 
 /// Headers as pairs of a name, in lower case, and a value.
@@ -285,10 +189,6 @@ fn describe_header_error(bytes: &[u8], error: httparse::Error) -> String {
     };
     let line = bytes.split(|byte| *byte == b'\n').position(is_malformed).unwrap_or_default();
     format!("line {} is malformed: expected `name: value` ({error})", line.saturating_add(2))
-}
-
-fn default_method() -> String {
-    "POST".to_owned()
 }
 
 /// Splits the target of a request into the host, if the target is an absolute URL, and the rest.
@@ -398,11 +298,11 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_line_is_an_error_with_its_column() {
+    fn an_invalid_line_is_an_error_with_its_column_or_key() {
         let rows = [
             ("{\"path\": }", "the line is invalid at column 10: expected JSON"),
-            ("{\"path\": 1}", "the line is invalid at column 10: expected a request"),
-            ("{\"path\": \"/\", \"body\": \"?\", \"body_b64\": true}", "the body is invalid"),
+            ("{\"path\": 1}", "key `path` has the value 1: expected text"),
+            ("{\"path\": \"/\", \"body\": \"?\", \"body_b64\": true}", "key `body` has the value"),
         ];
         for (line, expected) in rows {
             let problem = RecordedRequest::parse(line.as_bytes()).unwrap_err();

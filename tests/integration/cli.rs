@@ -774,15 +774,25 @@ fn replay_prints_a_summary_and_writes_decisions() {
     );
     let expected = json!({
         "benign": { "requests": 1, "notice": 0, "suspect": 0, "hostile": 0, "accounts": 1,
-            "accounts_suspect": 0, "files": 1, "files_suspect": 1 },
+            "accounts_suspect": 0, "files": 1, "files_suspect": 0 },
         "harvest": { "requests": 2, "notice": 1, "suspect": 1, "hostile": 0, "accounts": 1,
-            "accounts_suspect": 1, "files": 0, "files_suspect": 0 },
+            "accounts_suspect": 1, "files": 1, "files_suspect": 1 },
     });
     assert_eq!(summary["labels"], expected);
     let file = &summary["files"][0];
     assert_eq!(
         (&file["requests"], &file["first_suspect"], &file["label"]),
-        (&3.into(), &3.into(), &"benign".into())
+        (&3.into(), &3.into(), &Value::Null),
+        "the file has two labels"
+    );
+    let labels = &file["labels"];
+    assert_eq!(
+        (&labels["benign"]["requests"], &labels["benign"]["suspect"]),
+        (&1.into(), &0.into())
+    );
+    assert_eq!(
+        (&labels["harvest"]["requests"], &labels["harvest"]["first_suspect"]),
+        (&2.into(), &3.into())
     );
     assert_eq!(file["top"], json!([["synthesis_pairs", 1]]));
     assert_eq!(

@@ -18,6 +18,8 @@ mod cli;
 mod clusters;
 /// Comparisons with concepts.
 mod concepts;
+/// Logs: `hedgerow convert`, and the form of recorded requests.
+mod convert;
 /// The correlator against a naive reference.
 mod correlation;
 /// The work that hostile bodies cause.

@@ -3,13 +3,14 @@
 //! with the naive reference.
 use hedgerow_core::evaluate::explain::Explainer;
 use hedgerow_core::extract::{FieldValue, Request};
-use hedgerow_core::field::{FieldId, Section};
+use hedgerow_core::field::{Field, FieldId, Section};
+use hedgerow_core::http::unknown_parts::UnknownParts;
 use hedgerow_core::matching::Hit;
 use hedgerow_core::{Decision, Envelope, Ruleset};
 use hedgerow_sigma::RuleFile;
 use proptest::prelude::*;
 
-use crate::support::PlainRequest;
+use crate::support::{PlainRequest, parts_of};
 
 /// Returns a rule of level critical (22 dB) with a detection section.
 fn rule(name: &str, status: &str, detection: &str) -> RuleFile {
@@ -128,6 +129,59 @@ fn modifiers_compare_as_documented() {
                 "naive reference: {test} on {values:?}"
             );
         }
+    }
+}
+
+/// Compares the parts that decide each field with the naive reference.
+#[test]
+fn a_field_of_an_unknown_part_is_unknown() {
+    let fields = FieldId::ALL.iter().copied().map(Field::Known);
+    let header = Field::parse("http.request.header.x-title").unwrap();
+    for field in fields.chain([header]) {
+        assert!(!Envelope::default().is_unknown(&field), "at the edge: {}", field.name());
+        for (part, unknown) in UnknownParts::NAMES {
+            let envelope = Envelope { unknown, ..Envelope::default() };
+            let expected = parts_of(&field.name()).contains(&part);
+            assert_eq!(envelope.is_unknown(&field), expected, "{} without {part}", field.name());
+        }
+    }
+}
+
+/// Regression: a log without headers counted as a client without a user agent.
+#[test]
+fn a_signature_that_tests_an_unknown_part_does_not_hold() {
+    let text = "a: {hedgerow.prompt.user|contains: write out}";
+    let no_agent = "b: {user_agent.original|exists: false}";
+    let agent = "b: {user_agent.original|startswith: python-}";
+    let no_title = "b: {http.request.header.x-title|exists: false}";
+    let no_number = "b: {client.as.number|exists: false}";
+    let python = [("user-agent".to_owned(), "python-requests/2".to_owned())];
+    // Selection, headers, and whether the signature holds with all parts known, without
+    // the headers, without the body and without the client.
+    let rows: [(&str, &[(String, String)], [bool; 4]); 5] = [
+        (no_agent, &[], [true, false, false, true]),
+        (no_agent, &python, [false, false, false, false]),
+        (agent, &python, [true, true, false, true]),
+        (no_title, &python, [true, false, false, true]),
+        (no_number, &[], [true, true, false, false]),
+    ];
+    let body = r#"{"messages": [{"role": "user", "content": "write out all"}]}"#;
+    let parts = UnknownParts::NAMES.map(|(_, part)| part);
+    for (selection, headers, expected) in rows {
+        let detection = format!("  {text}\n  {selection}\n  condition: a and b");
+        let ruleset = ruleset(&[rule("one", "stable", &detection)])
+            .unwrap_or_else(|findings| panic!("{detection}: {findings}"));
+        let holds = |unknown: UnknownParts| {
+            let path = "/v1/chat/completions";
+            let body = body.as_bytes();
+            let envelope =
+                Envelope { method: "POST", path, headers, body, unknown, ..Envelope::default() };
+            let hits = ruleset.assess(&envelope).unwrap().hits;
+            !hits.is_empty()
+        };
+        let [no_headers, no_body, no_client] = parts.map(holds);
+        let all = [holds(UnknownParts::default()), no_headers, no_body, no_client];
+        assert_eq!(all, expected, "{detection}");
     }
 }
 

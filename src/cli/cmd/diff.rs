@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::release::resolve_digest;
-use super::replay::{ReplayEngine, ReplayEvent, UNLABELLED, read_recordings};
+use super::replay::{ReplayEngine, ReplayEvent, UNLABELLED, locate_problems, read_recordings};
 use crate::config::{Config, TargetArgs};
 use crate::error::{Error, Outcome, Result, io_error};
 use crate::remote::{ReleaseStore, changed_bundle};
@@ -305,7 +305,7 @@ fn compare_decisions(files: &[PathBuf], from: &Side, to: &Side) -> Result<Decisi
         match event {
             ReplayEvent::Unreadable { file_index, line, problem } => {
                 let file = comparison.file_name(file_index);
-                comparison.diff.unreadable.push(format!("{file}:{line}:1: {problem}"));
+                comparison.diff.unreadable.push(locate_problems(&file, line, problem));
             }
             ReplayEvent::Request { file_index, line, recorded } => {
                 comparison.compare(file_index, line, recorded);

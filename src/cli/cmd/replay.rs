@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub use engine::ReplayEngine;
 use hedgerow_core::evaluate::decision::DecisionHit;
 use hedgerow_core::{Decision, Ruleset};
-pub use reader::{ReplayEvent, progress_bar, read_merged, read_recordings};
+pub use reader::{ReplayEvent, locate_problems, progress_bar, read_merged, read_recordings};
 use serde_json::json;
 pub use summary::{BandCounts, Summary, UNLABELLED};
 
@@ -24,7 +24,8 @@ use crate::terminal::{Format, print_json};
 #[derive(clap::Args)]
 pub struct ReplayArgs {
     /// Read these files. Each line is a JSON object {method, path, headers, body}, with `t`
-    /// (seconds since the epoch), `status`, `account` and `label` if they are known.
+    /// (the time), `status`, `account` and `label` if they are known: docs/replay.md. `hedgerow
+    /// convert` makes such files from logs.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Write every decision to this file, one JSON object a line.
@@ -79,6 +80,10 @@ pub fn replay_files(
             }
             ReplayEvent::Request { file_index, line, recorded } => {
                 let evaluated = engine.evaluate(recorded);
+                if evaluated.is_none() && engine.lacks_body(recorded) {
+                    summary.record_not_judged(file_index);
+                    return Ok(());
+                }
                 if let Some(evaluated) = &evaluated {
                     let name = names.get(file_index).map_or("", String::as_str);
                     on_decision(name, line, &evaluated.decision)?;

@@ -57,6 +57,7 @@ impl Ruleset {
                 request.add_known_prompt_sets(&self.seeds);
                 on_request(request);
                 let mut hits = matcher.hits(request, &headers);
+                self.remove_hits_of_unknown_fields(envelope, &mut hits);
                 hits.extend_from_slice(&list_hits);
                 hits.extend(self.template_list_hits(request, envelope));
                 self.assess_entry(envelope, endpoint, request, hits, &mut results);
@@ -79,6 +80,17 @@ impl Ruleset {
         assessment.issues = issues;
         assessment.completeness = Completeness::new(envelope, endpoint, issues);
         Some(assessment)
+    }
+
+    /// Removes the hits of signatures that test a field whose value is unknown.
+    fn remove_hits_of_unknown_fields(&self, envelope: &Envelope<'_>, hits: &mut Vec<Hit>) {
+        if envelope.unknown.is_empty() {
+            return;
+        }
+        hits.retain(|hit| {
+            let signature = self.signatures.get(hit.signature);
+            signature.is_none_or(|signature| !envelope.lacks_field_of(signature))
+        });
     }
 
     /// Assesses one LLM request of a body, and adds the result to `results`. `hits` are all hits of

@@ -141,7 +141,12 @@ impl<'c> Explainer<'c> {
                 return explain_list_or_correlation(signature, "an indicator of", None);
             }
             if !ruleset.is_list(index) {
-                return self.explain(signature, request, envelope.headers);
+                let mut explanation = self.explain(signature, request, envelope.headers);
+                if envelope.lacks_field_of(signature) {
+                    explanation.holds = false;
+                    explanation.innocence.clear();
+                }
+                return explanation;
             }
             let hit = list_hits.iter().find(|hit| hit.signature == index);
             let evidence = hit.and_then(|hit| hit.evidence.first()).cloned();

@@ -47,6 +47,8 @@ impl Ruleset {
         let mut values = Vec::with_capacity(TYPICAL_VALUES);
         for (field_index, field) in (0_u16..).zip(self.plan.fields()) {
             match field {
+                // Requests whose shape is unknown do not have a shape in common.
+                field if envelope.is_unknown(field) => {}
                 Field::Known(field_id)
                     if field.field_type() == FieldType::Number
                         || field.field_type() == FieldType::Flag =>

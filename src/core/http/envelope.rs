@@ -2,8 +2,11 @@
 
 use crate::correlate::indicator::Indicators;
 use crate::extract::earlier_texts::EarlierTexts;
+use crate::field::{Field, FieldId};
+use crate::http::unknown_parts::UnknownParts;
 use crate::identity::kind::AccountKind;
 use crate::keyed_hash::HashKey;
+use crate::rules::signature::Signature;
 
 /// An HTTP request as the host received it: the envelope of one or more LLM requests.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,9 @@ pub struct Envelope<'a> {
     pub model: Option<&'a str>,
     /// Texts of earlier messages of the WebSocket that are scored with the body.
     pub earlier: Option<&'a EarlierTexts>,
+    /// Parts that are not known, because the request comes from a log without them. Signatures that
+    /// test a field of such a part do not hold.
+    pub unknown: UnknownParts,
 }
 
 impl<'a> Envelope<'a> {
@@ -54,6 +60,53 @@ impl<'a> Envelope<'a> {
     pub fn content_type(&self) -> Option<&'a str> {
         let header = self.headers.iter().find(|(name, _)| name == "content-type");
         header.map(|(_, value)| value.as_str())
+    }
+
+    /// Returns whether the value of a field is unknown: the field belongs to an unknown part, and
+    /// the request has no value of the field.
+    pub fn is_unknown(&self, field: &Field) -> bool {
+        if self.unknown.is_empty() {
+            return false;
+        }
+        match field {
+            Field::Header(name) => {
+                self.unknown.intersects(UnknownParts::HEADERS) && !self.has_header(name)
+            }
+            Field::Known(id) => {
+                self.unknown.intersects(UnknownParts::of_field(*id)) && !self.has_value(*id)
+            }
+        }
+    }
+
+    /// Returns whether a signature tests a field whose value is unknown.
+    pub fn lacks_field_of(&self, signature: &Signature) -> bool {
+        let mut lacks_field = false;
+        for selection in signature.selections.values() {
+            selection.for_each_comparison(&mut |test| lacks_field |= self.is_unknown(&test.field));
+        }
+        lacks_field
+    }
+
+    fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(header, _)| header == name)
+    }
+
+    /// Returns whether the request has a value of a field that comes from one header or is a fact
+    /// about the client.
+    fn has_value(&self, field: FieldId) -> bool {
+        let client = &self.client;
+        match field {
+            FieldId::UserAgent => self.has_header("user-agent"),
+            FieldId::Encoding => self.has_header("content-encoding"),
+            FieldId::ClientAddress => client.address.is_some(),
+            FieldId::ProtocolVersion => client.http_version.is_some(),
+            FieldId::TlsVersion => client.tls_version.is_some(),
+            FieldId::TlsFingerprint => client.tls_fingerprint.is_some(),
+            FieldId::AsNumber => client.as_number.is_some(),
+            FieldId::AsOrganization => client.as_organization.is_some(),
+            FieldId::Country => client.country.is_some(),
+            _ => false,
+        }
     }
 }
 

@@ -22,6 +22,42 @@ use memchr::memmem;
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 
+/// Returns the parts of a request that decide a field, by the name of the field. If one of them is
+/// unknown, the value of the field is unknown.
+pub fn parts_of(field: &str) -> &'static [&'static str] {
+    let begins_with = |prefixes: &[&str]| prefixes.iter().any(|prefix| field.starts_with(prefix));
+    let is_known = begins_with(&[
+        "gen_ai.operation.name",
+        "gen_ai.provider.name",
+        "http.request.method",
+        "http.response.",
+        "url.path",
+        "hedgerow.account",
+        "hedgerow.tenant",
+        "hedgerow.hour",
+        "hedgerow.signature",
+        "hedgerow.llr",
+        "hedgerow.action",
+    ]);
+    if is_known {
+        &[]
+    } else if begins_with(&["client.", "tls.", "network.", "hedgerow.tls."]) {
+        &["client"]
+    } else if begins_with(&[
+        "http.request.header.",
+        "user_agent.",
+        "hedgerow.header.",
+        "hedgerow.credential.",
+        "hedgerow.encoding",
+    ]) {
+        &["headers"]
+    } else if field == "hedgerow.shape" {
+        &["headers", "body"]
+    } else {
+        &["body"]
+    }
+}
+
 /// How much of a known prompt a text contains.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Known {

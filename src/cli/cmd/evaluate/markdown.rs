@@ -34,8 +34,13 @@ fn head(report: &EvaluationReport) -> String {
         0 => String::new(),
         count => format!(" {} requests are not LLM calls.", thousands(count)),
     };
+    let not_judged = match report.not_judged {
+        0 => String::new(),
+        count => format!(" {} requests were not judged: body unknown.", thousands(count)),
+    };
     format!(
-        "Ruleset `{}`, {} requests.{calls} A rate in brackets is a 95 % interval by Clopper and\n\
+        "Ruleset `{}`, {} requests.{calls}{not_judged} A rate in brackets is a 95 % interval by \
+         Clopper and\n\
          Pearson. It takes requests for independent; those of one run are not, so the intervals\n\
          of runs are the honest ones.\n",
         report.ruleset,

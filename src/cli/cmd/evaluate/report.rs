@@ -20,6 +20,8 @@ pub struct EvaluationReport {
     pub ruleset: String,
     pub requests: u64,
     pub not_llm_calls: u64,
+    /// Number of LLM calls that were not judged, because their body is unknown.
+    pub not_judged: u64,
     pub unreadable: usize,
     /// Figures without correlations.
     pub alone: Section,
@@ -83,6 +85,7 @@ impl EvaluationReport {
             ruleset: short_digest(ruleset.digest()).to_owned(),
             requests,
             not_llm_calls: corpus.not_llm_calls,
+            not_judged: corpus.not_judged,
             unreadable: corpus.unreadable.len(),
             alone: Section::new(corpus, false),
             correlated: corpus.is_correlated.then(|| Section::new(corpus, true)),

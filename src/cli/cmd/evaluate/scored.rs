@@ -26,6 +26,8 @@ pub struct Corpus {
     pub disguises: Option<Vec<DisguiseCounts>>,
     /// Number of requests that are not LLM calls.
     pub not_llm_calls: u64,
+    /// Number of LLM calls that were not judged, because their body is unknown.
+    pub not_judged: u64,
     /// Lines that are not requests: `path:line:1: problem`.
     pub unreadable: Vec<String>,
 }

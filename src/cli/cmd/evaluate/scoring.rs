@@ -14,7 +14,9 @@ use indicatif::ProgressBar;
 use super::disguise::{DisguiseCounts, disguises, parse_chat};
 use super::language;
 use super::scored::{Corpus, HARVEST, Run, ScoredRequest, ScoredVerdict, SignatureTable};
-use crate::cmd::replay::{ReplayEngine, ReplayEvent, UNLABELLED, progress_bar, read_merged};
+use crate::cmd::replay::{
+    ReplayEngine, ReplayEvent, UNLABELLED, locate_problems, progress_bar, read_merged,
+};
 use crate::error::{Error, Result};
 
 /// The optional parts of an evaluation, which take additional time.
@@ -52,6 +54,7 @@ pub fn score_corpus(
     };
     for (file_index, file) in alone.into_iter().enumerate() {
         corpus.not_llm_calls += file.not_llm_calls;
+        corpus.not_judged += file.not_judged;
         corpus.unreadable.extend(file.unreadable);
         for (sum, counts) in corpus.disguises.iter_mut().flatten().zip(&file.disguises) {
             sum.requests += counts.requests;
@@ -76,6 +79,7 @@ struct ScoredFile {
     /// Counts of each disguise, in the order of [`disguises`].
     disguises: Vec<DisguiseCounts>,
     not_llm_calls: u64,
+    not_judged: u64,
     unreadable: Vec<String>,
 }
 
@@ -153,13 +157,16 @@ fn score_file(
     read_merged(&[path.to_owned()], bar, &mut |event| {
         let (line, recorded) = match event {
             ReplayEvent::Unreadable { line, problem, .. } => {
-                file.unreadable.push(format!("{}:{line}:1: {problem}", path.display()));
+                let path = path.display().to_string();
+                file.unreadable.push(locate_problems(&path, line, problem));
                 return Ok(());
             }
             ReplayEvent::Request { line, recorded, .. } => (line, recorded),
         };
         let Some(evaluated) = engine.evaluate(recorded) else {
-            file.not_llm_calls += 1;
+            let lacks_body = engine.lacks_body(recorded);
+            file.not_judged += u64::from(lacks_body);
+            file.not_llm_calls += u64::from(!lacks_body);
             return Ok(());
         };
         let key = (recorded.tool.clone(), recorded.task.clone());

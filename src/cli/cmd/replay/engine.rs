@@ -2,8 +2,10 @@
 
 use hedgerow_core::correlate::cluster::Clusters;
 use hedgerow_core::engine::{Evaluation, LocalEngine};
+use hedgerow_core::http::unknown_parts::UnknownParts;
 use hedgerow_core::{Decision, Ruleset};
 use hedgerow_sigma::recorded::RecordedRequest;
+use hedgerow_sigma::recorded_time::MIN_EPOCH_SECONDS;
 
 use crate::account_ids::AccountIds;
 use crate::dates::now;
@@ -45,8 +47,16 @@ impl<'r> ReplayEngine<'r> {
         self.local_engine.clusters()
     }
 
+    /// Returns whether a request is an LLM call that cannot be judged, because its body is unknown.
+    pub fn lacks_body(&self, recorded: &RecordedRequest) -> bool {
+        let max_body = self.ruleset.policy().scan.max_body;
+        recorded.unknown.intersects(UnknownParts::BODY)
+            && self.ruleset.endpoint(&recorded.envelope(max_body, self.last_time)).is_some()
+    }
+
     /// Decides about a request, and counts it for correlations. Returns `None` if the request is
-    /// not an LLM call. A request without a time gets the time of the previous request.
+    /// not an LLM call, or if its body is unknown. A request without a time gets the time of the
+    /// previous request.
     pub fn evaluate(&mut self, recorded: &RecordedRequest) -> Option<ReplayDecision> {
         let now = match recorded.time {
             Some(time) if time < MIN_EPOCH_SECONDS => self.midnight.saturating_add(time as u64),
@@ -54,6 +64,9 @@ impl<'r> ReplayEngine<'r> {
             None => self.last_time,
         };
         self.last_time = now;
+        if recorded.unknown.intersects(UnknownParts::BODY) {
+            return None;
+        }
         let policy = self.ruleset.policy();
         let envelope = recorded.envelope(policy.scan.max_body, now);
         let endpoint = self.ruleset.endpoint(&envelope)?;
@@ -68,7 +81,3 @@ impl<'r> ReplayEngine<'r> {
 }
 
 const DAY_SECONDS: u64 = 86_400;
-
-/// Times from this value on are seconds since the epoch. Lower times count from the start of the
-/// recording, because no recording lasts thirty years.
-const MIN_EPOCH_SECONDS: f64 = 1e9;

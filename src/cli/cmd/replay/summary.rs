@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::campaign::CampaignTracker;
 use super::engine::ReplayDecision;
+use super::reader::locate_problems;
 use crate::error::Result;
 use crate::format::percent;
 use crate::terminal::print_line;
@@ -22,7 +23,7 @@ pub struct Summary {
     requests: u64,
     /// Number of requests that are not LLM calls.
     not_llm_calls: u64,
-    /// Unreadable lines: `path:line:1: problem`.
+    /// Unreadable lines: `path:line:1: problem`, one line of text for each problem.
     unreadable: Vec<String>,
     labels: BTreeMap<String, LabelSummary>,
     /// Counts by file, in the order of the arguments.
@@ -52,15 +53,23 @@ pub struct BandCounts {
 #[derive(Default)]
 struct FileSummary {
     path: String,
-    /// Label of the first labelled request.
-    label: Option<String>,
-    counts: BandCounts,
-    /// Position of the first suspect request among the LLM calls of the file, from 1.
-    first_suspect: Option<u64>,
+    /// Number of LLM calls that were judged.
+    requests: u64,
+    /// Number of LLM calls that were not judged, because their body is unknown.
+    not_judged: u64,
+    labels: BTreeMap<String, FileLabel>,
     accounts: BTreeMap<String, BandCounts>,
+    campaign: CampaignTracker,
+}
+
+/// The requests of a file with one label.
+#[derive(Default)]
+struct FileLabel {
+    counts: BandCounts,
+    /// Position of the first suspect request among the judged LLM calls of the file, from 1.
+    first_suspect: Option<u64>,
     /// Hits by signature.
     hits: BTreeMap<String, u64>,
-    campaign: CampaignTracker,
 }
 
 /// Number of files with a label, and number of these files with a suspect request.
@@ -76,6 +85,13 @@ impl BandCounts {
         self.suspect += u64::from(band >= Band::Suspect);
         self.hostile += u64::from(band >= Band::Hostile);
     }
+
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.notice += other.notice;
+        self.suspect += other.suspect;
+        self.hostile += other.hostile;
+    }
 }
 
 impl Summary {
@@ -89,7 +105,14 @@ impl Summary {
     /// Records a line that is not a request.
     pub fn record_unreadable(&mut self, file_index: usize, line: usize, problem: &str) {
         let path = self.files.get(file_index).map_or("", |file| file.path.as_str());
-        self.unreadable.push(format!("{path}:{line}:1: {problem}"));
+        self.unreadable.push(locate_problems(path, line, problem));
+    }
+
+    /// Counts an LLM call of a file that was not judged, because its body is unknown.
+    pub fn record_not_judged(&mut self, file_index: usize) {
+        if let Some(file) = self.files.get_mut(file_index) {
+            file.not_judged += 1;
+        }
     }
 
     /// Returns the lines that are not requests: `path:line:1: problem`.
@@ -128,38 +151,35 @@ impl Summary {
         self.requests += 1;
         let Some(file) = self.files.get_mut(file_index) else { return };
         file.campaign.record(*account_hash, decision.band >= Band::Suspect, clusters);
-        if file.label.is_none() {
-            file.label.clone_from(&recorded.label);
-        }
+        file.requests += 1;
         let label = recorded.label.as_deref().unwrap_or(UNLABELLED);
         let account = decision.account.as_deref().unwrap_or("none");
         let label_summary = self.labels.entry(label.to_owned()).or_default();
-        file.counts.record(decision.band);
+        let file_label = file.labels.entry(label.to_owned()).or_default();
+        file_label.counts.record(decision.band);
         file.accounts.entry(account.to_owned()).or_default().record(decision.band);
         label_summary.counts.record(decision.band);
         label_summary.accounts.insert(account.to_owned());
         if decision.band >= Band::Suspect {
             label_summary.accounts_suspect.insert(account.to_owned());
-            file.first_suspect = file.first_suspect.or(Some(file.counts.requests));
+            file_label.first_suspect = file_label.first_suspect.or(Some(file.requests));
         }
         for hit in &decision.hits {
-            *file.hits.entry(hit.name.clone()).or_default() += 1;
+            *file_label.hits.entry(hit.name.clone()).or_default() += 1;
             let hits = self.signatures.entry(hit.name.clone()).or_default();
             *hits.entry(label.to_owned()).or_default() += 1;
         }
     }
 
-    /// Counts the files with a label that contain LLM calls. The label of a file is the label of
-    /// its first labelled request.
+    /// Counts the files that contain judged LLM calls with a label.
     fn file_counts(&self, label: &str) -> FileCounts {
-        let files: Vec<&FileSummary> = self
-            .files
-            .iter()
-            .filter(|file| file.counts.requests > 0)
-            .filter(|file| file.label.as_deref().unwrap_or(UNLABELLED) == label)
-            .collect();
-        let suspect = files.iter().filter(|file| file.first_suspect.is_some()).count();
-        FileCounts { files: files.len(), suspect }
+        let labels = self.files.iter().filter_map(|file| file.labels.get(label));
+        let suspect = labels.clone().filter(|label| label.first_suspect.is_some()).count();
+        FileCounts { files: labels.count(), suspect }
+    }
+
+    fn not_judged(&self) -> u64 {
+        self.files.iter().map(|file| file.not_judged).sum()
     }
 
     fn signatures_by_hits(&self) -> Vec<(&String, &HitsByLabel)> {
@@ -170,6 +190,29 @@ impl Summary {
 }
 
 impl FileSummary {
+    /// Returns the label of all judged requests; `None` if they have several labels or none.
+    fn only_label(&self) -> Option<&str> {
+        let mut labels = self.labels.keys().map(String::as_str);
+        let label = labels.next().filter(|label| *label != UNLABELLED)?;
+        labels.next().is_none().then_some(label)
+    }
+
+    /// Returns the sums over all labels.
+    fn total(&self) -> FileLabel {
+        let mut total = FileLabel::default();
+        for label in self.labels.values() {
+            total.counts.add(&label.counts);
+            let first_suspects = total.first_suspect.into_iter().chain(label.first_suspect);
+            total.first_suspect = first_suspects.min();
+            for (name, hits) in &label.hits {
+                *total.hits.entry(name.clone()).or_default() += hits;
+            }
+        }
+        total
+    }
+}
+
+impl FileLabel {
     /// Returns the signatures with the most hits, at most `limit`.
     fn top_signatures(&self, limit: usize) -> Vec<(&String, u64)> {
         let mut rows: Vec<_> = self.hits.iter().map(|(name, hits)| (name, *hits)).collect();
@@ -202,7 +245,7 @@ impl Summary {
             .collect();
         json!({
             "requests": self.requests, "passed": self.not_llm_calls,
-            "unreadable": self.unreadable.len(),
+            "unreadable": self.unreadable.len(), "not_judged": self.not_judged(),
             "labels": labels, "files": files, "signatures": signatures,
         })
     }
@@ -222,12 +265,27 @@ impl LabelSummary {
 
 impl FileSummary {
     fn to_json(&self) -> Value {
+        let labels = self.labels.iter().map(|(name, label)| (name, label.to_json()));
+        let labels: BTreeMap<&String, Value> = labels.collect();
+        let mut file = self.total().to_json();
+        if let Some(members) = file.as_object_mut() {
+            members.insert("path".to_owned(), json!(self.path));
+            members.insert("label".to_owned(), json!(self.only_label()));
+            members.insert("labels".to_owned(), json!(labels));
+            members.insert("not_judged".to_owned(), json!(self.not_judged));
+            members.insert("campaign".to_owned(), json!(self.campaign.stats()));
+        }
+        file
+    }
+}
+
+impl FileLabel {
+    fn to_json(&self) -> Value {
         let counts = self.counts;
         json!({
-            "path": self.path, "label": self.label, "requests": counts.requests,
-            "notice": counts.notice, "suspect": counts.suspect, "hostile": counts.hostile,
-            "first_suspect": self.first_suspect, "top": self.top_signatures(5),
-            "campaign": self.campaign.stats(),
+            "requests": counts.requests, "notice": counts.notice, "suspect": counts.suspect,
+            "hostile": counts.hostile, "first_suspect": self.first_suspect,
+            "top": self.top_signatures(5),
         })
     }
 }
@@ -251,9 +309,11 @@ impl Summary {
             self.unreadable.len()
         ))?;
         for problem in &self.unreadable {
-            print_line(format_args!(
-                "{problem}; a line holds one JSON object {{method, path, headers, body}}"
-            ))?;
+            print_line(format_args!("{problem}"))?;
+        }
+        for file in self.files.iter().filter(|file| file.not_judged > 0) {
+            let (path, count) = (&file.path, file.not_judged);
+            print_line(format_args!("{path}: {count} requests not judged: body unknown"))?;
         }
         Ok(())
     }
@@ -292,22 +352,14 @@ impl Summary {
             "file"
         ))?;
         for file in &self.files {
-            let (counts, stats) = (file.counts, file.campaign.stats());
-            let first = file.first_suspect.map_or("-".to_owned(), |first| first.to_string());
-            let top = file.top_signatures(2).into_iter();
-            let top: Vec<String> = top.map(|(name, hits)| format!("{name} {hits}")).collect();
-            print_line(format_args!(
-                "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6} {:>9} {:>6.1}%  {:<40} {}",
-                file.label.as_deref().unwrap_or("-"),
-                counts.requests,
-                counts.notice,
-                counts.suspect,
-                counts.hostile,
-                format!("{}/{}", stats.flagged, stats.accounts),
-                100.0 * stats.leakage,
-                file_name(&file.path),
-                top.join(", "),
-            ))?;
+            let none = FileLabel::default();
+            let rows: Vec<(&str, &FileLabel)> = match file.labels.is_empty() {
+                true => vec![(UNLABELLED, &none)],
+                false => file.labels.iter().map(|(name, label)| (name.as_str(), label)).collect(),
+            };
+            for (name, label) in rows {
+                print_file_row(file, name, label)?;
+            }
         }
         Ok(())
     }
@@ -347,6 +399,27 @@ impl Summary {
         }
         Ok(())
     }
+}
+
+/// Prints the counts of the requests of a file with one label. The columns about accounts are about
+/// the whole file.
+fn print_file_row(file: &FileSummary, name: &str, label: &FileLabel) -> Result<()> {
+    let (counts, stats) = (label.counts, file.campaign.stats());
+    let first = label.first_suspect.map_or("-".to_owned(), |first| first.to_string());
+    let top = label.top_signatures(2).into_iter();
+    let top: Vec<String> = top.map(|(name, hits)| format!("{name} {hits}")).collect();
+    print_line(format_args!(
+        "{:<10} {:>8} {:>8} {:>8} {:>8} {first:>6} {:>9} {:>6.1}%  {:<40} {}",
+        if name == UNLABELLED { "-" } else { name },
+        counts.requests,
+        counts.notice,
+        counts.suspect,
+        counts.hostile,
+        format!("{}/{}", stats.flagged, stats.accounts),
+        100.0 * stats.leakage,
+        file_name(&file.path),
+        top.join(", "),
+    ))
 }
 
 /// Returns the last part of a path.
