@@ -1,6 +1,7 @@
-// npm run instructions: counts the instructions per request of the native build with callgrind, and
-// compares the counts with benches/instructions.json. The counts do not depend on the load of the
-// machine. `--accept` records the current counts.
+// npm run instructions: counts the instructions with which the native build evaluates a request,
+// with callgrind, and compares the counts with benches/instructions.json. Reading the recording is
+// not counted. The counts do not depend on the load of the machine. `--accept` records the current
+// counts.
 import { createHash } from 'node:crypto';
 import {
   cpSync,
@@ -150,12 +151,12 @@ function compare(current, record) {
 
 /**
  * Returns the lines of the recording: the requests of all kinds twice. Only the second half counts,
- * because work that is done once, such as compiling regexes, is done in the first. Each kind has
- * one request more than are counted: the count of a request includes reading the next line.
+ * because work that is done once, such as compiling regexes, is done in the first. A last request
+ * makes callgrind write the counts of the request before it.
  */
 function requestLines() {
   const half = KINDS.flatMap(([kind, bytes, requests]) =>
-    Array.from({ length: requests + 1 }, (_, i) =>
+    Array.from({ length: requests }, (_, i) =>
       JSON.stringify({
         method: 'POST',
         path: '/v1/chat/completions',
@@ -165,19 +166,17 @@ function requestLines() {
       }),
     ),
   );
-  return [...half, ...half];
+  return [...half, ...half, half[0]];
 }
 
-/**
- * Replays a recording under callgrind. Returns the instructions of each request but the last, from
- * the start of its evaluation to the start of the next one.
- */
+/** Replays a recording under callgrind. Returns the instructions of all but the last evaluation. */
 function countReplay(bundle, recording) {
   const out = path.join(DIR, 'callgrind.out');
   for (const file of readdirSync(DIR)) {
     if (file.startsWith('callgrind.out')) rmSync(path.join(DIR, file));
   }
-  const valgrind = ['--tool=callgrind', `--callgrind-out-file=${out}`, `--dump-before=${EVALUATE}`];
+  const events = [`--toggle-collect=${EVALUATE}`, `--dump-before=${EVALUATE}`];
+  const valgrind = ['--tool=callgrind', `--callgrind-out-file=${out}`, ...events];
   const replay = ['--format', 'json', 'replay', '--no-correlate', '--ruleset', bundle, recording];
   const output = tryCapture('valgrind', [...valgrind, COMMAND_LINE, ...replay], {
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -191,7 +190,7 @@ function countReplay(bundle, recording) {
       `valgrind: the replay of ${recording} scored ${requests} requests and called ${EVALUATE} ` +
         `${dumps.length} times: expected ${expected}`,
     );
-  // The first dump has the instructions before the first evaluation.
+  // callgrind writes a dump at the start of each evaluation. So the first one is empty.
   return Array.from({ length: expected - 1 }, (_, i) => {
     const dump = readFileSync(`${out}.${i + 2}`, 'utf8');
     return Number(/^totals: (\d+)/m.exec(dump)[1]);
@@ -200,10 +199,10 @@ function countReplay(bundle, recording) {
 
 /** Returns the mean of the counts of each kind in the second half of the recording, rounded. */
 function perRequest(counts) {
-  let next = (counts.length + 1) / 2;
+  let next = counts.length / 2;
   const mean = (requests) => {
     const sum = counts.slice(next, next + requests).reduce((total, count) => total + count, 0);
-    next += requests + 1;
+    next += requests;
     return Math.round(sum / requests);
   };
   return Object.fromEntries(
