@@ -433,7 +433,8 @@ describe.skipIf(!canRun)('the views', () => {
     await banner.waitFor();
     const current = (await admin.status()).release?.serial ?? 0;
     await operator.release(keys, current + 1, 'embedded', { resumes: body.stop.at });
-    await banner.waitFor({ state: 'detached' });
+    // The banner asks for the status every 30 s.
+    await banner.waitFor({ state: 'detached', timeout: 90_000 });
     check();
     await close();
   });
