@@ -19,6 +19,7 @@ use wasm_bindgen::JsValue;
 use worker::{Env, Fetcher, ObjectNamespace};
 
 use self::console_host::ConsoleHostSetting;
+pub use self::console_host::host_of;
 use self::number::NumberSetting;
 pub use self::origin::Origin;
 

@@ -9,6 +9,7 @@ use js_sys::{Array, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Url, WorkerGlobalScope};
 
+use crate::platform::settings::host_of;
 use crate::request::tag;
 
 /// A client's request, parsed without its body.
@@ -274,12 +275,6 @@ fn read_headers(request: &Request) -> Vec<(String, String)> {
 /// headers.
 fn find_header<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
     headers.iter().find(|(candidate, _)| candidate == name).map(|(_, value)| value.as_str())
-}
-
-/// Returns the host of an absolute URL, with its port; empty if the URL has none.
-fn host_of(url: &str) -> &str {
-    let after_scheme = url.split_once("://").map_or("", |(_, after_scheme)| after_scheme);
-    after_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default()
 }
 
 /// Returns path and query of an absolute URL, without normalising them, because the origin must get

@@ -50,7 +50,7 @@ impl ConsoleHostSetting {
 }
 
 /// Returns the host of an absolute URL, with its port; an empty text if `url` is not absolute.
-fn host_of(url: &str) -> &str {
+pub fn host_of(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
     after_scheme.split(['/', '?', '#', '\\']).next().unwrap_or_default()
 }
