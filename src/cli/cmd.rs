@@ -7,6 +7,7 @@ pub mod calibrate;
 pub mod check;
 pub mod clusters;
 pub mod convert;
+pub mod decisions;
 pub mod diff;
 pub mod docs;
 pub mod evaluate;

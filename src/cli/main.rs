@@ -19,8 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cmd::{
-    account, audit, build, calibrate, check, clusters, convert, diff, docs, evaluate, explain,
-    indicators, keygen, push, release, replay, score, seeds, simulate, status, stop, test,
+    account, audit, build, calibrate, check, clusters, convert, decisions, diff, docs, evaluate,
+    explain, indicators, keygen, push, release, replay, score, seeds, simulate, status, stop, test,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -98,6 +98,10 @@ enum Command {
     Indicators(indicators::IndicatorsArgs),
     /// Show or split clusters: accounts that share indicators.
     Clusters(clusters::ClustersArgs),
+    /// Show the decision about one request, by its request id.
+    Decision(decisions::DecisionArgs),
+    /// List decisions: a sample of all, or every enforced one.
+    Decisions(decisions::DecisionsArgs),
     /// Print the account id of a credential, as decisions show it.
     Account(account::AccountArgs),
 }
@@ -130,6 +134,8 @@ fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args, config, format),
         Command::Indicators(args) => indicators::run(&args, config, format),
         Command::Clusters(args) => clusters::run(&args, config, format),
+        Command::Decision(args) => decisions::show(&args, config, format),
+        Command::Decisions(args) => decisions::list(&args, config, format),
         Command::Account(args) => account::run(&args, format),
     };
     match result {

@@ -218,7 +218,7 @@ impl SizeLimit {
     }
 }
 
-const SIZE_LIMITS: [SizeLimit; 14] = [
+const SIZE_LIMITS: [SizeLimit; 16] = [
     SizeLimit::new(
         ("scan", "window"),
         (1024, "almost nothing would be scanned"),
@@ -289,6 +289,23 @@ const SIZE_LIMITS: [SizeLimit; 14] = [
         (1, "the correlations would have no effect"),
         (policy::MAX_QUOTA_PER_MINUTE, "a flood could fill the table within a minute"),
     ),
+    SizeLimit {
+        section: "decisions",
+        key: "keep_days",
+        min: 1,
+        min_reason: "no enforced decision would be found",
+        max: policy::MAX_KEEP_DAYS,
+        max_reason: "the ledger keeps decisions for at most 90 days",
+    },
+    // Not `new`: the maximum exceeds `usize` in the Wasm module.
+    SizeLimit {
+        section: "decisions",
+        key: "max_bytes",
+        min: policy::MIN_DECISION_BYTES,
+        min_reason: "a flood would delete the decisions of the same minute",
+        max: policy::MAX_DECISION_BYTES,
+        max_reason: "a Durable Object does not have as much",
+    },
 ];
 
 const ISOLATE_MEMORY: &str = "an isolate does not have enough memory";

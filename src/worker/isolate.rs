@@ -12,6 +12,7 @@
 //! | `kv_poll.rs` | the schedule by which rules, indicators and names are read from KV |
 //! | `telemetry.rs` | counters and their report to the ledger |
 //! | `decision_sample.rs` | the sample of decisions in a report |
+//! | `enforced_buffer.rs` | the enforced decisions in a report |
 //! | `attribution.rs` | the rules and the data centre of a decision |
 //! | `model_name.rs` | model names that may be stored |
 //! | `access_keys.rs` | the keys of Cloudflare Access |
@@ -25,6 +26,7 @@ pub mod account_stats;
 pub mod active_rules;
 pub mod attribution;
 pub mod decision_sample;
+pub mod enforced_buffer;
 pub mod indicators;
 pub mod kv_poll;
 pub mod model_name;

@@ -13,6 +13,7 @@
 //! | `GET /?minutes=&kind=` | [`Counters`] of the last minutes, of kinds that begin with `kind` |
 //! | `GET /series?from=&step=&count=` | [`Series`] |
 //! | `GET /decisions?limit=&band=&…` | [`DecisionMatches`](decisions::DecisionMatches) |
+//! | `GET /decisions?enforced=true&before=&…` | the same, of the enforced decisions |
 //! | `POST /senders`: `{"ids":[…]}` | pairs of request id and account, from sampled decisions |
 //! | `GET /live` | 101: a WebSocket that gets `{"new":true}` after reports |
 //!
@@ -34,8 +35,16 @@
 //! - `decision_chunk (id INTEGER, clear INTEGER, at INTEGER, count INTEGER, records TEXT)`: a JSON
 //!   array of `count` decisions, stored at `at`. `clear` is 1 if they are in the band `clear`. A
 //!   row is deleted after a week, or if newer rows have 500 clear or 1,500 other decisions.
+//! - `enforced_chunk (id INTEGER, first_at INTEGER, last_at INTEGER, count INTEGER, bytes INTEGER,
+//!   records TEXT)`: all enforced decisions. `records` has the JSON of `count` decisions, each
+//!   followed by a line feed, in `bytes` bytes. They were made from `first_at` to `last_at`. `id`
+//!   is the time at which the row was begun; these three times are in milliseconds. A row is
+//!   deleted when all its decisions are older than `keep_days`, or if it is the oldest one and the
+//!   rows need more than `max_bytes`.
+//! - `enforced_setting (id INTEGER, keep_days INTEGER, max_bytes INTEGER)`: at most one row, the
+//!   settings in the last report, unless they have always been the defaults.
 //!
-//! All times are in seconds since the epoch.
+//! All other times are in seconds since the epoch.
 //!
 //! # Invariants
 //!
@@ -45,18 +54,26 @@
 //!   key, regardless of the number of requests.
 //! - While reports arrive, an alarm runs every seven seconds: the platform removes an object from
 //!   memory after ten idle seconds. When an object becomes idle, the alarm writes everything.
+//! - Only the newest row of `enforced_chunk` grows, up to 256 KiB. So a row has no decision that
+//!   was made after the id of the next row, and a decision is found by the time in its request id.
+//! - A decision that `max_bytes` deletes is counted as `enforced_evicted`.
 //!
 //! # Crashes
 //!
-//! A crash loses the counters of the current minute, the slices, the decisions that arrived after
-//! the last alarm, and the names that the registry does not have yet. The isolates send only the
-//! names again.
+//! A crash loses the counters of the current minute, the slices, the decisions (sampled or
+//! enforced) that arrived after the last alarm, and the names that the registry does not have yet.
+//! The isolates send only the names again. If a crash makes a report fail, the isolate sends the
+//! counters and enforced decisions of this report again; the ledger may then have them twice.
 
 pub mod client;
 pub mod counters;
 pub mod decisions;
+pub mod enforced_page;
 pub mod series;
 
+mod decision_query;
+mod enforced;
+mod period;
 mod queued_account_names;
 mod rollup;
 
@@ -65,6 +82,7 @@ use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
+use hedgerow_core::rules::policy::DecisionSettings;
 use serde::Deserialize;
 use worker::{
     DurableObject, Env, Error, Method, Request, Response, ResponseBuilder, SqlStorage, State,
@@ -72,8 +90,10 @@ use worker::{
 };
 
 use crate::ledger_do::client::WEBSOCKET_PROTOCOL;
-use crate::ledger_do::counters::{Counters, Report};
+use crate::ledger_do::counters::{Counters, ENFORCED_EVICTED, Report};
 use crate::ledger_do::decisions::{Decisions, RETENTION_SECONDS, has_stored_decisions};
+use crate::ledger_do::enforced::EnforcedDecisions;
+use crate::ledger_do::period::Period;
 use crate::ledger_do::series::{Series, TimeBuckets};
 use crate::platform::clock::now_ms;
 use crate::platform::settings::Settings;
@@ -124,6 +144,8 @@ pub struct Ledger {
     current_minute: RefCell<(u64, Counters)>,
     /// The last decisions.
     decisions: RefCell<Decisions>,
+    /// The enforced decisions.
+    enforced: RefCell<EnforcedDecisions>,
     /// Names of accounts that the registry does not have yet.
     names: RefCell<NamesReport>,
     settings: Settings,
@@ -156,12 +178,14 @@ struct QueryCache {
     counters: Vec<((u64, String), Counters)>,
     /// Time series, the newest first.
     series: Vec<(TimeBuckets, Series)>,
+    /// Sums of counters by period and kinds, the newest first.
+    sums: Vec<((Period, &'static [&'static str]), u64)>,
 }
 
 impl DurableObject for Ledger {
     fn new(state: State, env: Env) -> Self {
         let sql = state.storage().sql();
-        let schema = [SCHEMA, decisions::SCHEMA].concat();
+        let schema = [SCHEMA, decisions::SCHEMA, enforced::SCHEMA].concat();
         let recent = sql.exec(&schema, None).and_then(|_| read_slices(&sql));
         if let Err(error) = &recent {
             log::registry_event("ledger", Some(&error.to_string()));
@@ -170,6 +194,7 @@ impl DurableObject for Ledger {
             state,
             recent: RefCell::new(recent.unwrap_or_default()),
             decisions: RefCell::default(),
+            enforced: RefCell::default(),
             names: RefCell::default(),
             settings: Settings::from_env(&env),
             cache: RefCell::default(),
@@ -192,19 +217,7 @@ impl DurableObject for Ledger {
             if request.path() == "/senders" {
                 return self.senders(&text);
             }
-            let Some(Report { counters, decisions, names, labels }) = Report::parse(&text) else {
-                return Response::error("invalid report: expected counters and decisions", 400);
-            };
-            self.record_counters(counters)?;
-            self.decisions.borrow_mut().record(decisions);
-            self.queue_names(names, labels);
-            self.notify_watchers();
-            // The report is stored. Do not fail the call if the alarm cannot be set: the isolate
-            // would send the report again.
-            if let Err(error) = self.ensure_alarm().await {
-                log::registry_event("ledger", Some(&error.to_string()));
-            }
-            return Ok(ResponseBuilder::new().with_status(204).empty());
+            return self.record_report(&text).await;
         }
         let url = request.url()?;
         let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
@@ -215,11 +228,7 @@ impl DurableObject for Ledger {
                 Some(buckets) => Response::from_json(&self.series(&buckets)?),
                 None => Response::error("invalid `from`, `step` or `count`", 400),
             },
-            "/decisions" => {
-                let mut decisions = self.decisions.borrow_mut();
-                decisions.restore(&self.sql(), now_ms())?;
-                Response::from_json(&decisions.find(&query, now_ms()))
-            }
+            "/decisions" => Response::from_json(&self.find_decisions(&query)?),
             _ => Response::from_json(&match param("minutes").parse() {
                 Ok(minutes) => self.last_minutes(minutes, param("kind"))?,
                 Err(_) => self.last_minute(),
@@ -260,13 +269,14 @@ impl DurableObject for Ledger {
             self.notify_watchers();
         }
         self.decisions.borrow_mut().save(&self.sql())?;
+        self.save_enforced()?;
         self.send_names().await;
         if is_idle {
             self.flush()?;
             self.save_recent()?;
-            // This alarm deletes the decisions after a week if no report arrives before.
-            if has_stored_decisions(&self.sql())? {
-                self.state.storage().set_alarm(Duration::from_secs(RETENTION_SECONDS)).await?;
+            // This alarm deletes old decisions if no report arrives before.
+            if let Some(seconds) = self.seconds_until_expiry()? {
+                self.state.storage().set_alarm(Duration::from_secs(seconds)).await?;
             }
         } else {
             self.ensure_alarm().await?;
@@ -277,6 +287,60 @@ impl DurableObject for Ledger {
 }
 
 impl Ledger {
+    /// Records a report, and sets the alarm. Answers 204, or 400 if the report is malformed.
+    async fn record_report(&self, text: &str) -> worker::Result<Response> {
+        let Some(report) = Report::parse(text) else {
+            return Response::error("invalid report: expected counters and decisions", 400);
+        };
+        let Report { counters, decisions, enforced, settings, names, labels } = report;
+        self.record_counters(counters)?;
+        self.decisions.borrow_mut().record(decisions);
+        self.enforced.borrow_mut().record(enforced);
+        self.queue_names(names, labels);
+        self.notify_watchers();
+        // The report is recorded. Do not fail the call if the settings cannot be stored or the
+        // alarm cannot be set: the isolate would send the report again.
+        let stored = self.apply_settings(settings);
+        for result in [stored, self.ensure_alarm().await] {
+            if let Err(error) = result {
+                log::registry_event("ledger", Some(&error.to_string()));
+            }
+        }
+        Ok(ResponseBuilder::new().with_status(204).empty())
+    }
+
+    /// Uses the settings of a report, and writes the enforced decisions if they are too large to
+    /// wait for the alarm.
+    fn apply_settings(&self, settings: Option<DecisionSettings>) -> worker::Result<()> {
+        if let Some(settings) = settings {
+            self.enforced.borrow_mut().apply_settings(&self.sql(), settings)?;
+        }
+        if self.enforced.borrow().must_save() { self.save_enforced() } else { Ok(()) }
+    }
+
+    /// Writes the enforced decisions that are not written yet, and counts those that the quota
+    /// deletes.
+    fn save_enforced(&self) -> worker::Result<()> {
+        let deleted = self.enforced.borrow_mut().save(&self.sql(), now_ms())?;
+        if deleted == 0 {
+            return Ok(());
+        }
+        let mut counters = Counters::default();
+        counters.add(vec![ENFORCED_EVICTED.to_owned()], deleted);
+        self.record_counters(counters)
+    }
+
+    /// Returns the seconds after which the newest decisions expire; `None` if no decisions are
+    /// stored.
+    fn seconds_until_expiry(&self) -> worker::Result<Option<u64>> {
+        let sql = self.sql();
+        let sampled = has_stored_decisions(&sql)?.then_some(RETENTION_SECONDS);
+        let mut enforced = self.enforced.borrow_mut();
+        let has_enforced = enforced.stored_count(&sql)? > 0;
+        let enforced = has_enforced.then_some(enforced.retention_seconds(&sql)?);
+        Ok(sampled.into_iter().chain(enforced).min())
+    }
+
     /// Adds reported counters to the current minute and slice.
     fn record_counters(&self, counters: Counters) -> worker::Result<()> {
         let now = clock::now_seconds();

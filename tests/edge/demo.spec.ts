@@ -76,6 +76,7 @@ it('3: in mode enforce the request is blocked with an error in OpenAI’s format
       type: expect.any(String),
       param: null,
       code: expect.any(String),
+      request_id: expect.any(String),
     },
   });
   expect(decision).toMatchObject({

@@ -218,6 +218,7 @@ describe('throttle and block answer in the dialect of the request', () => {
           type: expect.any(String),
           param: null,
           code: expect.any(String),
+          request_id: expect.any(String),
         },
       },
       403: {
@@ -226,6 +227,7 @@ describe('throttle and block answer in the dialect of the request', () => {
           type: expect.any(String),
           param: null,
           code: expect.any(String),
+          request_id: expect.any(String),
         },
       },
     },

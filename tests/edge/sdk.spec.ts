@@ -253,8 +253,12 @@ describe('google', () => {
       const { status: found, message } = error as ApiError;
       const { error: body } = JSON.parse(message);
       expect([found, body.code, body.status]).toEqual([status, status, name]);
-      const delay = [{ '@type': expect.stringMatching(/RetryInfo$/), retryDelay: '30s' }];
-      expect(body.details).toEqual(action === 'throttle' ? delay : undefined);
+      const delay = { '@type': expect.stringMatching(/RetryInfo$/), retryDelay: '30s' };
+      const request = {
+        '@type': expect.stringMatching(/RequestInfo$/),
+        requestId: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      };
+      expect(body.details).toEqual(action === 'throttle' ? [delay, request] : [request]);
     }
     expect(origin.requests).toHaveLength(0);
   });

@@ -494,7 +494,13 @@ describe('in Enforce', () => {
         type: 'error',
         event_id: `event_${decision!.request_id}`,
         status,
-        error: { message: reason, type: code, code, param: null },
+        error: {
+          message: reason,
+          type: code,
+          code,
+          param: null,
+          request_id: decision!.request_id,
+        },
       },
     ]);
     await server.untilClosed();

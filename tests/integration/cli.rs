@@ -716,6 +716,31 @@ fn naming_a_cluster_can_only_tighten() {
 }
 
 #[test]
+fn the_storage_of_decisions_has_limits() {
+    let rows = [
+        ("keep_days = 90\nmax_bytes = 4294967296", None),
+        ("keep_days = 1\nmax_bytes = 1048576", None),
+        ("keep_days = 0", Some("2:13: 'keep_days' is 0: no enforced decision would be found")),
+        ("keep_days = 91", Some("2:13: 'keep_days' is 91")),
+        ("max_bytes = 1000", Some("2:13: 'max_bytes' is 1000")),
+        ("max_bytes = 4294967297", Some("2:13: 'max_bytes' is 4294967297")),
+    ];
+    let directory = scratch("decisions");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    for (settings, expected) in rows {
+        fs::write(directory.join("policy.toml"), format!("[decisions]\n{settings}\n")).unwrap();
+        let Some(problem) = expected else {
+            let output = hedgerow(&["check", directory.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(0), "{settings}: {}", text(&output));
+            continue;
+        };
+        let found = check_findings(&directory);
+        let problem = format!("policy.toml:{problem}");
+        assert!(found.iter().any(|line| line.contains(&problem)), "{found:?}, not {problem}");
+    }
+}
+
+#[test]
 fn usage_and_missing_files_exit_with_2() {
     for arguments in [
         &["nonsense"][..],

@@ -137,7 +137,7 @@ describe.skipIf(!canRun)('the views', () => {
     const id = answer.headers.get('x-hedgerow-request-id')!;
     const decision = await storedDecision(id);
     const { page, check, close } = await show('decisions');
-    await page.getByLabel('Request id').fill(id);
+    await page.getByLabel('Request id').fill(`x-hedgerow-request-id: ${id}`);
     await page.getByLabel('Request id').press('Enter');
     // Waits for the rows, because the list shows other decisions until the filter is applied.
     const rows = page.locator('table.decisions tbody tr');

@@ -298,6 +298,18 @@ export type DecisionList = {
   stored: number;
   /** Maximum number of decisions in the ledger. */
   capacity: number;
+  /**
+   * Number of decisions of the period that the ledger has, whatever the other filters. They are
+   * the enforced ones if the query has `enforced`, otherwise the sampled ones.
+   */
+  kept: number;
+  /**
+   * Number of decisions of this kind that isolates counted in the period. If it is larger than
+   * `kept`, some decisions are missing.
+   */
+  counted: number;
+  /** Value of `before` for the next page of enforced decisions; missing on the last page. */
+  next?: string;
 };
 
 /**
@@ -367,6 +379,13 @@ export type DecisionRecord = {
   action: Action;
   /** Mode of the policy. */
   mode: Mode;
+  /** Whether the decision had an effect: the request was refused, or its body was edited. */
+  enforced: boolean;
+  /**
+   * Outcome of the action `degrade`: `edited`, `unchanged` or `not_editable`; missing if the
+   * action was not carried out.
+   */
+  degraded?: string;
   /** Signatures, lists and correlations that hit. */
   hits: Array<DecisionHit>;
   /** Names of experimental signatures that matched. They do not change the score. */

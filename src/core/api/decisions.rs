@@ -1,4 +1,4 @@
-//! `GET /decisions`: the sampled decisions.
+//! `GET /decisions`: the sampled decisions, and the enforced decisions.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,16 @@ pub struct DecisionList<D = DecisionRecord> {
     pub stored: u64,
     /// Maximum number of decisions in the ledger.
     pub capacity: u64,
+    /// Number of decisions of the period that the ledger has, whatever the other filters. They are
+    /// the enforced ones if the query has `enforced`, otherwise the sampled ones.
+    pub kept: u64,
+    /// Number of decisions of this kind that isolates counted in the period. If it is larger than
+    /// `kept`, some decisions are missing.
+    pub counted: u64,
+    /// Value of `before` for the next page of enforced decisions; missing on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub next: Option<String>,
 }
 
 /// A decision as the ledger stores it. It contains no text of the request, except the name of the
@@ -92,6 +102,14 @@ pub struct DecisionRecord {
     pub action: Action,
     /// Mode of the policy.
     pub mode: Mode,
+    /// Whether the decision had an effect: the request was refused, or its body was edited.
+    #[serde(default)]
+    pub enforced: bool,
+    /// Outcome of the action `degrade`: `edited`, `unchanged` or `not_editable`; missing if the
+    /// action was not carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub degraded: Option<String>,
     /// Signatures, lists and correlations that hit.
     pub hits: Vec<DecisionHit>,
     /// Names of experimental signatures that matched. They do not change the score.

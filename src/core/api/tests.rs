@@ -153,6 +153,8 @@ fn decisions() {
         band: Some(Band::Suspect),
         action: Action::Degrade,
         mode: Mode::Shadow,
+        enforced: true,
+        degraded: Some("edited".into()),
         hits: vec![hit],
         shadow_hits: vec!["quiet".into()],
         exemption: None,
@@ -174,7 +176,8 @@ fn decisions() {
         "dialect": "openai", "operation": "chat", "score": 50.5, "prior": -20.0,
         "evidence": 20.0,
         "contributions": [{ "family": "synthesis", "raw": 22.0, "capped": 20.0 }],
-        "band": "suspect", "action": "degrade", "mode": "shadow",
+        "band": "suspect", "action": "degrade", "mode": "shadow", "enforced": true,
+        "degraded": "edited",
         "hits": [{
             "name": "synthesis_pairs", "family": "synthesis", "weight": 22.0,
             "evidence": [{ "field": "hedgerow.prompt.user", "start": 3, "end": 21 }],
@@ -183,8 +186,19 @@ fn decisions() {
         "unscanned_bytes": 0, "unreadable": ["costly"], "unscored": ["costly"],
         "scored_share": null, "incomplete": "costly", "entries": 1,
     });
-    let list = DecisionList { decisions: vec![record.clone()], stored: 4, capacity: 2_000 };
-    assert_json(list, json!({ "decisions": [json], "stored": 4, "capacity": 2_000 }));
+    let list = DecisionList {
+        decisions: vec![record.clone()],
+        stored: 4,
+        capacity: 2_000,
+        kept: 3,
+        counted: 7,
+        next: Some("1700000000250_id".into()),
+    };
+    let json = json!({
+        "decisions": [json], "stored": 4, "capacity": 2_000, "kept": 3, "counted": 7,
+        "next": "1700000000250_id",
+    });
+    assert_json(list, json);
     let failed = DecisionRecord { cluster: None, score: None, band: None, ..record };
     let failed = to_value(failed).unwrap();
     assert_eq!((&failed["score"], &failed["band"]), (&Value::Null, &Value::Null));

@@ -51,7 +51,8 @@ impl ErrorKind {
     }
 
     /// Returns the JSON body of the response. In the generic dialect, the body has OpenAI's shape,
-    /// and the message also in a top-level member `message`.
+    /// and the message also in a top-level member `message`. The body contains the request id,
+    /// unless it is empty.
     pub fn body(self, dialect: Dialect, message: &str, request_id: &str) -> Value {
         let (status, types) = self.row();
         match dialect {
@@ -60,14 +61,20 @@ impl ErrorKind {
                 "error": { "type": types.anthropic, "message": message },
                 "request_id": request_id,
             }),
-            Dialect::Gemini => json!({
-                "error": { "code": status, "message": message, "status": types.google },
-            }),
-            Dialect::Openai => openai_body(types, message),
+            Dialect::Gemini => {
+                let mut error =
+                    json!({ "code": status, "message": message, "status": types.google });
+                if let Some(members) = error.as_object_mut().filter(|_| !request_id.is_empty()) {
+                    let info = json!({ "@type": REQUEST_INFO, "requestId": request_id });
+                    members.insert("details".to_owned(), json!([info]));
+                }
+                json!({ "error": error })
+            }
+            Dialect::Openai => openai_body(types, message, request_id),
             Dialect::Generic => {
                 // Clients of Bedrock, Cohere, Mistral and others read the text from a member
                 // `message`.
-                let mut body = openai_body(types, message);
+                let mut body = openai_body(types, message, request_id);
                 if let Some(members) = body.as_object_mut() {
                     members.insert("message".to_owned(), message.into());
                 }
@@ -103,13 +110,20 @@ impl ErrorKind {
     }
 }
 
-/// Returns the body of an error in OpenAI's shape.
-fn openai_body(types: ErrorTypes, message: &str) -> Value {
+/// Returns the body of an error in OpenAI's shape. OpenAI itself sends the request id only as a
+/// header, which many clients do not log.
+fn openai_body(types: ErrorTypes, message: &str, request_id: &str) -> Value {
     let code = types.openai;
-    json!({ "error": { "message": message, "type": code, "param": null, "code": code } })
+    let mut error = json!({ "message": message, "type": code, "param": null, "code": code });
+    if let Some(members) = error.as_object_mut().filter(|_| !request_id.is_empty()) {
+        members.insert("request_id".to_owned(), request_id.into());
+    }
+    json!({ "error": error })
 }
 
-/// Type of the error detail with a delay, from `google/rpc/error_details.proto`.
+/// Types of the error details with a request id and with a delay, from
+/// `google/rpc/error_details.proto`.
+const REQUEST_INFO: &str = "type.googleapis.com/google.rpc.RequestInfo";
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
 /// The reason why a request is refused.
@@ -198,7 +212,10 @@ impl Refusal {
         {
             // Gemini's clients read the delay here, not in `Retry-After`.
             let delay = json!({ "@type": RETRY_INFO, "retryDelay": format!("{retry_after}s") });
-            error.insert("details".to_owned(), json!([delay]));
+            let details = error.entry("details").or_insert_with(|| json!([]));
+            if let Some(details) = details.as_array_mut() {
+                details.insert(0, delay);
+            }
         }
         body
     }
@@ -253,6 +270,7 @@ mod tests {
                 "type": "bad_gateway",
                 "param": null,
                 "code": "bad_gateway",
+                "request_id": "r",
             },
         });
         assert_eq!(body(Dialect::Openai), openai);
@@ -264,8 +282,14 @@ mod tests {
             body(Dialect::Anthropic),
             json!({ "type": "error", "error": error, "request_id": "r" })
         );
-        let error = json!({ "code": 502, "message": "m", "status": "UNAVAILABLE" });
+        let info = json!({ "@type": REQUEST_INFO, "requestId": "r" });
+        let error =
+            json!({ "code": 502, "message": "m", "status": "UNAVAILABLE", "details": [info] });
         assert_eq!(body(Dialect::Gemini), json!({ "error": error }));
+        let without_id = ErrorKind::BadGateway.body(Dialect::Gemini, "m", "");
+        assert_eq!(without_id["error"]["details"], Value::Null);
+        let without_id = ErrorKind::BadGateway.body(Dialect::Openai, "m", "");
+        assert_eq!(without_id["error"].get("request_id"), None);
     }
 
     #[test]

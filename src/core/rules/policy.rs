@@ -2,6 +2,7 @@
 
 pub(crate) mod band;
 mod cors;
+mod decisions;
 mod identity;
 mod incomplete;
 mod limits;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 pub use band::{Action, Actions, Band, Bands, Mode};
 pub use cors::Cors;
+pub use decisions::{DecisionSettings, MAX_DECISION_BYTES, MAX_KEEP_DAYS, MIN_DECISION_BYTES};
 pub use identity::{
     ACCOUNT_REMEDY, AddressHeader, IdentityPolicy, StatusPattern, TRUST_REMEDY, Trust,
     UntrustedHeaders,
@@ -64,6 +66,9 @@ pub struct Policy {
     /// Settings of the correlator.
     #[serde(skip_serializing_if = "CorrelationSettings::is_default")]
     pub correlate: CorrelationSettings,
+    /// Settings of the stored decisions.
+    #[serde(skip_serializing_if = "DecisionSettings::is_default")]
+    pub decisions: DecisionSettings,
     /// Reasoning tokens that are not counted.
     #[serde(skip_serializing_if = "ReasoningTokens::is_default")]
     pub reasoning_tokens: ReasoningTokens,
@@ -254,6 +259,7 @@ impl Policy {
         }
         self.validate_incomplete()?;
         self.identity.validate()?;
+        self.decisions.validate()?;
         let Bands { notice, suspect, hostile } = self.bands;
         if [0.0, notice, suspect, hostile, 100.0].is_sorted() {
             return Ok(());

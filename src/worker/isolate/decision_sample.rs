@@ -6,10 +6,10 @@
 
 use hedgerow_core::Decision;
 use hedgerow_core::api::DecisionRecord;
-use hedgerow_core::rules::policy::Band;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::isolate::attribution::Attribution;
+use crate::isolate::enforced_buffer::Effect;
 use crate::isolate::model_name::storable_model_name;
 use crate::platform::clock::now_ms;
 use crate::platform::log::{DecisionLine, longest_evidence};
@@ -29,13 +29,29 @@ const MAX_RECORD_BYTES: usize = 8 << 10;
 /// Maximum number of hits, and of shadow hits, in a shortened record.
 const MAX_RECORD_HITS: usize = 32;
 
-/// Encodes a decision as JSON. Returns `None` if the decision cannot be serialised, which should
-/// never happen.
-fn encode_decision(
+/// Encodes the record of a decision, as JSON. `model` is the name of the requested model. A record
+/// above 8 KiB is shortened. Returns `None` if the record cannot be serialised, which should never
+/// happen.
+pub fn encode_decision(
+    request_id: &str,
+    attribution: &Attribution<'_>,
+    decision: &Decision,
+    model: Option<&str>,
+    effect: Effect,
+) -> Option<Box<RawValue>> {
+    let model = storable_model_name(model);
+    let encode = |decision| encode_whole(request_id, attribution, decision, model, effect);
+    let whole = encode(decision.clone()).filter(|text| text.get().len() <= MAX_RECORD_BYTES);
+    whole.or_else(|| encode(shortened(decision)))
+}
+
+/// Encodes the record of a decision as JSON, without shortening it.
+fn encode_whole(
     request_id: &str,
     attribution: &Attribution<'_>,
     decision: Decision,
     model: Option<&str>,
+    effect: Effect,
 ) -> Option<Box<RawValue>> {
     let record = DecisionRecord {
         request_id: request_id.to_owned(),
@@ -62,6 +78,8 @@ fn encode_decision(
         band: Some(decision.band),
         action: decision.action,
         mode: decision.mode,
+        enforced: effect.is_enforced,
+        degraded: effect.degraded.map(str::to_owned),
         hits: decision.hits,
         shadow_hits: decision.shadow_hits,
         exemption: decision.exemption,
@@ -78,12 +96,13 @@ fn encode_decision(
 }
 
 /// Encodes the record of a request that could not be scored, as JSON. `line` is the request's log
-/// line, and `error` the reason. Returns `None` if the record cannot be serialised, which should
-/// never happen.
-fn encode_unscored(
+/// line, and `error` the reason. `is_refused` is whether the request was refused. Returns `None` if
+/// the record cannot be serialised, which should never happen.
+pub fn encode_unscored(
     attribution: &Attribution<'_>,
     line: &DecisionLine<'_>,
     error: &str,
+    is_refused: bool,
 ) -> Option<Box<RawValue>> {
     let record = DecisionRecord {
         request_id: line.request_id.to_owned(),
@@ -110,6 +129,8 @@ fn encode_unscored(
         band: None,
         action: line.action,
         mode: line.mode,
+        enforced: is_refused,
+        degraded: None,
         hits: Vec::new(),
         shadow_hits: Vec::new(),
         exemption: None,
@@ -137,27 +158,9 @@ pub struct DecisionSample {
 }
 
 impl DecisionSample {
-    /// Adds a decision, if there is room. A record above 8 KiB is shortened.
-    pub fn record_decision(
-        &mut self,
-        id: &str,
-        attribution: &Attribution<'_>,
-        decision: &Decision,
-        model: Option<&str>,
-    ) {
-        let is_clear = decision.band == Band::Clear;
-        if self.is_full(is_clear) {
-            return;
-        }
-        let model = storable_model_name(model);
-        let encode = |decision: Decision| encode_decision(id, attribution, decision, model);
-        let full = encode(decision.clone()).filter(|text| text.get().len() <= MAX_RECORD_BYTES);
-        self.push(is_clear, full.or_else(|| encode(shortened(decision))));
-    }
-
     /// Returns whether the sample has no room for another record: a clear decision if `is_clear` is
     /// true, otherwise a record that is not a clear decision.
-    fn is_full(&self, is_clear: bool) -> bool {
+    pub fn is_full(&self, is_clear: bool) -> bool {
         let has_max_records = if is_clear {
             self.clear.len() >= MAX_CLEAR_DECISIONS
         } else {
@@ -166,24 +169,10 @@ impl DecisionSample {
         has_max_records || self.bytes >= MAX_SAMPLE_BYTES
     }
 
-    fn push(&mut self, is_clear: bool, record: Option<Box<RawValue>>) {
-        let Some(record) = record else { return };
+    /// Adds a record. `is_clear` is whether its band is `clear`.
+    pub fn push(&mut self, is_clear: bool, record: Box<RawValue>) {
         self.bytes = self.bytes.saturating_add(record.get().len());
         if is_clear { self.clear.push(record) } else { self.others.push(record) }
-    }
-
-    /// Adds a request that could not be scored, if there is room. `line` is the request's log line,
-    /// and `error` the reason.
-    pub fn record_unscored(
-        &mut self,
-        attribution: &Attribution<'_>,
-        line: &DecisionLine<'_>,
-        error: &str,
-    ) {
-        if self.is_full(false) {
-            return;
-        }
-        self.push(false, encode_unscored(attribution, line, error));
     }
 
     /// Removes and returns all records, clear decisions first.
@@ -213,7 +202,7 @@ mod tests {
     use hedgerow_core::evaluate::decision::DecisionHit;
     use hedgerow_core::field::{Field, FieldId};
     use hedgerow_core::matching::Evidence;
-    use hedgerow_core::rules::policy::{Action, Mode};
+    use hedgerow_core::rules::policy::{Action, Band, Mode};
 
     use super::*;
 

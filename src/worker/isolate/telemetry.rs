@@ -1,9 +1,9 @@
-//! Counters and sampled decisions of the isolate, and their report to the ledger.
+//! Counters and decisions (sampled or enforced) of the isolate, and their report to the ledger.
 //!
 //! A request only changes counters in memory. One request becomes the *leader*: some seconds after
 //! its response, it sends all counters to the ledger in one call. If a report may have been lost,
-//! its counters are sent again with the next report, but its sampled decisions are dropped. So a
-//! failed report can make counters too high, but not too low.
+//! its counters and enforced decisions are sent again with the next report, but its sampled
+//! decisions are dropped. So a failed report can make counters too high, but not too low.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,15 +12,19 @@ use std::time::Duration;
 use hedgerow_core::Decision;
 use hedgerow_core::completeness::UnscoredReasons;
 use hedgerow_core::http::path_shape::path_shape;
-use hedgerow_core::rules::policy::Band;
+use hedgerow_core::rules::policy::{Band, DecisionSettings};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
 
 use crate::isolate::attribution::Attribution;
-use crate::isolate::decision_sample::DecisionSample;
+use crate::isolate::decision_sample::{DecisionSample, encode_decision, encode_unscored};
+use crate::isolate::enforced_buffer::{Effect, EnforcedBuffer};
 use crate::isolate::model_name::storable_model_name;
 use crate::isolate::principals;
-use crate::ledger_do::counters::{ANY_REASON, Counters, Report};
+use crate::ledger_do::counters::{
+    ANY_REASON, Counters, ENFORCED, ENFORCED_DROPPED, Report, SCORING_FAILED,
+};
 use crate::platform::clock::{now_ms, with_timeout};
 use crate::platform::lease::{Backoff, Lease};
 use crate::platform::log::DecisionLine;
@@ -66,6 +70,10 @@ struct Telemetry {
     counters: Counters,
     /// Decisions since the last report.
     sample: DecisionSample,
+    /// Enforced decisions since the last report.
+    enforced: EnforcedBuffer,
+    /// Settings of the stored decisions; `None` before the first decision.
+    settings: Option<DecisionSettings>,
     /// The lease of the leader.
     leader: Lease,
     /// The time until which nothing is sent after failed reports.
@@ -74,22 +82,52 @@ struct Telemetry {
     shard: Option<u32>,
 }
 
+impl Telemetry {
+    /// Adds a decision to the sample, if there is room, and to the enforced decisions if
+    /// `is_enforced` is true. `is_clear` is whether its band is `clear`. Calls `encode` only if the
+    /// record is needed.
+    fn add_record(
+        &mut self,
+        is_clear: bool,
+        is_enforced: bool,
+        encode: impl FnOnce() -> Option<Box<RawValue>>,
+    ) {
+        let is_sampled = !self.sample.is_full(is_clear);
+        if is_enforced {
+            self.counters.increment([ENFORCED]);
+        }
+        if !is_sampled && !is_enforced {
+            return;
+        }
+        let Some(record) = encode() else { return };
+        if is_enforced && !self.enforced.push(record.clone()) {
+            self.counters.increment([ENFORCED_DROPPED]);
+        }
+        if is_sampled {
+            self.sample.push(is_clear, record);
+        }
+    }
+}
+
 thread_local! {
     static TELEMETRY: RefCell<Telemetry> = RefCell::default();
 }
 
-/// Counts a decision, and adds it to the sample if there is room. `model` is the name of the
-/// requested model. `shadow_decision` is the comparison with the shadow ruleset; `None` if the call
-/// was not compared.
+/// Counts a decision, and adds it to the sample if there is room, and to the enforced decisions if
+/// it had an `effect`. `model` is the name of the requested model. `shadow_decision` is the
+/// comparison with the shadow ruleset; `None` if the call was not compared.
 pub fn count_decision(
     request_id: &str,
     attribution: &Attribution<'_>,
     decision: &Decision,
     model: Option<&str>,
+    effect: Effect,
     shadow_decision: Option<&ShadowDecision>,
 ) {
     TELEMETRY.with_borrow_mut(|telemetry| {
-        telemetry.sample.record_decision(request_id, attribution, decision, model);
+        telemetry.add_record(decision.band == Band::Clear, effect.is_enforced, || {
+            encode_decision(request_id, attribution, decision, model, effect)
+        });
         let counters = &mut telemetry.counters;
         let serial = attribution.serial.unwrap_or(0).to_string();
         let (band, ruleset) = (decision.band.name(), decision.ruleset.as_str());
@@ -166,11 +204,26 @@ pub fn count_unscored(reason: UnscoredReasons) {
     });
 }
 
-/// Adds a request that could not be scored to the sample, if there is room.
-pub fn record_unscored(attribution: &Attribution<'_>, line: &DecisionLine<'_>, error: &str) {
+/// Counts a request that could not be scored, and adds it to the sample if there is room, and to
+/// the enforced decisions if `is_refused` is true. `line` is the request's log line, and `error`
+/// the reason.
+pub fn record_unscored(
+    attribution: &Attribution<'_>,
+    line: &DecisionLine<'_>,
+    error: &str,
+    is_refused: bool,
+) {
     TELEMETRY.with_borrow_mut(|telemetry| {
-        telemetry.sample.record_unscored(attribution, line, error);
+        telemetry.counters.increment([SCORING_FAILED]);
+        telemetry.add_record(false, is_refused, || {
+            encode_unscored(attribution, line, error, is_refused)
+        });
     });
+}
+
+/// Uses the settings of the stored decisions from the active policy in the next reports.
+pub fn set_decision_settings(settings: DecisionSettings) {
+    TELEMETRY.with_borrow_mut(|telemetry| telemetry.settings = Some(settings));
 }
 
 /// Counts a fault in Hedgerow. `message` is part of the counter's key, and must not contain any
@@ -199,8 +252,8 @@ pub fn schedule_report(settings: &Rc<Settings>, context: &Context) {
     });
 }
 
-/// Sends the report. If the report may have been lost, its counters and names are kept for the next
-/// report, and its decisions are dropped.
+/// Sends the report. If the report may have been lost, its counters, enforced decisions and names
+/// are kept for the next report, and its sampled decisions are dropped.
 async fn send(settings: &Settings) {
     let (report, shard) = TELEMETRY.with_borrow_mut(|telemetry| {
         let shard = *telemetry.shard.get_or_insert_with(|| {
@@ -209,7 +262,15 @@ async fn send(settings: &Settings) {
         let mut counters = std::mem::take(&mut telemetry.counters);
         counters.increment(["memory", &memory_bucket(wasm_memory_bytes())]);
         let (names, labels) = principals::take_learned();
-        (Report { counters, decisions: telemetry.sample.take(), names, labels }, shard)
+        let report = Report {
+            counters,
+            decisions: telemetry.sample.take(),
+            enforced: telemetry.enforced.take(),
+            settings: telemetry.settings,
+            names,
+            labels,
+        };
+        (report, shard)
     });
     let is_delivered = match settings.ledger() {
         // Without the binding of the ledger, nobody reads the counters.
@@ -225,6 +286,10 @@ async fn send(settings: &Settings) {
             telemetry.backoff.record_success(now_ms(), Duration::ZERO);
         } else {
             telemetry.counters.merge(report.counters);
+            let dropped = telemetry.enforced.restore(report.enforced);
+            if dropped > 0 {
+                telemetry.counters.add(vec![ENFORCED_DROPPED.to_owned()], dropped);
+            }
             principals::restore_learned(report.names);
             telemetry.backoff.record_failure(now_ms(), MIN_BACKOFF, MAX_BACKOFF);
         }
@@ -261,6 +326,22 @@ pub fn shard_name(shard: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn enforced_decisions_are_kept_even_if_the_sample_is_full() {
+        let mut telemetry = Telemetry::default();
+        let record = || RawValue::from_string("{}".to_owned()).ok();
+        for _ in 0..1_200 {
+            telemetry.add_record(false, true, record);
+        }
+        telemetry.add_record(true, false, record);
+        let count = |kind: &str| -> u64 {
+            telemetry.counters.with_prefix([kind]).map(|(_, count)| count).sum()
+        };
+        assert_eq!((count(ENFORCED), count(ENFORCED_DROPPED)), (1_200, 200));
+        assert_eq!(telemetry.enforced.take().len(), 1_000);
+        assert_eq!(telemetry.sample.take().len(), 49);
+    }
 
     #[test]
     fn model_names_per_cluster_are_bounded_and_filtered() {

@@ -11,6 +11,10 @@
 //! | `forwarded_unread`, method, path shape | POST, PUT, PATCH and WebSockets, forwarded unread |
 //! | `memory`, MiB | reports by the isolate's Wasm memory, rounded up to a multiple of 16 |
 //! | `error`, message | faults in Hedgerow |
+//! | `scoring_failed` | requests that could not be scored |
+//! | `enforced` | requests that were refused or degraded |
+//! | `enforced_dropped` | of these, those that an isolate could not send to the ledger |
+//! | `enforced_evicted` | of these, those that the ledger deleted because of `max_bytes` |
 //! | `cluster`, id, band | requests whose indicators named a cluster |
 //! | `cluster_model`, id, model | requests of a cluster by model |
 //! | `shadow`, shadow ruleset, band, band by the shadow | requests scored by both rulesets |
@@ -24,6 +28,7 @@
 use std::collections::BTreeMap;
 
 use hedgerow_core::identity::mapping::NamedAccount;
+use hedgerow_core::rules::policy::DecisionSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -40,6 +45,12 @@ pub struct Report {
     /// A sample of the decisions since the last report, as JSON objects.
     #[serde(default)]
     pub decisions: Vec<Box<RawValue>>,
+    /// All enforced decisions since the last report, as JSON objects.
+    #[serde(default)]
+    pub enforced: Vec<Box<RawValue>>,
+    /// Settings of the stored decisions; `None` if the isolate has made no decision.
+    #[serde(default)]
+    pub settings: Option<DecisionSettings>,
     /// Names that the origin gave accounts since the last report.
     #[serde(default)]
     pub names: Vec<NamedAccount>,
@@ -68,6 +79,12 @@ const MAX_KEY_BYTES: usize = 512;
 /// The reason `any` in the key `unscored`. It counts each decided request with one or more reasons
 /// once.
 pub const ANY_REASON: &str = "any";
+
+/// The kinds of requests that could not be scored, and of enforced decisions.
+pub const SCORING_FAILED: &str = "scoring_failed";
+pub const ENFORCED: &str = "enforced";
+pub const ENFORCED_DROPPED: &str = "enforced_dropped";
+pub const ENFORCED_EVICTED: &str = "enforced_evicted";
 
 /// The key of all counts that exceed a limit.
 const OVERFLOW: &str = "overflow";

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use worker::SqlStorage;
 
+use crate::ledger_do::period::Period;
 use crate::platform::clock::now_seconds;
 use crate::platform::lease::Backoff;
 use crate::platform::sql::integer;
@@ -54,6 +55,12 @@ pub struct DecisionMatches {
     pub decisions: Vec<(f64, Box<RawValue>)>,
     /// Number of stored decisions, including those that do not match.
     pub stored: usize,
+    /// Number of stored decisions in the period of the query.
+    pub kept: u64,
+    /// Number of decisions that were counted in this period.
+    pub counted: u64,
+    /// Time in milliseconds since the epoch: older decisions were not searched. `None` if all were.
+    pub searched_to: Option<f64>,
 }
 
 /// Limits of a ring. Bytes are counted as in [`StoredDecision::heap_bytes`].
@@ -90,17 +97,20 @@ struct Ring {
 }
 
 /// A decision: its JSON, and the members that queries filter by.
-struct StoredDecision {
-    text: Box<RawValue>,
-    index: Index,
+pub struct StoredDecision {
+    /// The JSON of the decision.
+    pub text: Box<RawValue>,
+    /// Its members that queries filter by.
+    pub index: Index,
 }
 
 /// Members of a decision that queries filter by.
 #[derive(Deserialize)]
-struct Index {
-    request_id: String,
+pub struct Index {
+    /// Request id.
+    pub request_id: String,
     /// Time of the decision, in milliseconds since the epoch.
-    at: f64,
+    pub at: f64,
     colo: String,
     model: Option<String>,
     account: Option<String>,
@@ -169,7 +179,13 @@ impl Decisions {
         decisions.sort_by(|a, b| b.0.total_cmp(&a.0));
         decisions.truncate(limit);
         let page = decisions.into_iter().map(|(at, decision)| (at, decision.text.clone()));
-        DecisionMatches { decisions: page.collect(), stored }
+        DecisionMatches { decisions: page.collect(), stored, ..DecisionMatches::default() }
+    }
+
+    /// Returns the number of decisions in a period.
+    pub fn count_in(&self, period: &Period) -> u64 {
+        let decisions = self.rings.iter().flat_map(|ring| &ring.decisions);
+        decisions.filter(|decision| period.contains(decision.index.at)).count() as u64
     }
 
     /// Returns pairs of request id and account, for the requests in `ids` that have a stored
@@ -343,7 +359,7 @@ impl Ring {
 
 impl StoredDecision {
     /// Parses the JSON of a decision; `None` if a required member is missing.
-    fn parse(text: Box<RawValue>) -> Option<Self> {
+    pub fn parse(text: Box<RawValue>) -> Option<Self> {
         let index = serde_json::from_str(text.get()).ok()?;
         Some(Self { text, index })
     }
@@ -354,14 +370,14 @@ impl StoredDecision {
 
     /// Returns the approximate bytes of the decision: twice its text, because the index repeats a
     /// part of the text.
-    fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         2 * self.text.get().len()
     }
 }
 
 impl Index {
     /// Returns whether the decision matches every filter that the query has.
-    fn matches_query(&self, query: &HashMap<String, String>) -> bool {
+    pub fn matches_query(&self, query: &HashMap<String, String>) -> bool {
         let equals = |name: &str, value: Option<&str>| {
             query.get(name).is_none_or(|expected| value == Some(expected.as_str()))
         };

@@ -10,6 +10,7 @@ use worker::SqlStorageValue;
 use super::{Ledger, MINUTE, QueryCache};
 use crate::ledger_do::counters::{CounterKey, Counters};
 use crate::ledger_do::decisions::prune;
+use crate::ledger_do::period::Period;
 use crate::ledger_do::series::{SERIES_KINDS, Series, TimeBuckets};
 use crate::platform::clock;
 use crate::platform::sql::integer;
@@ -21,7 +22,7 @@ const HOUR: u64 = 3_600;
 const MINUTE_RETENTION_SECONDS: u64 = 48 * HOUR;
 
 /// Seconds for which the counters of hours are kept.
-const HOUR_RETENTION_SECONDS: u64 = 31 * 24 * HOUR;
+pub(super) const HOUR_RETENTION_SECONDS: u64 = 31 * 24 * HOUR;
 
 impl Ledger {
     /// Writes the counters of the current minute, if it is over. `now` is in seconds since the
@@ -78,6 +79,7 @@ impl Ledger {
         // delete old decisions only if the hour is new in `rolled_up`.
         if !newly_rolled_up.is_empty() {
             prune(&sql)?;
+            self.enforced.borrow_mut().prune(&sql, now)?;
         }
         for (seconds, retention) in
             [(MINUTE, MINUTE_RETENTION_SECONDS), (HOUR, HOUR_RETENTION_SECONDS)]
@@ -106,6 +108,35 @@ impl Ledger {
             }
         }
         Ok(totals)
+    }
+
+    /// Adds up the rows of a period, for counters whose kind is one of `kinds`. Hours that are only
+    /// partly in the period are included.
+    pub(super) fn read_sum(&self, period: &Period, kinds: &[&str]) -> worker::Result<u64> {
+        let now = clock::now_seconds();
+        let minutes = now.saturating_sub(period.from).div_ceil(MINUTE);
+        // A key is JSON: `["kind"]` or `["kind",…]`.
+        let kinds: Vec<String> = kinds
+            .iter()
+            .map(|kind| format!("substr(key, 3, {}) = '{kind}\"'", kind.len() + 1))
+            .collect();
+        let kinds = kinds.join(" OR ");
+        let mut sum = 0_u64;
+        for RollupRange { seconds, from, to } in ranges(now, minutes) {
+            let first = period.from - period.from % seconds;
+            // A range of hours that is not empty begins with the hour that contains `from`.
+            let is_hours = seconds == HOUR && from < to;
+            let from = if is_hours { first } else { from.max(first) };
+            let to = to.min(period.to);
+            let query = format!(
+                "SELECT key, SUM(count) AS count FROM rollup
+                WHERE seconds = ? AND start >= ? AND start < ? AND ({kinds}) GROUP BY key"
+            );
+            let values = [seconds, from, to].map(integer).to_vec();
+            let rows: Vec<CounterRow> = self.sql().exec(&query, values)?.to_array()?;
+            sum = rows.iter().fold(sum, |sum, row| sum.saturating_add(row.count));
+        }
+        Ok(sum)
     }
 
     /// Reads the rows of a time series, for the kinds in [`SERIES_KINDS`].

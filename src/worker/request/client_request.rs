@@ -9,6 +9,7 @@ use js_sys::{Array, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Request, Url, WorkerGlobalScope};
 
+use crate::platform::clock::now_ms;
 use crate::platform::settings::host_of;
 use crate::request::tag;
 
@@ -255,11 +256,21 @@ fn certificate(auth: &JsValue) -> Option<Certificate> {
     })
 }
 
-/// Returns a random UUID.
+/// Returns a new UUID of version 7. It begins with the time, so that the ledger finds the decision
+/// by its id.
 pub fn new_request_id() -> String {
     let global: WorkerGlobalScope = js_sys::global().unchecked_into();
     // The platform always has `crypto`.
-    global.crypto().map(|crypto| crypto.random_uuid()).unwrap_or_default()
+    let random = global.crypto().map(|crypto| crypto.random_uuid()).unwrap_or_default();
+    uuid_v7(&random, now_ms() as u64).unwrap_or(random)
+}
+
+/// Returns the UUID of version 7 with the time `now`, in milliseconds since the epoch, and the 74
+/// random bits of `random`, a UUID of version 4. Returns `None` if `random` is not a UUID.
+fn uuid_v7(random: &str, now: u64) -> Option<String> {
+    let time = format!("{:012x}", now & 0xffff_ffff_ffff);
+    // A UUID of version 4 has its version at position 14, and random bits after it.
+    Some(format!("{}-{}-7{}", time.get(..8)?, time.get(8..)?, random.get(15..)?))
 }
 
 /// Returns all headers. The headers are first joined with line feeds, which neither names nor
@@ -332,6 +343,13 @@ const MAX_MODEL_BYTES: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn request_ids_begin_with_the_time() {
+        let id = uuid_v7("0d1c8a52-6e0b-4c9e-9d38-3f2f6a9c8b7a", 0x0199_1b2c_3d4e);
+        assert_eq!(id.as_deref(), Some("01991b2c-3d4e-7c9e-9d38-3f2f6a9c8b7a"));
+        assert_eq!(uuid_v7("", 1), None);
+    }
 
     #[test]
     fn targets_are_not_normalized() {

@@ -21,6 +21,7 @@ use web_sys::{Headers, Response};
 
 use crate::isolate::active_rules::ActiveRules;
 use crate::isolate::attribution::Attribution;
+use crate::isolate::enforced_buffer::Effect;
 use crate::isolate::principals::OriginNames;
 use crate::isolate::{account_stats, indicators, observation_queue, telemetry};
 use crate::platform::clock::now_seconds;
@@ -89,6 +90,17 @@ struct Enforcement {
     degradation: Option<Degradation>,
     /// Reason why the request is refused; `None` if the request is forwarded.
     refusal: Option<Refusal>,
+}
+
+impl Enforcement {
+    /// Returns the effect on the request: whether it is refused, or its body was edited.
+    fn effect(&self) -> Effect {
+        let is_edited = matches!(self.degradation, Some(Degradation::Edited(_)));
+        Effect {
+            is_enforced: self.refusal.is_some() || is_edited,
+            degraded: self.degradation.as_ref().map(Degradation::name),
+        }
+    }
 }
 
 impl<'a> LlmCall<'a> {
@@ -367,7 +379,8 @@ impl<'a> LlmCall<'a> {
         enforcement: &Enforcement,
         transport: Option<&'static str>,
     ) {
-        self.count(decision, model, shadow);
+        let effect = enforcement.effect();
+        self.count(decision, model, effect, shadow);
         account_stats::record(
             decision.account.as_deref(),
             self.sender.credential_account_hash,
@@ -380,7 +393,7 @@ impl<'a> LlmCall<'a> {
         if enforcement.refusal == Some(Refusal::Block) {
             line.action = Action::Block;
         }
-        line.degraded = enforcement.degradation.as_ref().map(Degradation::name);
+        line.degraded = effect.degraded;
         line.write();
     }
 
@@ -398,9 +411,16 @@ impl<'a> LlmCall<'a> {
     }
 
     /// Counts a decision, and the request in its cluster, for the report to the ledger.
-    fn count(&self, decision: &Decision, model: Option<&str>, shadow: Option<&ShadowDecision>) {
-        let attribution = self.attribution();
-        telemetry::count_decision(self.upstream.request_id, &attribution, decision, model, shadow);
+    fn count(
+        &self,
+        decision: &Decision,
+        model: Option<&str>,
+        effect: Effect,
+        shadow: Option<&ShadowDecision>,
+    ) {
+        let (id, attribution) = (self.upstream.request_id, self.attribution());
+        telemetry::set_decision_settings(self.active_rules.active().policy().decisions);
+        telemetry::count_decision(id, &attribution, decision, model, effect, shadow);
         if let Some(cluster) = &decision.cluster {
             telemetry::count_cluster(cluster, decision.band, model);
         }
@@ -512,7 +532,7 @@ impl<'a> LlmCall<'a> {
         line.body_bytes = body.size().unwrap_or(body.scanned().len() as u64);
         line.unscanned_bytes = body.unscanned_bytes();
         line.write();
-        telemetry::record_unscored(&self.attribution(), &line, error);
+        telemetry::record_unscored(&self.attribution(), &line, error, fails_closed);
         fails_closed
     }
 

@@ -54,7 +54,10 @@ export function Detail({ id, known, onClose }: Props) {
 
 const NotFound = () => (
   <Empty>
-    <p>The ledger does not have this decision: it was not sampled, or newer ones replaced it.</p>
+    <p>
+      The ledger does not have this decision: it was neither enforced nor sampled, or it was
+      deleted.
+    </p>
     <p>Search the Worker’s log for the request id.</p>
   </Empty>
 );
@@ -102,10 +105,19 @@ function DecisionBody({ decision }: { decision: DecisionRecord }) {
   );
 }
 
-function Outcome({ decision: { mode, action, exemption, band } }: { decision: DecisionRecord }) {
+/** The effects of the action `degrade`, by its outcome. */
+const DEGRADED: Readonly<Record<string, string>> = {
+  edited: 'was enforced: the request was forwarded without some parameters.',
+  unchanged: 'was enforced, but the request had nothing to remove.',
+  not_editable: 'was enforced, but the body could not be edited.',
+};
+
+function Outcome({ decision }: { decision: DecisionRecord }) {
+  const { mode, action, exemption, band, enforced, degraded = '' } = decision;
+  const refusal = enforced && degraded !== 'edited' ? ' The request was refused.' : '';
   const enforcement =
     mode === 'enforce'
-      ? 'was enforced.'
+      ? `${DEGRADED[degraded] ?? 'was enforced.'}${refusal}`
       : 'was only recorded: the mode is shadow, and the request was forwarded.';
   return (
     <p>

@@ -11,14 +11,14 @@ const TEXT_FILTERS: readonly [name: string, label: string, hint: string][] = [
   ['cluster', 'Cluster', '5b0f3a91'],
   ['model', 'Model', 'demo-large'],
   ['colo', 'Colo', 'FRA'],
-  ['id', 'Request id', 'first digits'],
+  ['id', 'Request id', 'id or header line'],
 ];
 /** Filters by time, in milliseconds since the epoch; `until` is exclusive. */
 const TIME_FILTERS: readonly [name: string, label: string][] = [
   ['since', 'From'],
   ['until', 'To'],
 ];
-const NAMES = ['band', 'action', ...TEXT_FILTERS.map(([name]) => name)];
+const NAMES = ['band', 'action', 'enforced', ...TEXT_FILTERS.map(([name]) => name)];
 
 /** The largest time of a `Date`, in milliseconds since the epoch. */
 const MAX_TIME = 8.64e15;
@@ -26,6 +26,10 @@ const MAX_TIME = 8.64e15;
 /** Parses a time. Returns null if the time is missing, or out of the range of `Date`. */
 const parseTime = (value: string | null | undefined) =>
   value && Math.abs(Number(value)) <= MAX_TIME ? Number(value) : null;
+
+/** Returns the first request id in a pasted text, such as a header line; else the text itself. */
+export const requestIdIn = (text: string) =>
+  /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/i.exec(text)?.at(0)?.toLowerCase() ?? text;
 
 /** Returns the filters in the parameters of the address. Other parameters are left out. */
 export function filtersOf(params: URLSearchParams): FilterValues {
@@ -42,7 +46,8 @@ export function Filters({ filters }: { filters: FilterValues }) {
     const at = type === 'datetime-local' && value ? Date.parse(value) : null;
     // Ignores times before 1970, which the first digits of a year mean while the user types.
     if (at !== null && !(at > 0)) return;
-    navigate('decisions', { ...filters, [name]: at ?? value.trim() });
+    const text = value.trim();
+    navigate('decisions', { ...filters, [name]: at ?? (name === 'id' ? requestIdIn(text) : text) });
   };
   return (
     <form
@@ -54,6 +59,7 @@ export function Filters({ filters }: { filters: FilterValues }) {
     >
       <Choice name="band" label="Band" values={[...BANDS, 'unscored']} value={filters.band} />
       <Choice name="action" label="Action" values={ACTIONS} value={filters.action} />
+      <Choice name="enforced" label="Enforced" values={['true']} value={filters.enforced} />
       {TEXT_FILTERS.map(([name, label, hint]) => (
         <label key={name} class={`filter-${name}`}>
           {label}

@@ -7,7 +7,7 @@ import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Table } from '../components/table.tsx';
 import { ActionTag, BandTag, Hash, Panel, Time } from '../components/ui.tsx';
 import { download } from '../download.ts';
-import { brief, count, score as formatScore } from '../format.ts';
+import { count, score as formatScore } from '../format.ts';
 import { link } from '../router.ts';
 
 type FilterValues = Record<string, string>;
@@ -51,7 +51,8 @@ export function List({ filters, openId, onList }: Props) {
       </label>
     </>
   );
-  const note = latest && `${count(latest.stored)} of at most ${count(latest.capacity)} stored`;
+  const kind = filters.enforced ? 'enforced' : 'sampled';
+  const note = latest && `${kind}: ${count(latest.kept)} kept of ${count(latest.counted)} counted`;
   // After “Show more”, keeps the current list until the longer list is loaded.
   const current =
     loaded.state === 'loading' && shown ? ({ state: 'ready', data: shown } as const) : loaded;
@@ -150,8 +151,8 @@ function NoDecisions({ filters }: { filters: FilterValues }) {
         <p>No stored decision matches these filters.</p>
         <p>
           {filters.id
-            ? 'Only a sample of the clear decisions is stored, and new decisions replace old ' +
-              'ones. The Worker’s log has every request id.'
+            ? 'Every enforced decision is stored for a time, but only a sample of the others. ' +
+              'The Worker’s log has every request id.'
             : 'Remove some filters to see more.'}
         </p>
       </Empty>
@@ -204,6 +205,12 @@ function DecisionTable({ decisions, filters, openId }: TableProps) {
   );
 }
 
+/** Describes the effect of a decision on the request; null if it had none. */
+export function effectOf({ enforced, degraded }: DecisionRecord): string | null {
+  if (!enforced) return null;
+  return degraded === 'edited' ? 'degraded' : 'refused';
+}
+
 /** Returns the id of the link in a row. Closing the decision focuses this link. */
 export const rowId = (requestId: string) => `decision-${requestId}`;
 
@@ -215,6 +222,7 @@ interface RowProps {
 
 function Row({ decision, href, isOpen }: RowProps) {
   const { request_id, score, action, mode, account, account_label, model } = decision;
+  const effect = effectOf(decision);
   const open = (event: Event) => {
     if (!(event.target as Element).closest('a')) location.hash = href;
   };
@@ -232,6 +240,7 @@ function Row({ decision, href, isOpen }: RowProps) {
       <td class="nowrap">
         <ActionTag action={action} />
         {mode === 'shadow' && action !== 'allow' && <span class="note"> in shadow</span>}
+        {effect && <span class="note"> {effect}</span>}
       </td>
       <TopHits decision={decision} />
       <td>
@@ -244,7 +253,8 @@ function Row({ decision, href, isOpen }: RowProps) {
       <td>{decision.colo}</td>
       <td>{decision.dialect || '–'}</td>
       <td>
-        <code title={request_id}>{brief(request_id)}</code>
+        {/* The first digits are the time, which the first column shows. */}
+        <code title={request_id}>…{request_id.slice(-8)}</code>
       </td>
     </tr>
   );
