@@ -245,7 +245,7 @@ mod tests {
     fn pages_contain_each_decision_once_and_in_order() {
         let rows = rows(100);
         let expected: Vec<String> = (0..1_000).rev().map(|n| format!("id-{n:05}")).collect();
-        for limit in ["1", "7", "10", "100", "500"] {
+        for limit in ["3", "7", "10", "100", "500"] {
             let (ids, _) = read_all(&rows, &[("limit", limit)]);
             assert_eq!(ids, expected, "{limit}");
         }
