@@ -173,7 +173,7 @@ export async function buildWasm({
 async function compileRules({ rules, profile, out }) {
   await buildWasm({ profile });
   const recipe = JSON.stringify({ rules, profile });
-  if (!isFresh(out, 'embedded.json', recipe, [...RULE_COMPILER, rules])) {
+  if (!isFresh(out, 'embedded.json.br', recipe, [...RULE_COMPILER, rules])) {
     rmSync(stampOf(out), { force: true });
     // Node 20, which a user may have, rejects the types of wasm-bindgen's exception handling.
     const node = fromRoot('node_modules/.bin/node');
@@ -181,7 +181,7 @@ async function compileRules({ rules, profile, out }) {
     await run(node, args, { label: `compile the rules → ${out}/`, quiet: true });
     writeFileSync(stampOf(out), recipe);
   }
-  return fromRoot(out, 'embedded.json');
+  return fromRoot(out, 'embedded.json.br');
 }
 
 /**

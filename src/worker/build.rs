@@ -1,4 +1,5 @@
-//! Selects the bundle to embed: the file that HEDGEROW_BUNDLE names.
+//! Selects the bundle to embed: the file that HEDGEROW_BUNDLE names. It is JSON, compressed with
+//! brotli if the name ends in `.br`.
 //!
 //! `npm run build` compiles the bundle from the rules, with the Wasm module (`src/wasm`). If this
 //! script compiled the rules, Cargo would have to build the rule compiler a second time, for the
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let encoding = if bundle.ends_with(".br") { "br" } else { "" };
     println!("cargo::rustc-env=EMBEDDED_BUNDLE={bundle}");
+    println!("cargo::rustc-env=EMBEDDED_ENCODING={encoding}");
     ExitCode::SUCCESS
 }

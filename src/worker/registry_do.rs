@@ -376,7 +376,7 @@ impl Registry {
         let load_bundle = |side: &str| {
             let digest = query.get(side).map(String::as_str).unwrap_or_default();
             let parsed = match digest {
-                EMBEDDED => Bundle::parse(active_rules::embedded::bundle()),
+                EMBEDDED => active_rules::embedded::bundle().and_then(|json| Bundle::parse(&json)),
                 digest => match self.tables()?.bundle_text(digest)? {
                     Some((text, _)) => Bundle::parse(text.as_bytes()),
                     None => return Err(unknown_bundle(digest)),

@@ -35,7 +35,9 @@ impl ExemptionCache {
         let Some(bundle) = active_bundle(newest, now) else { return Ok(Vec::new()) };
         if self.bundle != bundle {
             self.exemptions = if bundle == EMBEDDED {
-                parse_exemptions(active_rules::embedded::bundle())
+                active_rules::embedded::bundle()
+                    .map(|json| parse_exemptions(&json))
+                    .unwrap_or_default()
             } else {
                 let Some((text, _)) = tables.bundle_text(&bundle)? else { return Ok(Vec::new()) };
                 parse_exemptions(text.as_bytes())

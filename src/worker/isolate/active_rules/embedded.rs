@@ -3,15 +3,23 @@
 //! The first request compiles them. Compiling at start-up would count against the platform's limit
 //! for module start, which another project sometimes exceeded (cloudflare/workers-sdk#11140).
 
+use std::borrow::Cow;
+use std::io::Read;
 use std::rc::Rc;
 
+use brotli_decompressor::Decompressor;
 use hedgerow_core::Ruleset;
+use hedgerow_core::error::Error;
 use once_cell::unsync::OnceCell;
 
 use crate::platform::panic::catch_panic;
 
-/// The bundle that build.rs selects.
+/// The bundle that build.rs selects. It is compressed for a deployment: an isolate reads it once at
+/// most, and brotli saves 60 KiB of the gzipped Worker and 1.1 MiB of the Wasm module's data.
 static BUNDLE: &[u8] = include_bytes!(env!("EMBEDDED_BUNDLE"));
+
+/// Content encoding of [`BUNDLE`]: `br`, or empty for plain JSON.
+const ENCODING: &str = env!("EMBEDDED_ENCODING");
 
 thread_local! {
     // Not a `RefCell`: if the platform ended the invocation that compiles, a `RefCell` would stay
@@ -19,9 +27,17 @@ thread_local! {
     static RULESET: OnceCell<Rc<Ruleset>> = const { OnceCell::new() };
 }
 
-/// Returns the embedded bundle, as JSON.
-pub fn bundle() -> &'static [u8] {
-    BUNDLE
+/// Returns the embedded bundle, as JSON. Fails if the build compressed it wrongly.
+pub fn bundle() -> Result<Cow<'static, [u8]>, Error> {
+    if ENCODING.is_empty() {
+        return Ok(Cow::Borrowed(BUNDLE));
+    }
+    let mut json = Vec::new();
+    let read = Decompressor::new(BUNDLE, 0).read_to_end(&mut json);
+    read.map_err(|error| {
+        Error::new(format!("the embedded bundle is not brotli: {error}"), "build the Worker again")
+    })?;
+    Ok(Cow::Owned(json))
 }
 
 /// Returns the embedded ruleset, compiled once per isolate. The error says why it does not load,
@@ -31,7 +47,7 @@ pub fn ruleset() -> Result<Rc<Ruleset>, String> {
 }
 
 fn compile() -> Result<Rc<Ruleset>, String> {
-    let loaded = catch_panic(|| Ruleset::load(BUNDLE)).ok_or("loading panicked")?;
+    let loaded = catch_panic(|| Ruleset::load(&bundle()?)).ok_or("loading panicked")?;
     loaded.map(Rc::new).map_err(|error| error.problem().to_owned())
 }
 
