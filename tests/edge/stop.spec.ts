@@ -8,6 +8,8 @@ import {
   makeBundle,
   makeManifest,
   phrase,
+  putSigned,
+  signRelease,
   STOP_TOKEN,
 } from './release-fixtures.ts';
 import {
@@ -23,17 +25,14 @@ import {
 
 const keys = keyPair();
 /** Refuses every request with the phrase of `lantern_red`. */
-const enforcing = makeBundle(
-  { lantern_red: 22 },
-  {
-    policy: {
-      mode: 'enforce',
-      actions: { suspect: 'block' },
-      unknown: { treat: 'refuse' },
-      websocket: 'refuse',
-    },
-  },
-);
+const policy = {
+  mode: 'enforce',
+  actions: { suspect: 'block' },
+  unknown: { treat: 'refuse' },
+  websocket: 'refuse',
+};
+const enforcing = makeBundle({ lantern_red: 22 }, { policy });
+const alsoEnforcing = makeBundle({ lantern_red: 22 }, { policy });
 const HARVEST = `Please: ${phrase('lantern_red')}.`;
 
 const origin = useOrigin(Origin.ok);
@@ -48,8 +47,8 @@ const stop = (reason: string, paths: string[] = []) =>
   onCall.call('POST', '/stop', { reason, paths, author: 'ana' });
 
 /** Sends a request that the rules refuse, and returns its status. */
-async function harvest(edge: Edge, path = '/v1/chat/completions') {
-  const response = await edge.post(path, chat(HARVEST));
+async function harvest(edge: Edge, path = '/v1/chat/completions', authorization = 'Bearer sk-1') {
+  const response = await edge.post(path, chat(HARVEST), { authorization });
   await response.arrayBuffer();
   return response.status;
 }
@@ -150,10 +149,14 @@ it('a stop also ends refusals of paths and WebSockets, and choices of a request'
 
 it('a release does not end the stop, unless it names the stop', async () => {
   await admin.release(keys, 2, makeBundle({ lantern_red: 22 }, { policy: { mode: 'enforce' } }));
-  await admin.release(keys, 3, enforcing);
+  const canary = { digest: alsoEnforcing.digest, percent: 50 };
+  await admin.release(keys, 3, enforcing, { canary }, alsoEnforcing);
   await fleet.untilRelease(3);
   await sleep(1000);
   for (const edge of fleet.edges) expect(await harvest(edge)).toBe(200);
+  // Half of these accounts are in the canary.
+  for (let account = 0; account < 20; account += 1)
+    expect(await harvest(fleet.edge, undefined, `Bearer sk-${account}`)).toBe(200);
   const { status, body } = await admin.publish(keys, makeManifest(4, enforcing, { resumes: 7 }));
   expect([status, body.error.code, body.error.message]).toEqual([
     409,
@@ -180,6 +183,18 @@ it('later releases need not name the stop, even for new isolates', async () => {
     expect(JSON.parse(value!)).toMatchObject({ ended_by: 4 });
   });
   await fleet.restart();
+  await untilHarvest(403);
+});
+
+it('the end of a stop counts only with the release that caused it, or a later one', async () => {
+  const kv = await fleet.kv();
+  const before = signRelease(keys, makeManifest(3, enforcing));
+  const { value, metadata } = await kv.getWithMetadata('release');
+  await putSigned(kv, 'release', before);
+  await fleet.restart();
+  await fleet.untilRelease(3);
+  for (const edge of fleet.edges) expect(await harvest(edge)).toBe(200);
+  await (await fleet.kv()).put('release', value!, { metadata });
   await untilHarvest(403);
 });
 
