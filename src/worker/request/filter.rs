@@ -150,7 +150,7 @@ async fn forward_unread(
     }
     service_worker::check_script(upstream.request)?;
     let response = upstream.forward_unread().await?;
-    Ok(service_worker::restrict_scope(upstream.request, response))
+    service_worker::restrict_scope(upstream.request, response)
 }
 
 /// Forwards a request that is not an LLM call. If the path is unknown and the request could carry a

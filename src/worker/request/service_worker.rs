@@ -45,9 +45,15 @@ pub fn check_script(request: &ClientRequest) -> Result<(), RequestError> {
 /// Returns the origin's response to a request that was forwarded unread. Removes
 /// `Service-Worker-Allowed` if it would let a service worker control the console. Adds `vary` if
 /// the response is a script that could be registered as such a service worker.
-pub fn restrict_scope(request: &ClientRequest, response: Response) -> Response {
+///
+/// # Errors
+/// If the platform rejects the copy with other headers.
+pub fn restrict_scope(
+    request: &ClientRequest,
+    response: Response,
+) -> Result<Response, RequestError> {
     if !matches!(request.method(), "GET" | "HEAD") || response.status() == SWITCHING_PROTOCOLS {
-        return response;
+        return Ok(response);
     }
     let headers = response.headers();
     let allowed = header(&headers, SERVICE_WORKER_ALLOWED);
@@ -55,11 +61,11 @@ pub fn restrict_scope(request: &ClientRequest, response: Response) -> Response {
     let varies = reaches_console(folder_of(request.path()))
         && header(&headers, "content-type").is_some_and(|media_type| is_script(&media_type));
     if !widens && !varies {
-        return response;
+        return Ok(response);
     }
     let init: &ResponseInit = response.unchecked_ref();
-    let copy = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init);
-    let Ok(copy) = copy else { return response };
+    let copy = Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)
+        .map_err(|_| RequestError::ServiceWorker)?;
     if widens {
         remove_header(&copy.headers(), SERVICE_WORKER_ALLOWED);
     }
@@ -67,7 +73,7 @@ pub fn restrict_scope(request: &ClientRequest, response: Response) -> Response {
         // The platform rejects only invalid names and values.
         let _ = copy.headers().append("vary", "Service-Worker");
     }
-    copy
+    Ok(copy)
 }
 
 fn header(headers: &Headers, name: &str) -> Option<String> {
