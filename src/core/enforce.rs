@@ -1,4 +1,5 @@
 //! Enforcement of a decision: edits of the request, and error responses in the caller's dialect.
 
+pub mod appeal;
 pub mod degrade;
 pub mod refusal;
