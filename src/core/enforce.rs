@@ -3,3 +3,4 @@
 pub mod appeal;
 pub mod degrade;
 pub mod refusal;
+pub mod worded_refusal;
