@@ -5,6 +5,7 @@ mod compression;
 pub mod endpoint;
 pub mod envelope;
 mod head_and_tail;
+pub mod language;
 pub mod path_shape;
 pub mod route;
 pub mod routes;

@@ -25,6 +25,7 @@ mod near;
 mod policy_lints;
 mod policy_routes;
 mod policy_toml;
+mod policy_words;
 pub mod recorded;
 pub mod recorded_line;
 pub mod recorded_time;

@@ -16,9 +16,9 @@ use crate::policy_lints::SECTIONS_WITH_END;
 use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::toml::{
     TomlDiagnostics, check_unique, deserialize_all, entries, number, read, remove_at, table, text,
-    unsigned_integer, value,
+    text_entries, unsigned_integer, value,
 };
-use crate::{Finding, RuleFile, policy_routes, seed_sets};
+use crate::{Finding, RuleFile, policy_routes, policy_words, seed_sets};
 
 /// Parses and checks the policy. Returns `None`, with findings, if it is invalid. `names` are the
 /// names of all signatures, correlations and lists. `files` are all files of the rules directory.
@@ -41,6 +41,7 @@ pub fn parse(
     check_noise(&document, &mut diagnostics);
     check_paths(&document, &mut diagnostics);
     policy_routes::check(&document, &mut diagnostics);
+    policy_words::check(&document, &mut diagnostics);
     check_accounts(&document, &mut diagnostics);
     check_clusters(&document, &mut diagnostics);
     check_signatures(&document, names, &mut diagnostics);
@@ -161,13 +162,6 @@ fn check_trust(table: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
             diagnostics.add(offset, problem, policy::TRUST_REMEDY);
         }
     }
-}
-
-/// Returns the strings of a list, each with its byte offset.
-fn text_entries<'d>(table: &'d DeTable<'_>, key: &str) -> impl Iterator<Item = (usize, &'d str)> {
-    let list = value(table, key).and_then(|(_, list)| list.as_array());
-    let entries = list.into_iter().flatten();
-    entries.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_str()?)))
 }
 
 /// Checks the percentages of the noise budget.

@@ -170,6 +170,16 @@ pub fn text<'d>(table: &'d DeTable<'_>, key: &str) -> Option<(usize, &'d str)> {
     Some((offset, value.as_str()?))
 }
 
+/// Returns the strings of a list, each with its byte offset.
+pub fn text_entries<'d>(
+    table: &'d DeTable<'_>,
+    key: &str,
+) -> impl Iterator<Item = (usize, &'d str)> {
+    let list = value(table, key).and_then(|(_, list)| list.as_array());
+    let entries = list.into_iter().flatten();
+    entries.filter_map(|entry| Some((entry.span().start, entry.get_ref().as_str()?)))
+}
+
 /// Returns the number under a key, and its byte offset; `None` if the key is missing or its value
 /// is not a number.
 pub fn number(table: &DeTable<'_>, key: &str) -> Option<(usize, f64)> {

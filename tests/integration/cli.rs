@@ -741,6 +741,114 @@ fn the_storage_of_decisions_has_limits() {
 }
 
 #[test]
+fn all_problems_in_the_words_for_clients_are_found() {
+    let valid = r#"
+        [enforce]
+        refusal_language = "en"
+        [[refusal]]
+        on = ["throttle", "block", "unavailable", "late", "too_large", "unsupported"]
+        text = "No. {request_id} {appeal} {link}"
+        code = "no_more"
+        [[refusal]]
+        dialect = "gemini"
+        language = "pt-BR"
+        text = "Não."
+        link = "https://help.example.com/?ref={appeal}"
+        [notice]
+        header = "x-usage-notice"
+        text = "Limited."
+        hostile = true
+        only = ["0123456789abcdef0123456789abcdef"]
+    "#;
+    let directory = scratch("words");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    fs::write(directory.join("policy.toml"), valid).unwrap();
+    let output = hedgerow(&["check", directory.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+
+    let invalid = r#"[[refusal]]
+on = ["throtle"]
+dialect = "google"
+language = "en_GB"
+text = "No. {appeel}"
+code = "No More"
+link = "http://help.example.com"
+[[refusal]]
+on = ["block"]
+[[refusal]]
+on = ["late", "throttle"]
+text = "a\u0007b"
+[[refusal]]
+on = ["throttle", "late"]
+text = "{"
+[notice]
+header = "content-type"
+text = "über {link}"
+only = ["Acme"]
+except = ["\u202e"]
+tenants = []
+[enforce]
+refusal_language = ""
+"#;
+    fs::write(directory.join("policy.toml"), invalid).unwrap();
+    let found = check_findings(&directory);
+    let expected = [
+        "2:7: unknown variant `throtle`",
+        "3:11: unknown variant `google`",
+        "4:12: 'language' is invalid: expected a language tag",
+        "5:8: 'text' is invalid: expected no braces except",
+        "6:8: 'code' is invalid",
+        "7:8: 'link' is invalid: expected a URL that begins with https://",
+        "8:1: this refusal has no effect",
+        "12:8: 'text' is invalid: expected at most 1000 bytes",
+        "13:1: this refusal has the same conditions as the one in line 10",
+        "15:8: 'text' is invalid: expected no braces",
+        "17:10: 'header' is invalid",
+        "18:8: 'text' is invalid: expected at most 500 ASCII characters",
+        "18:8: 'text' has {link}, but no link is set",
+        "19:9: 'Acme' never matches",
+        "20:11: '\\u{202e}' is invalid",
+        "21:1: unknown field `tenants`",
+        "23:20: 'refusal_language' is invalid",
+    ];
+    for problem in expected {
+        let problem = format!("policy.toml:{problem}");
+        assert!(found.iter().any(|line| line.contains(&problem)), "{found:#?}, not {problem}");
+    }
+    let suggestions = ["did you mean 'throttle'?", "did you mean 'appeal'?"];
+    for suggestion in suggestions {
+        assert!(found.iter().any(|line| line.contains(suggestion)), "{found:#?}, not {suggestion}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_notice_needs_a_header_and_words() {
+    let rows = [
+        ("[notice]\ntext = \"Limited.\"", Some("2:1: [notice] has no effect")),
+        ("[notice]\nheader = \"x-notice\"", Some("2:10: 'header' has no value")),
+        ("[notice]\nheader = \"x-notice\"\nlink = \"https://a.example\"", None),
+        ("[notice]", None),
+        (
+            "[identity]\nlabels = true\n[notice]\nheader = \"x-notice\"\ntext = \"a\"\n\
+             only = [\"Acme\"]",
+            None,
+        ),
+    ];
+    let directory = scratch("notice");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    for (policy, expected) in rows {
+        fs::write(directory.join("policy.toml"), policy).unwrap();
+        let output = hedgerow(&["check", directory.to_str().unwrap()]);
+        let found = text(&output);
+        match expected {
+            None => assert_eq!(output.status.code(), Some(0), "{policy}: {found}"),
+            Some(problem) => assert!(found.contains(problem), "{found}, not {problem}"),
+        }
+    }
+}
+
+#[test]
 fn usage_and_missing_files_exit_with_2() {
     for arguments in [
         &["nonsense"][..],

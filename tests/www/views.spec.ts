@@ -3,6 +3,7 @@
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { demo } from '../../scripts/demo-traffic.mjs';
+import { referenceOf } from '../../www/src/decisions/appeal.ts';
 import { keyPair } from '../edge/minisign.ts';
 import { Admin, makeBundle, signature } from '../edge/release-fixtures.ts';
 import { eventually, Fleet, Origin } from '../edge/support.ts';
@@ -128,6 +129,25 @@ describe.skipIf(!canRun)('the views', () => {
     await page.getByRole('link', { name: id }).first().click();
     await page.locator('.timeline').waitFor();
     await page.getByRole('heading', { name: `Cluster ${id}` }).waitFor();
+    check();
+    await close();
+  });
+
+  it('a decision is found by its appeal reference; a mistyped one is called mistyped', async () => {
+    const answer = await fleet.edge.ask(PROMPT, { authorization: 'Bearer sk-appealed' });
+    const id = answer.headers.get('x-hedgerow-request-id')!;
+    await storedDecision(id);
+    const { page, check, close } = await show('decisions');
+    const reference = referenceOf(id)!;
+    const input = page.getByLabel('Request id');
+    await input.fill(`Reference: ${reference.toLowerCase().replaceAll('-', ' ')}.`);
+    await input.press('Enter');
+    await page.locator(`table.decisions [id="decision-${id}"]`).click();
+    await page.locator('.detail').getByText(reference).waitFor();
+    await page.keyboard.press('Escape');
+    await input.fill(reference.replace(/.$/, (last) => (last === '0' ? '1' : '0')));
+    await input.press('Enter');
+    await page.getByText('The appeal reference is mistyped').waitFor();
     check();
     await close();
   });

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hedgerow_core::api::{DecisionList, DecisionRecord};
+use hedgerow_core::enforce::appeal::{Pasted, find_request_id, reference_of};
 use hedgerow_core::ruleset::short_digest;
 use serde_json::Value;
 
@@ -15,8 +16,8 @@ use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct DecisionArgs {
-    /// Show the decision about the request with this id. You can paste a whole header line, such as
-    /// `x-hedgerow-request-id: ID`.
+    /// Show the decision about the request with this id, or with this appeal reference. You can
+    /// paste a whole header line or message, such as `x-hedgerow-request-id: ID`.
     #[arg(value_name = "ID", required = true)]
     id: Vec<String>,
     #[command(flatten)]
@@ -68,13 +69,7 @@ const MAX_PAGES: usize = 64;
 
 /// Runs `hedgerow decision`.
 pub fn show(args: &DecisionArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
-    let text = args.id.join(" ");
-    let id = find_request_id(&text).ok_or_else(|| {
-        Error::Io(format!(
-            "'{text}' has no request id: expected 32 hexadecimal digits in five groups, such as \
-             01991b2c-3d4e-7c9e-9d38-3f2f6a9c8b7a; copy the header `x-hedgerow-request-id`"
-        ))
-    })?;
+    let id = read_request_id(&args.id.join(" "))?;
     let client = Config::load(config, &args.target)?.admin_client("`hedgerow decision`")?;
     let list: DecisionList<Value> = client.get(&format!("/decisions?limit=1&id={id}"))?;
     let Some(decision) = list.decisions.into_iter().next() else {
@@ -165,20 +160,23 @@ fn encode(value: &str) -> String {
     encoded
 }
 
-/// Returns the first UUID in a text, such as a header line, in lower case.
-fn find_request_id(text: &str) -> Option<String> {
-    let is_uuid = |candidate: &&str| {
-        candidate.bytes().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+/// Returns the request id in a pasted text, or the id that a pasted appeal reference means.
+fn read_request_id(text: &str) -> Result<String> {
+    let problem = match find_request_id(text) {
+        Pasted::RequestId(id) => return Ok(id),
+        Pasted::Mistyped => format!(
+            "the appeal reference in '{text}' is mistyped: expected 26 letters and digits whose \
+             check is right; compare it with the message that the customer received"
+        ),
+        Pasted::Nothing => format!(
+            "'{text}' has no request id and no appeal reference: expected 32 hexadecimal digits in \
+             five groups, such as 01991b2c-3d4e-7c9e-9d38-3f2f6a9c8b7a, or 26 letters and digits, \
+             such as 06CHP-B1X9V-4YEKG-FSFDA-E8PYPZ; copy the header `x-hedgerow-request-id`, or \
+             the reference in the message"
+        ),
     };
-    let mut candidates = (0..text.len()).filter_map(|start| text.get(start..start + UUID_BYTES));
-    candidates.find(is_uuid).map(str::to_ascii_lowercase)
+    Err(Error::Io(problem))
 }
-
-/// Bytes of a UUID.
-const UUID_BYTES: usize = 36;
 
 fn parse_decision(decision: Value) -> Result<DecisionRecord> {
     serde_json::from_value(decision)
@@ -241,6 +239,7 @@ fn facts(decision: &DecisionRecord) -> Vec<(&'static str, String)> {
     let degraded = text(&decision.degraded);
     let rows = [
         ("at (UTC)", format_utc((decision.at / 1_000.0) as u64)),
+        ("appeal", reference_of(&decision.request_id).unwrap_or_default()),
         ("action", format!("{} in mode {}", action.name(), mode.name())),
         ("effect", effect(decision).to_owned()),
         ("degraded", degraded),
@@ -263,30 +262,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn request_ids_are_found_in_pasted_text() {
+    fn a_mistyped_reference_is_not_called_missing() {
         let id = "01991b2c-3d4e-7c9e-9d38-3f2f6a9c8b7a";
         let rows = [
-            id.to_owned(),
-            id.to_uppercase(),
-            format!("  {id}\r\n"),
-            format!("x-hedgerow-request-id: {id}"),
-            format!("X-Request-Id:{id}"),
-            format!("< request-id: {id}"),
-            format!("'x-request-id: \"{id}\"'"),
-            format!("\"x-hedgerow-request-id\": \"{id}\","),
-            format!("Réponse: Request id: {id}"),
+            (id, Ok(id)),
+            ("x-hedgerow-appeal: 06CHP-B1X9V-4YEKG-FSFDA-E8PYPZ", Ok(id)),
+            ("06chp b1x9v 4yekg fsfda e8pypz", Ok(id)),
+            ("O6CHP-BIX9V-4YEKG-FSFDA-E8PYPZ", Ok(id)),
+            ("06CHP-B1X9V-4YEKG-FSFDA-E8PYZP", Err("is mistyped")),
+            ("06CHP-B1X9V-4YEKG-FSFDA-E8PYP", Err("is mistyped")),
+            ("06CHP", Err("has no request id and no appeal reference")),
         ];
-        for text in rows {
-            assert_eq!(find_request_id(&text).as_deref(), Some(id), "{text}");
-        }
-        let invalid = [
-            "",
-            "x-request-id:",
-            "req_011CSHoEeqs5C35K2UUqR7Fy",
-            "01991b2c3d4e7c9e9d383f2f6a9c8b7a",
-        ];
-        for text in invalid {
-            assert_eq!(find_request_id(text), None, "{text}");
+        for (text, expected) in rows {
+            match (read_request_id(text), expected) {
+                (Ok(found), Ok(id)) => assert_eq!(found, id, "{text}"),
+                (Err(Error::Io(problem)), Err(part)) => {
+                    assert!(problem.contains(part), "{problem}")
+                }
+                (found, _) => panic!("{text}: {found:?}"),
+            }
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! [`ErrorKind`] lists the errors with which Hedgerow itself answers; it gives the status, the type
 //! names and the shape of the body in each dialect. [`Refusal`] lists the reasons why the policy or
-//! a limit refuses a request; each reason has a kind of error.
+//! a limit refuses a request; each reason has a kind of error. `worded_refusal.rs` adds the words.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::http::route::Dialect;
@@ -121,13 +122,12 @@ fn openai_body(types: ErrorTypes, message: &str, request_id: &str) -> Value {
     json!({ "error": error })
 }
 
-/// Types of the error details with a request id and with a delay, from
-/// `google/rpc/error_details.proto`.
+/// Type of the error detail with a request id, from `google/rpc/error_details.proto`.
 const REQUEST_INFO: &str = "type.googleapis.com/google.rpc.RequestInfo";
-const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
 /// The reason why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The action is `throttle`: status 429.
     Throttle,
@@ -179,47 +179,6 @@ impl Refusal {
         }
     }
 
-    /// Returns the reason of the close frame: at most 123 bytes, if the id is a UUID (RFC 6455,
-    /// section 5.5).
-    pub fn close_reason(self, request_id: &str) -> String {
-        format!("{} Request id: {request_id}", self.message())
-    }
-
-    /// Returns the error event that precedes the close frame; `None` if the dialect has no such
-    /// event. Gemini Live reports errors by close frames alone.
-    pub fn event(self, dialect: Dialect, request_id: &str) -> Option<Value> {
-        let mut body = match dialect {
-            Dialect::Gemini => return None,
-            Dialect::Openai | Dialect::Anthropic | Dialect::Generic => {
-                // The delay is 0, because only Gemini's body contains it.
-                self.body(Dialect::Openai, request_id, 0)
-            }
-        };
-        let members = body.as_object_mut()?;
-        members.insert("type".to_owned(), json!("error"));
-        members.insert("event_id".to_owned(), json!(format!("event_{request_id}")));
-        members.insert("status".to_owned(), json!(self.status()));
-        Some(body)
-    }
-
-    /// Returns the JSON body of the response. The body contains nothing that would help a client to
-    /// tune its requests. `retry_after` is in seconds.
-    pub fn body(self, dialect: Dialect, request_id: &str, retry_after: u32) -> Value {
-        let message = format!("{} Request id: {request_id}", self.message());
-        let mut body = self.kind().body(dialect, &message, request_id);
-        if let (Self::Throttle, Dialect::Gemini, Some(error)) =
-            (self, dialect, body.get_mut("error").and_then(Value::as_object_mut))
-        {
-            // Gemini's clients read the delay here, not in `Retry-After`.
-            let delay = json!({ "@type": RETRY_INFO, "retryDelay": format!("{retry_after}s") });
-            let details = error.entry("details").or_insert_with(|| json!([]));
-            if let Some(details) = details.as_array_mut() {
-                details.insert(0, delay);
-            }
-        }
-        body
-    }
-
     /// Returns the value of the header `x-should-retry`, which has priority over all other retry
     /// rules of the SDKs of OpenAI and Anthropic. If the value is `None`, the header is not sent,
     /// and the SDK decides.
@@ -234,7 +193,8 @@ impl Refusal {
         }
     }
 
-    fn kind(self) -> ErrorKind {
+    /// Returns the kind of error with which the request is answered.
+    pub(super) fn kind(self) -> ErrorKind {
         match self {
             Self::Throttle => ErrorKind::RateLimited,
             Self::Block => ErrorKind::Forbidden,
@@ -245,7 +205,8 @@ impl Refusal {
         }
     }
 
-    fn message(self) -> &'static str {
+    /// Returns the built-in text.
+    pub(super) fn message(self) -> &'static str {
         match self {
             Self::Throttle => "Too many requests; slow down and try again later.",
             Self::Block => "This request is not allowed by the provider's usage policy.",
@@ -290,37 +251,5 @@ mod tests {
         assert_eq!(without_id["error"]["details"], Value::Null);
         let without_id = ErrorKind::BadGateway.body(Dialect::Openai, "m", "");
         assert_eq!(without_id["error"].get("request_id"), None);
-    }
-
-    #[test]
-    fn refusals_of_messages_fit_into_close_frames() {
-        let request_id = "0b0f52b1-7a37-4a0f-9a53-0a2b2f1f6f7e";
-        let rows =
-            [(Refusal::Throttle, 1008), (Refusal::Block, 1008), (Refusal::Unavailable, 1013)];
-        for (refusal, code) in rows {
-            assert_eq!(refusal.close_code(), code);
-            let reason = refusal.close_reason(request_id);
-            assert!(reason.len() <= 123 && reason.ends_with(request_id));
-            let event = refusal.event(Dialect::Openai, request_id).unwrap();
-            assert_eq!(
-                (&event["type"], &event["status"]),
-                (&json!("error"), &json!(refusal.status()))
-            );
-            assert_eq!(event["error"], refusal.body(Dialect::Openai, request_id, 0)["error"]);
-            assert_eq!(refusal.event(Dialect::Gemini, request_id), None);
-        }
-    }
-
-    #[test]
-    fn refusals_have_their_status_and_name_the_request() {
-        let rows = [(Refusal::Throttle, 429), (Refusal::Block, 403), (Refusal::Unavailable, 503)];
-        for (refusal, status) in rows {
-            assert_eq!(refusal.status(), status);
-            let body = refusal.body(Dialect::Gemini, "r-1", 30);
-            assert_eq!(body["error"]["code"], status);
-            assert!(body["error"]["message"].as_str().unwrap().ends_with("Request id: r-1"));
-            let delay = &body["error"]["details"][0]["retryDelay"];
-            assert_eq!(delay.as_str(), (status == 429).then_some("30s"));
-        }
     }
 }

@@ -6,7 +6,9 @@ mod decisions;
 mod identity;
 mod incomplete;
 mod limits;
+mod notice;
 mod overrides;
+mod refusals;
 mod routes;
 mod websocket;
 
@@ -21,9 +23,14 @@ pub use identity::{
 };
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
+pub use notice::NoticePolicy;
 pub use overrides::{
     ClusterPolicy, Disposition, PrincipalPolicy, RequestCluster, format_cluster_id,
     parse_cluster_id,
+};
+pub use refusals::{
+    ClientValue, LINK_PLACEHOLDER, MAX_REFUSALS, RefusalPolicy, Words, choose_words, fill,
+    unknown_placeholder,
 };
 pub use routes::{RequestAttributes, RoutePolicy, pattern_matches};
 use serde::{Deserialize, Serialize};
@@ -57,6 +64,12 @@ pub struct Policy {
     pub scan: Limits,
     /// Settings of tags and refusals.
     pub enforce: EnforcementSettings,
+    /// Words of refusals. For each value, the first entry that applies and has the value counts.
+    #[serde(rename = "refusal", skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<RefusalPolicy>,
+    /// Notice of degraded requests.
+    #[serde(skip_serializing_if = "NoticePolicy::is_default")]
+    pub notice: NoticePolicy,
     /// Effect of each reason why a request was not completely scored.
     pub incomplete: Incomplete,
     /// Treatment of requests whose path is not a known endpoint.
@@ -122,6 +135,12 @@ pub struct EnforcementSettings {
     /// Whether a request is refused, instead of forwarded, if scoring fails (503), or if its body
     /// should be degraded but cannot be edited (403).
     pub fail_closed: bool,
+    /// Default language of the texts of refusals.
+    #[serde(skip_serializing_if = "is_english")]
+    pub refusal_language: String,
+    /// Whether a refusal has a header with the appeal reference.
+    #[serde(skip_serializing_if = "is_false")]
+    pub appeal_header: bool,
     /// Web origins whose scripts may read Hedgerow's own responses.
     #[serde(skip_serializing_if = "Cors::is_default")]
     pub cors: Cors,
@@ -260,6 +279,7 @@ impl Policy {
         self.validate_incomplete()?;
         self.identity.validate()?;
         self.decisions.validate()?;
+        self.validate_words()?;
         let Bands { notice, suspect, hostile } = self.bands;
         if [0.0, notice, suspect, hostile, 100.0].is_sorted() {
             return Ok(());
@@ -268,6 +288,18 @@ impl Policy {
             "the policy's bands are not in order",
             "keep 0 ≤ notice ≤ suspect ≤ hostile ≤ 100",
         ))
+    }
+
+    /// Checks everything that the policy says to clients.
+    fn validate_words(&self) -> Result<(), Error> {
+        if self.refusals.len() > MAX_REFUSALS {
+            let remedy = format!("use at most {MAX_REFUSALS}");
+            return Err(Error::new("the policy has too many refusals", remedy));
+        }
+        let language = Some(self.enforce.refusal_language.as_str());
+        ClientValue::Language.validate("enforce.refusal_language", language)?;
+        self.refusals.iter().try_for_each(RefusalPolicy::validate)?;
+        self.notice.validate()
     }
 
     /// Checks that only the reason `late` has the effect `wait`.
@@ -430,6 +462,8 @@ impl Default for EnforcementSettings {
             // OpenAI's SDKs up to version 5 for JavaScript and up to version 1 for Python.
             retry_after: 30,
             fail_closed: false,
+            refusal_language: refusals::ENGLISH.to_owned(),
+            appeal_header: false,
             cors: Cors::default(),
             cors_credentials: false,
         }
@@ -439,6 +473,11 @@ impl Default for EnforcementSettings {
 /// Returns whether a flag has its default `false`, so that it is not serialised.
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// Returns whether a language is the default, so that it is not serialised.
+fn is_english(language: &str) -> bool {
+    language == refusals::ENGLISH
 }
 
 /// Returns whether a flag has its default `true`, so that it is not serialised.

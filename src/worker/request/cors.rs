@@ -11,8 +11,8 @@ use crate::request::tag;
 
 /// Headers of Hedgerow's own responses that a script may read, in addition to those that CORS
 /// always allows.
-const EXPOSED_HEADERS: &str =
-    "retry-after, x-should-retry, x-hedgerow-request-id, x-request-id, request-id";
+const EXPOSED_HEADERS: &str = "retry-after, x-should-retry, x-hedgerow-request-id, \
+    x-hedgerow-appeal, x-request-id, request-id";
 
 /// Adds the CORS headers to a response to `request`. A request without the header `origin` gets
 /// none. If the policy does not allow the web origin, adds only `vary`.
@@ -23,6 +23,20 @@ pub fn add_cors_headers(
 ) {
     for (name, value) in cors_headers(request.header("origin"), settings) {
         tag::set_header(headers, name, value);
+    }
+}
+
+/// Lets scripts read the header `name` of a response of the origin. Whether a script may read the
+/// response at all, the origin decides by its own headers.
+pub fn expose_header(
+    headers: &Headers,
+    request: &ClientRequest,
+    settings: &EnforcementSettings,
+    name: &str,
+) {
+    if request.header("origin").is_some_and(|origin| settings.cors.allows(origin)) {
+        // The platform rejects only invalid values.
+        let _ = headers.append("access-control-expose-headers", name);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The core decides, and this file enforces the decision. Scoring, editing the body and queuing the
 //! observation run in [`catch_panic`], so that a panic does not make the request fail.
 
+mod client_response;
 mod large_body;
 pub mod message;
 
@@ -31,12 +32,10 @@ use crate::platform::panic::catch_panic;
 use crate::platform::settings::Settings;
 use crate::request::body_memory::MemoryLease;
 use crate::request::classify::{Classified, classify};
-use crate::request::cors::add_cors_headers;
 use crate::request::edit_body::{degrade_body, fix_body_headers};
 use crate::request::mode::effective_mode;
 use crate::request::request_body::{RequestBody, UpstreamBody};
 use crate::request::response::RequestError;
-use crate::request::sender;
 use crate::request::sender::Sender;
 use crate::request::shadow::ShadowDecision;
 use crate::request::tag;
@@ -162,7 +161,9 @@ impl<'a> LlmCall<'a> {
             body.stop_if_yielded();
         }
         match self.score(&body) {
-            ScoreOutcome::NotLlmCall => Ok(self.forward(body, None, None).await?.response),
+            ScoreOutcome::NotLlmCall => {
+                Ok(self.split_answer(self.forward(body, None, None).await?).0)
+            }
             ScoreOutcome::Decided(decision, observed) => {
                 self.enforce(&decision, observed, body).await
             }
@@ -324,7 +325,13 @@ impl<'a> LlmCall<'a> {
             Some(refusal) => (self.refuse(refusal), OriginNames::default()),
             None => {
                 let edited_body = degradation.and_then(Degradation::into_edited_bytes);
-                self.split_answer(self.forward(body, Some(decision), edited_body).await?)
+                let is_edited = edited_body.is_some();
+                let answer = self.forward(body, Some(decision), edited_body).await?;
+                let (response, names) = self.split_answer(answer);
+                if is_edited {
+                    self.add_notice(&response, decision.band);
+                }
+                (response, names)
             }
         };
         self.queue_observation(observed.observation, response.status(), action, &names);
@@ -448,15 +455,6 @@ impl<'a> LlmCall<'a> {
         line.credential = self.sender.is_credential_malformed.then_some("malformed");
     }
 
-    /// Splits the origin's answer into the response for the client and the names that the origin
-    /// gave the sender.
-    fn split_answer(&self, answer: Answer) -> (Response, OriginNames) {
-        let Answer { response, origin_headers } = answer;
-        let policy = &self.active_rules.active().policy().identity;
-        let names = sender::names_of_origin(&origin_headers, policy, self.account_secret);
-        (response, names)
-    }
-
     /// Records the answer to the request for the sender: the names that the origin gave, and
     /// whether the origin accepted the credential. Then queues the observation, if there is one,
     /// for correlation. `status` is the status of the response, and `action` is the action that was
@@ -497,7 +495,7 @@ impl<'a> LlmCall<'a> {
         if self.record_failure(error, &body, None) {
             return Ok(self.refuse(Refusal::Unavailable));
         }
-        Ok(self.forward(body, None, None).await?.response)
+        Ok(self.split_answer(self.forward(body, None, None).await?).0)
     }
 
     /// Logs and counts that scoring failed. Returns whether the policy refuses the request.
@@ -534,16 +532,6 @@ impl<'a> LlmCall<'a> {
         line.write();
         telemetry::record_unscored(&self.attribution(), &line, error, fails_closed);
         fails_closed
-    }
-
-    /// Returns the response to a refused request, in the dialect of the call.
-    fn refuse(&self, refusal: Refusal) -> Response {
-        let retry_after_seconds = self.ruleset.policy().enforce.retry_after;
-        let response = RequestError::Refused(refusal, retry_after_seconds)
-            .to_response(Some(self.endpoint), self.upstream.request_id);
-        let settings = &self.ruleset.policy().enforce;
-        add_cors_headers(&response.headers(), self.upstream.request, settings);
-        response
     }
 
     /// Forwards the request, with tags if the decision needs them. The body is `edited_body` if

@@ -5,6 +5,7 @@
 
 use hedgerow_core::api::ConfigProblem;
 use hedgerow_core::enforce::refusal::{ErrorKind, Refusal};
+use hedgerow_core::enforce::worded_refusal::WordedRefusal;
 use hedgerow_core::http::route::{Dialect, Endpoint};
 use serde::Serialize;
 use web_sys::{Headers, Response, ResponseInit};
@@ -28,9 +29,8 @@ pub enum RequestError {
     ServiceWorker,
     /// The policy refuses WebSockets. The client must use HTTP.
     WebSocketRefused,
-    /// The policy refuses the request. The number is the value of `retry-after` in seconds, which
-    /// throttled clients get.
-    Refused(Refusal, u32),
+    /// The policy refuses the request.
+    Refused(Box<WordedRefusal>),
 }
 
 impl RequestError {
@@ -41,13 +41,8 @@ impl RequestError {
         let dialect = endpoint.map_or(Dialect::Openai, Endpoint::dialect);
         let response = self.render(dialect, request_id);
         let headers = response.headers();
-        if let Self::Refused(refusal, retry_after_seconds) = self {
-            if *refusal == Refusal::Throttle {
-                tag::set_header(&headers, "retry-after", &retry_after_seconds.to_string());
-            }
-            if let Some(should_retry) = refusal.should_retry() {
-                tag::set_header(&headers, "x-should-retry", &should_retry.to_string());
-            }
+        if let Self::Refused(worded) = self {
+            set_refusal_headers(&headers, worded);
         }
         if !request_id.is_empty() {
             tag::set_header(&headers, tag::REQUEST_ID_HEADER, request_id);
@@ -66,9 +61,8 @@ impl RequestError {
     /// Returns a response with status and body, but without the headers that depend on the request.
     fn render(&self, dialect: Dialect, request_id: &str) -> Response {
         let (kind, message) = match self {
-            Self::Refused(refusal, retry_after) => {
-                let body = refusal.body(dialect, request_id, *retry_after);
-                return json_response(refusal.status(), &body);
+            Self::Refused(worded) => {
+                return json_response(worded.refusal.status(), &worded.body());
             }
             Self::Unconfigured(problem) => {
                 let message = format!("{}. {}.", problem.message, problem.remedy);
@@ -93,6 +87,26 @@ impl RequestError {
             ),
         };
         error_response(kind, dialect, message, request_id)
+    }
+}
+
+/// Sets the headers of a refusal, except those with the request id.
+fn set_refusal_headers(headers: &Headers, worded: &WordedRefusal) {
+    let WordedRefusal { refusal, retry_after, language, appeal, .. } = worded;
+    let retry_after = (*refusal == Refusal::Throttle).then(|| retry_after.to_string());
+    let rows = [
+        ("retry-after", retry_after.as_deref()),
+        (
+            "x-should-retry",
+            refusal.should_retry().map(|retry| if retry { "true" } else { "false" }),
+        ),
+        ("content-language", language.as_deref()),
+        (tag::APPEAL_HEADER, appeal.as_deref()),
+    ];
+    for (name, value) in rows {
+        if let Some(value) = value {
+            tag::set_header(headers, name, value);
+        }
     }
 }
 

@@ -18,6 +18,10 @@ const RESERVED_PREFIX: &str = "x-hedgerow";
 /// id.
 pub const REQUEST_ID_HEADER: &str = "x-hedgerow-request-id";
 
+/// The header with the appeal reference of a refusal, which the policy can turn on. The client gets
+/// it.
+pub const APPEAL_HEADER: &str = "x-hedgerow-appeal";
+
 /// Returns whether only Hedgerow may set a header of this name. Gateways and CGI read
 /// `X_Hedgerow.Score` as `X-Hedgerow-Score`, so every punctuation mark counts as a hyphen.
 pub fn is_reserved(name: &str) -> bool {

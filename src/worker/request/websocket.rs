@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use hedgerow_core::Envelope;
 use hedgerow_core::completeness::UnscoredReasons;
-use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::enforce::worded_refusal::WordedRefusal;
 use hedgerow_core::extract::conversation::{Conversation, KeptMessage};
 use hedgerow_core::extract::realtime::{MessageEffect, message_effect};
 use hedgerow_core::http::body::Body;
@@ -348,11 +348,11 @@ impl Connection {
 
     /// Closes both ends because a message was refused. Sends an error event to the client first, if
     /// the dialect has one.
-    fn refuse(&self, refusal: Refusal, request_id: &str) {
-        if let Some(event) = refusal.event(self.endpoint.dialect(), request_id) {
+    fn refuse(&self, worded: &WordedRefusal) {
+        if let Some(event) = worded.event() {
             let _ = self.client.send(&JsValue::from_str(&event.to_string()));
         }
-        close(&self.client, refusal.close_code(), &refusal.close_reason(request_id));
+        close(&self.client, worded.refusal.close_code(), &worded.close_reason());
         close(&self.origin, NORMAL_CLOSURE, "");
     }
 }
@@ -419,9 +419,9 @@ fn on_client_message(shared: &Shared, message: &JsValue) {
     let forwarded = match outcome {
         MessageOutcome::Forward => Some(message.clone()),
         MessageOutcome::ForwardEdited(bytes) => Some(edited_message(&bytes, message.is_string())),
-        MessageOutcome::Refuse(refusal) => {
+        MessageOutcome::Refuse(worded) => {
             shared.take();
-            connection.refuse(refusal, &request_id);
+            connection.refuse(&worded);
             None
         }
     };

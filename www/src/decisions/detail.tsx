@@ -8,6 +8,7 @@ import { Waterfall } from '../components/waterfall.tsx';
 import { byteRange, bytes, count, decibans, share } from '../format.ts';
 import { REASONS } from '../overview/unscored.tsx';
 import { link, navigate } from '../router.ts';
+import { referenceOf } from './appeal.ts';
 
 interface Props {
   id: string;
@@ -69,6 +70,7 @@ const isInInput = ({ target }: Event) =>
 
 function DecisionBody({ decision }: { decision: DecisionRecord }) {
   const { request_id, score, band, prior, hits, contributions, error } = decision;
+  const reference = referenceOf(request_id);
   return (
     <div class="decision-body">
       <p class="row">
@@ -77,6 +79,12 @@ function DecisionBody({ decision }: { decision: DecisionRecord }) {
         </span>
         <code class="id">{request_id}</code> <Copy text={request_id} label="Copy id" />
       </p>
+      {reference && (
+        <p class="row">
+          <span class="note">Appeal reference</span>
+          <code class="id">{reference}</code> <Copy text={reference} label="Copy reference" />
+        </p>
+      )}
       {score !== null && band ? (
         <Waterfall
           prior={prior}

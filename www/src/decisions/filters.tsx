@@ -2,6 +2,7 @@
 import { ACTIONS, BANDS } from '../api.ts';
 import { Time } from '../components/ui.tsx';
 import { navigate } from '../router.ts';
+import { findRequestId } from './appeal.ts';
 
 type FilterValues = Record<string, string>;
 
@@ -11,7 +12,7 @@ const TEXT_FILTERS: readonly [name: string, label: string, hint: string][] = [
   ['cluster', 'Cluster', '5b0f3a91'],
   ['model', 'Model', 'demo-large'],
   ['colo', 'Colo', 'FRA'],
-  ['id', 'Request id', 'id or header line'],
+  ['id', 'Request id', 'id, reference or header line'],
 ];
 /** Filters by time, in milliseconds since the epoch; `until` is exclusive. */
 const TIME_FILTERS: readonly [name: string, label: string][] = [
@@ -27,13 +28,12 @@ const MAX_TIME = 8.64e15;
 const parseTime = (value: string | null | undefined) =>
   value && Math.abs(Number(value)) <= MAX_TIME ? Number(value) : null;
 
-/** Returns the first request id in a pasted text, such as a header line; else the text itself. */
-export const requestIdIn = (text: string) =>
-  /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/i.exec(text)?.at(0)?.toLowerCase() ?? text;
-
 /** Returns the filters in the parameters of the address. Other parameters are left out. */
 export function filtersOf(params: URLSearchParams): FilterValues {
-  const texts = NAMES.map((name) => [name, params.get(name)?.trim()]);
+  const texts = NAMES.map((name) => {
+    const text = params.get(name)?.trim();
+    return [name, name === 'id' && text ? (findRequestId(text).id ?? text) : text];
+  });
   const times = TIME_FILTERS.map(([name]) => [name, parseTime(params.get(name))?.toString()]);
   return Object.fromEntries([...texts, ...times].filter(([, value]) => value));
 }
@@ -47,7 +47,8 @@ export function Filters({ filters }: { filters: FilterValues }) {
     // Ignores times before 1970, which the first digits of a year mean while the user types.
     if (at !== null && !(at > 0)) return;
     const text = value.trim();
-    navigate('decisions', { ...filters, [name]: at ?? (name === 'id' ? requestIdIn(text) : text) });
+    const id = name === 'id' ? findRequestId(text).id : null;
+    navigate('decisions', { ...filters, [name]: at ?? id ?? text });
   };
   return (
     <form

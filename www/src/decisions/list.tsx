@@ -9,6 +9,7 @@ import { ActionTag, BandTag, Hash, Panel, Time } from '../components/ui.tsx';
 import { download } from '../download.ts';
 import { count, score as formatScore } from '../format.ts';
 import { link } from '../router.ts';
+import { findRequestId } from './appeal.ts';
 
 type FilterValues = Record<string, string>;
 
@@ -145,6 +146,14 @@ function More({ decisions, limit, onMore }: MoreProps) {
 }
 
 function NoDecisions({ filters }: { filters: FilterValues }) {
+  if (filters.id && findRequestId(filters.id).mistyped) {
+    return (
+      <Empty>
+        <p>The appeal reference is mistyped: its check is wrong, or it has not 26 symbols.</p>
+        <p>Compare it with the message that the customer received.</p>
+      </Empty>
+    );
+  }
   if (Object.keys(filters).length) {
     return (
       <Empty>

@@ -3,6 +3,7 @@
 use hedgerow_core::Envelope;
 use hedgerow_core::enforce::degrade::Degradation;
 use hedgerow_core::enforce::refusal::Refusal;
+use hedgerow_core::enforce::worded_refusal::WordedRefusal;
 use hedgerow_core::evaluate::message::MessageAssessment;
 use hedgerow_core::extract::conversation::Conversation;
 use hedgerow_core::extract::realtime::MessageEffect;
@@ -19,7 +20,7 @@ pub enum MessageOutcome {
     /// The message is replaced by these bytes, which are forwarded.
     ForwardEdited(Vec<u8>),
     /// The message is not forwarded, and the WebSocket is closed.
-    Refuse(Refusal),
+    Refuse(Box<WordedRefusal>),
 }
 
 impl LlmCall<'_> {
@@ -66,7 +67,7 @@ impl LlmCall<'_> {
         let names = OriginNames::default();
         self.queue_observation(observed.observation, status, action, &names);
         match (refusal, degradation.and_then(Degradation::into_edited_bytes)) {
-            (Some(refusal), _) => MessageOutcome::Refuse(refusal),
+            (Some(refusal), _) => MessageOutcome::Refuse(self.worded(refusal)),
             (None, Some(bytes)) => MessageOutcome::ForwardEdited(bytes),
             (None, None) => MessageOutcome::Forward,
         }
@@ -76,7 +77,7 @@ impl LlmCall<'_> {
     /// enforces and sets `fail_closed`; otherwise it is forwarded.
     fn message_unscored(&self, error: &str, body: &RequestBody) -> MessageOutcome {
         if self.record_failure(error, body, Some(WEBSOCKET)) {
-            MessageOutcome::Refuse(Refusal::Unavailable)
+            MessageOutcome::Refuse(self.worded(Refusal::Unavailable))
         } else {
             MessageOutcome::Forward
         }

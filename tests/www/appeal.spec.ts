@@ -1,0 +1,45 @@
+// The console reads appeal references as the command line does.
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { findRequestId, referenceOf } from '../../www/src/decisions/appeal.ts';
+
+const ID = '01991b2c-3d4e-7c9e-9d38-3f2f6a9c8b7a';
+const REFERENCE = '06CHP-B1X9V-4YEKG-FSFDA-E8PYPZ';
+
+describe('appeal references', () => {
+  it('are those of the core', () => {
+    const file = new URL('../fixtures/appeal-references.json', import.meta.url);
+    const pairs: [string, string][] = JSON.parse(readFileSync(file, 'utf8'));
+    for (const [id, reference] of pairs) {
+      expect(referenceOf(id)).toBe(reference);
+      expect(findRequestId(reference)).toEqual({ id, mistyped: false });
+    }
+    expect(referenceOf('r-1')).toBeNull();
+    expect(referenceOf('01991b2c-3d4e-4c9e-9d38-3f2f6a9c8b7a')).toBeNull();
+  });
+
+  it.each([
+    REFERENCE.toLowerCase(),
+    REFERENCE.replaceAll('-', ' '),
+    REFERENCE.replaceAll('-', ''),
+    REFERENCE.replaceAll('1', 'l').replaceAll('0', 'O'),
+    `Appeal reference: ${REFERENCE}. Received 12.05.2026`,
+    `x-hedgerow-request-id: ${ID.toUpperCase()}`,
+  ])('are found in %j', (text) => {
+    expect(findRequestId(text)).toEqual({ id: ID, mistyped: false });
+  });
+
+  it.each([
+    [REFERENCE.replace('4', '5'), true],
+    [REFERENCE.replace('YE', 'EY'), true],
+    [REFERENCE.slice(0, -1), true],
+    [`${REFERENCE}7`, true],
+    [REFERENCE.replace('V', 'U'), true],
+    ['01991b2c', false],
+    ['req_011CSHoEeqs5C35K2UUqR7Fy', false],
+    ['my request was refused at 12:05 and again at 13:10', false],
+    ['', false],
+  ])('%j is not one; mistyped: %s', (text, mistyped) => {
+    expect(findRequestId(text)).toEqual({ id: null, mistyped });
+  });
+});
