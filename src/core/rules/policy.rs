@@ -6,6 +6,7 @@ mod decisions;
 mod identity;
 mod incomplete;
 mod limits;
+mod origin;
 mod overrides;
 mod routes;
 mod websocket;
@@ -21,6 +22,7 @@ pub use identity::{
 };
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
+pub use origin::{ForwardedHeaders, OriginSettings};
 pub use overrides::{
     ClusterPolicy, Disposition, PrincipalPolicy, RequestCluster, format_cluster_id,
     parse_cluster_id,
@@ -69,6 +71,9 @@ pub struct Policy {
     /// Settings of the stored decisions.
     #[serde(skip_serializing_if = "DecisionSettings::is_default")]
     pub decisions: DecisionSettings,
+    /// Settings of the headers that the origin gets.
+    #[serde(skip_serializing_if = "OriginSettings::is_default")]
+    pub origin: OriginSettings,
     /// Reasoning tokens that are not counted.
     #[serde(skip_serializing_if = "ReasoningTokens::is_default")]
     pub reasoning_tokens: ReasoningTokens,
