@@ -741,11 +741,13 @@ fn the_storage_of_decisions_has_limits() {
 }
 
 #[test]
-fn settings_of_the_origin_are_checked() {
+fn settings_of_the_origin_and_of_hidden_paths_are_checked() {
     let rows = [
-        ("[origin]\nforwarded = \"set\"", None),
+        ("[origin]\nforwarded = \"set\"\n[admin]\nhidden = true", None),
         ("[origin]\nforwarded = \"strip\"", Some("2:13: ")),
         ("[origin]\nforward = \"set\"", Some("2:1: ")),
+        ("[admin]\nhidden = \"yes\"", Some("2:10: ")),
+        ("[admin]\nhide = true", Some("2:1: ")),
     ];
     let directory = scratch("origin");
     fs::write(directory.join("pairs.yml"), RULE).unwrap();

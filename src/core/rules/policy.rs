@@ -22,7 +22,7 @@ pub use identity::{
 };
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
-pub use origin::{ForwardedHeaders, OriginSettings};
+pub use origin::{AdminSettings, ForwardedHeaders, OriginSettings};
 pub use overrides::{
     ClusterPolicy, Disposition, PrincipalPolicy, RequestCluster, format_cluster_id,
     parse_cluster_id,
@@ -74,6 +74,9 @@ pub struct Policy {
     /// Settings of the headers that the origin gets.
     #[serde(skip_serializing_if = "OriginSettings::is_default")]
     pub origin: OriginSettings,
+    /// Settings of Hedgerow's own paths.
+    #[serde(skip_serializing_if = "AdminSettings::is_default")]
+    pub admin: AdminSettings,
     /// Reasoning tokens that are not counted.
     #[serde(skip_serializing_if = "ReasoningTokens::is_default")]
     pub reasoning_tokens: ReasoningTokens,

@@ -121,6 +121,17 @@ impl Settings {
         self.console_host == ConsoleHostSetting::Unset
     }
 
+    /// Returns the problem of a console that the policy hides: on a host with the origin's pages,
+    /// nobody can open it. In development, it is on a local host.
+    pub fn hidden_console_warning(&self) -> Option<ConfigProblem> {
+        (self.shares_console_host() && !self.is_development).then(|| {
+            ConfigProblem::new(
+                "the policy hides the console, and CONSOLE_HOST is not set: nobody can open it",
+                "set CONSOLE_HOST to a host of its own (docs/console.md)",
+            )
+        })
+    }
+
     /// Parses PUBLIC_KEYS: the keys that may sign releases and bundles. Without the variable, the
     /// result trusts no key.
     ///

@@ -1,4 +1,4 @@
-//! Settings of what the origin sees of a client.
+//! Settings of what the origin sees of a client, and of what the public sees of Hedgerow.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,22 @@ pub enum ForwardedHeaders {
     Remove,
 }
 
+/// Settings of Hedgerow's own paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Whether the version and the files of the console need a token.
+    pub hidden: bool,
+}
+
 impl OriginSettings {
+    /// Returns whether all settings have their defaults.
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl AdminSettings {
     /// Returns whether all settings have their defaults.
     pub(super) fn is_default(&self) -> bool {
         *self == Self::default()
@@ -41,24 +56,26 @@ mod tests {
     fn settings_are_parsed_and_defaults_are_not_written() {
         let rows = [
             (json!({}), Some(json!({}))),
-            (json!({"origin": {"forwarded": "pass"}}), Some(json!({}))),
+            (json!({"origin": {"forwarded": "pass"}, "admin": {"hidden": false}}), Some(json!({}))),
             (
                 json!({"origin": {"forwarded": "set"}}),
                 Some(json!({"origin": {"forwarded": "set"}})),
             ),
             (
-                json!({"origin": {"forwarded": "remove"}}),
-                Some(json!({"origin": {"forwarded": "remove"}})),
+                json!({"origin": {"forwarded": "remove"}, "admin": {"hidden": true}}),
+                Some(json!({"origin": {"forwarded": "remove"}, "admin": {"hidden": true}})),
             ),
             (json!({"origin": {"forwarded": "strip"}}), None),
             (json!({"origin": {"forward": "set"}}), None),
+            (json!({"admin": {"hidden": "yes"}}), None),
+            (json!({"admin": {"hide": true}}), None),
         ];
         for (setting, expected) in rows {
             let policy = serde_json::from_value::<Policy>(setting.clone()).ok();
             let written = policy.map(|policy| {
                 let mut value = serde_json::to_value(policy).unwrap();
                 let members = value.as_object_mut().unwrap();
-                members.retain(|name, _| name == "origin");
+                members.retain(|name, _| ["origin", "admin"].contains(&name.as_str()));
                 value
             });
             assert_eq!(written, expected, "{setting}");
