@@ -258,6 +258,17 @@ function options() {
   return { url: values.url.replace(/\/$/, ''), seconds };
 }
 
+/** Throws if the filter is not in front of the demo origin: the traffic would reach an API. */
+async function assertDemoOrigin(url) {
+  const response = await fetch(`${url}/v1/models`, { redirect: 'manual' }).catch(() => null);
+  await response?.body?.cancel();
+  if (response?.headers.get('x-demo-origin')) return;
+  throw new Failure(
+    `the filter at ${url} is not in front of the demo origin: the traffic would reach your API.\n` +
+      '  Start the filter without --origin: `npm start`.',
+  );
+}
+
 if (process.argv[1] === import.meta.filename) {
   await main(async () => {
     const { url, seconds } = options();
@@ -265,6 +276,7 @@ if (process.argv[1] === import.meta.filename) {
       const remedy = 'Start the filter in another shell: `npm start`.';
       throw new Failure(`nothing listens at ${url}.\n  ${remedy}`);
     }
+    await assertDemoOrigin(url);
     console.log(
       `Ordinary users and three campaigns send requests for ${seconds} s. See ${url}/_hedgerow/`,
     );

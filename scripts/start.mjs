@@ -1,10 +1,12 @@
 // npm start: installs tools, builds, and runs the demo origin with the filter in front of it. Both
 // listen only on 127.0.0.1.
+//   npm start -- --origin URL   in front of one's own API; the demo origin does not run
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { buildConsole, buildWorker } from './lib/build.mjs';
 import { guide } from './lib/demo.mjs';
+import { ownGuide, readOrigin } from './lib/own-origin.mjs';
 import { start as startOrigin } from './demo-origin.mjs';
 import { fromRoot, endChildrenOnSignal, Failure, main, start, stopAll } from './lib/proc.mjs';
 import { setup } from './lib/setup.mjs';
@@ -19,21 +21,22 @@ const BASE = `http://${HOST}:${PORT}`;
 const PROFILE = process.env.HEDGEROW_PROFILE ?? 'development';
 
 async function run() {
+  const ownOrigin = await readOrigin(process.argv.slice(2), BASE);
   await assertFree();
   await setup();
   await buildWorker({ profile: PROFILE });
   await buildConsole({ profile: PROFILE });
   await writeKeys();
-  const origin = await startOrigin();
+  const demoOrigin = ownOrigin ? null : await startOrigin();
   try {
-    const wrangler = startWrangler(writeEnv(origin.url));
+    const wrangler = startWrangler(writeEnv(ownOrigin ?? demoOrigin.url));
     await healthy(wrangler);
-    console.log(guide(BASE));
+    console.log(ownOrigin ? ownGuide(BASE, ownOrigin) : guide(BASE));
     await new Promise((done) => wrangler.once('exit', done));
     throw new Failure('wrangler ended.\n  Its output is above; `npm start` starts it again.');
   } finally {
     await stopAll();
-    await origin.close();
+    await demoOrigin?.close();
   }
 }
 

@@ -101,7 +101,12 @@ async function structure() {
   const directory = fromRoot('tests/scripts');
   const files = readdirSync(directory).map((file) => path.join(directory, file));
   const label = 'node --test tests/scripts';
-  await run(fromRoot('node_modules/.bin/node'), ['--test', ...files], { label, quiet: true });
+  await run(fromRoot('node_modules/.bin/node'), ['--test', ...files], {
+    label,
+    quiet: true,
+    env: STRICT ? { HEDGEROW_STRICT: '1' } : {},
+    summary: /^.* was not run$/gm,
+  });
 }
 
 function prose() {

@@ -15,6 +15,7 @@
 //! | `live.rs` | the WebSocket that notifies the console of new data |
 //! | `error.rs`, `params.rs` | errors and query parameters |
 //! | `health.rs` | `/_hedgerow/health` and `/_hedgerow/version`, without a token |
+//! | `hidden.rs` | hides version and console from requests without a token |
 //! | `console.rs` | `/_hedgerow/`: the console's files |
 //!
 //! The registry (`registry_do.rs`), a Durable Object, serves all other routes. The ledger
@@ -28,6 +29,7 @@ pub mod health;
 
 mod clusters;
 mod decisions;
+mod hidden;
 mod live;
 mod params;
 mod principals;

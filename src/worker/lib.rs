@@ -36,7 +36,7 @@ use crate::request::{filter, service_worker};
 /// The part of the Worker that answers a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
-    /// Health and version, without authentication.
+    /// Health and version, without authentication unless the policy hides the version.
     Health,
     /// The console's files.
     Console,
@@ -104,7 +104,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
         route if route != Route::Filter && service_worker::is_script_request(&request) => {
             RequestError::NotFound.to_response(None, "")
         }
-        Route::Health => health::handle(&request, &settings),
+        Route::Health => health::handle(&request, &settings, &context).await,
         Route::Console => console::handle(&request, &settings, &context).await,
         Route::AdminApi => admin_api::handle(&request, &settings, &context).await,
         Route::NotFound => RequestError::NotFound.to_response(None, ""),

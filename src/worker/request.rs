@@ -19,6 +19,8 @@
 //! | `edit_body.rs` | the body of a request that is to be degraded |
 //! | `tag.rs` | headers that show the decision to the origin |
 //! | `keep_alive.rs` | keeps an invocation alive until its memory is freed |
+//! | `header_list.rs` | calls on the platform's lists of headers |
+//! | `origin_headers.rs` | headers that Hedgerow sets on every request to the origin |
 //! | `upstream.rs` | forwarding to the origin |
 //! | `response.rs` | Hedgerow's own responses, such as errors |
 //! | `cors.rs` | headers that let web pages read Hedgerow's own responses |
@@ -31,9 +33,11 @@ pub mod client_request;
 pub mod cors;
 pub mod edit_body;
 pub mod filter;
+pub mod header_list;
 pub mod keep_alive;
 pub mod llm_call;
 pub mod mode;
+pub mod origin_headers;
 pub mod request_body;
 pub mod response;
 pub mod sender;

@@ -259,8 +259,8 @@ export function decisionTags(request: ReceivedRequest) {
 }
 
 /** Computes the MAC of tag headers as an origin does: over lines `name:value\n`, sorted by name. */
-export const tagMac = (tags: Record<string, string>) =>
-  createHmac('sha256', SECRETS.TAG_SECRET)
+export const tagMac = (tags: Record<string, string>, secret = SECRETS.TAG_SECRET) =>
+  createHmac('sha256', secret)
     .update(TAG_HEADERS.map((name) => `${name}:${tags[name] ?? ''}\n`).join(''))
     .digest('hex');
 
@@ -333,8 +333,11 @@ type Variables = Record<string, string | undefined>;
 
 export interface FilterOptions {
   origin?: Origin | string;
-  /** Kind of ORIGIN: a URL, a service binding, or `zone` (the request's own URL is fetched). */
-  originKind?: 'url' | 'service' | 'zone';
+  /**
+   * Kind of ORIGIN: a URL, a service binding, `zone` (the request's own URL is fetched), or
+   * `certificate` (a URL that only the binding ORIGIN_MTLS reaches).
+   */
+  originKind?: 'url' | 'service' | 'zone' | 'certificate';
   /** Directory of the build: `build`, or `build-faults`. */
   build?: string;
   /** Variables and secrets; `undefined` removes a default. */
@@ -353,6 +356,9 @@ export interface FilterOptions {
   /** Whether the filter has the console's files. */
   console?: boolean;
 }
+
+/** ORIGIN of the kind `certificate`. No server has this name. */
+export const CERTIFICATE_ORIGIN = 'http://certificate.invalid/base';
 
 type Options = Parameters<typeof convertV4MiniflareOptions>[0];
 const COMPATIBILITY = {
@@ -528,7 +534,9 @@ export class Filter extends Edge {
       bindings: withoutUndefined({
         ...SECRETS,
         ENVIRONMENT: 'development',
-        ORIGIN: { url, zone: 'zone', service: undefined }[originKind],
+        ORIGIN: { url, zone: 'zone', service: undefined, certificate: CERTIFICATE_ORIGIN }[
+          originKind
+        ],
         ...vars,
       }),
       kvNamespaces: { RULES: 'rules' },
@@ -552,6 +560,7 @@ export class Filter extends Edge {
         },
       }),
       ...(originKind === 'service' && { serviceBindings: { ORIGIN: service } }),
+      ...(originKind === 'certificate' && { serviceBindings: { ORIGIN_MTLS: service } }),
       ...DIRECT,
     };
     const callerWorker = caller && {

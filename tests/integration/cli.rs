@@ -849,6 +849,30 @@ fn a_notice_needs_a_header_and_words() {
 }
 
 #[test]
+fn settings_of_the_origin_and_of_hidden_paths_are_checked() {
+    let rows = [
+        ("[origin]\nforwarded = \"set\"\n[admin]\nhidden = true", None),
+        ("[origin]\nforwarded = \"strip\"", Some("2:13: ")),
+        ("[origin]\nforward = \"set\"", Some("2:1: ")),
+        ("[admin]\nhidden = \"yes\"", Some("2:10: ")),
+        ("[admin]\nhide = true", Some("2:1: ")),
+    ];
+    let directory = scratch("origin");
+    fs::write(directory.join("pairs.yml"), RULE).unwrap();
+    for (settings, expected) in rows {
+        fs::write(directory.join("policy.toml"), format!("{settings}\n")).unwrap();
+        let Some(position) = expected else {
+            let output = hedgerow(&["check", directory.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(0), "{settings}: {}", text(&output));
+            continue;
+        };
+        let found = check_findings(&directory);
+        let position = format!("policy.toml:{position}");
+        assert!(found.iter().any(|line| line.starts_with(&position)), "{settings}: {found:?}");
+    }
+}
+
+#[test]
 fn usage_and_missing_files_exit_with_2() {
     for arguments in [
         &["nonsense"][..],

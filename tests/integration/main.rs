@@ -55,6 +55,8 @@ mod shipped_rules;
 mod simulate;
 /// The naive references.
 mod support;
+/// The verification of tags in docs/origin.md.
+mod tags;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

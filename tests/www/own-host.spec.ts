@@ -2,7 +2,9 @@
 // browser.
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { chat, Filter, Origin } from '../edge/support.ts';
+import { keyPair } from '../edge/minisign.ts';
+import { makeBundle, makeManifest, putRelease } from '../edge/release-fixtures.ts';
+import { chat, eventually, Filter, Origin } from '../edge/support.ts';
 import { canRun, launch, loaded, open } from './browser.ts';
 
 const TOKEN = 'admin-token-of-the-tests';
@@ -136,6 +138,28 @@ describe.skipIf(!canRun)('a browser', () => {
       await close();
     } finally {
       await shared.dispose();
+    }
+  });
+
+  it('opens a hidden console with the token as the password', async () => {
+    const keys = keyPair();
+    const vars = { ADMIN_TOKEN: TOKEN, PUBLIC_KEYS: keys.publicKey, REFRESH_SECONDS: '1' };
+    const hidden = new Filter({ origin, console: true, vars });
+    await hidden.start();
+    try {
+      const bundle = makeBundle({ lantern_red: 22 }, { policy: { admin: { hidden: true } } });
+      await putRelease(await hidden.kv(), keys, makeManifest(1, bundle), bundle);
+      const url = `${hidden.url}/_hedgerow/`;
+      await eventually('the release', async () => expect((await fetch(url)).status).toBe(401));
+      const httpCredentials = { username: 'ana', password: TOKEN };
+      const { page, close } = await open(browser, url, { token: TOKEN, httpCredentials });
+      await loaded(page);
+      expect(await page.title()).toMatch(/Hedgerow/);
+      const version = () => fetch('/_hedgerow/version').then((response) => response.status);
+      expect(await page.evaluate(version)).toBe(200);
+      await close();
+    } finally {
+      await hidden.dispose();
     }
   });
 });

@@ -7,6 +7,7 @@ mod identity;
 mod incomplete;
 mod limits;
 mod notice;
+mod origin;
 mod overrides;
 mod refusals;
 mod routes;
@@ -24,6 +25,7 @@ pub use identity::{
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
 pub use notice::NoticePolicy;
+pub use origin::{AdminSettings, ForwardedHeaders, OriginSettings};
 pub use overrides::{
     ClusterPolicy, Disposition, PrincipalPolicy, RequestCluster, format_cluster_id,
     parse_cluster_id,
@@ -82,6 +84,12 @@ pub struct Policy {
     /// Settings of the stored decisions.
     #[serde(skip_serializing_if = "DecisionSettings::is_default")]
     pub decisions: DecisionSettings,
+    /// Settings of the headers that the origin gets.
+    #[serde(skip_serializing_if = "OriginSettings::is_default")]
+    pub origin: OriginSettings,
+    /// Settings of Hedgerow's own paths.
+    #[serde(skip_serializing_if = "AdminSettings::is_default")]
+    pub admin: AdminSettings,
     /// Reasoning tokens that are not counted.
     #[serde(skip_serializing_if = "ReasoningTokens::is_default")]
     pub reasoning_tokens: ReasoningTokens,

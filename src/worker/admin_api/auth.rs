@@ -71,13 +71,15 @@ impl Tokens {
     }
 
     /// Returns the scope of the token in an `Authorization` header. Returns `None` if the header is
-    /// missing, is not a bearer token, or matches no token that is set. Compares hashes of the
-    /// tokens in constant time.
+    /// missing, is not a bearer token, or matches no token that is set.
     fn scope_of(&self, header: Option<&str>) -> Option<Scope> {
         let (scheme, token) = header?.split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
+        scheme.eq_ignore_ascii_case("bearer").then(|| self.scope_of_token(token)).flatten()
+    }
+
+    /// Returns the scope of a token; `None` if it matches no token that is set. Compares hashes of
+    /// the tokens in constant time.
+    pub fn scope_of_token(&self, token: &str) -> Option<Scope> {
         let given_hash = Sha256::digest(token.trim());
         let matches_given = |configured: Option<&str>| {
             let configured_hash = Sha256::digest(configured.unwrap_or_default().trim());

@@ -13,6 +13,8 @@ use worker::Context;
 use crate::admin_api::auth;
 use crate::admin_api::auth::Tokens;
 use crate::admin_api::error::ApiError;
+use crate::admin_api::hidden;
+use crate::isolate::active_rules;
 use crate::platform::clock::with_timeout;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
@@ -62,14 +64,22 @@ pub async fn handle(
     if !matches!(request.method(), "GET" | "HEAD") {
         return RequestError::NotFound.to_response(None, "");
     }
+    // On a host of its own, the console may be all that the isolate answers, so that nothing else
+    // reads the policy that may hide it.
+    active_rules::refresh(settings, context).await;
+    let has_token = match hidden::check(request, settings, context).await {
+        Ok(has_token) => has_token,
+        Err(rejection) => return rejection,
+    };
     if request.path() == "/_hedgerow" {
         return redirect_to_root();
     }
     let path = if request.path() == ROOT_PATH { INDEX_PATH } else { request.path() };
-    let is_public = settings.is_development
+    let is_readable = has_token
+        || settings.is_development
         || settings.console_rules_public()
         || !path.starts_with(RULES_PREFIX);
-    if !is_public && let Err(error) = authorize(request, settings, context).await {
+    if !is_readable && let Err(error) = authorize(request, settings, context).await {
         return auth::unauthorized_response(&error);
     }
     let unavailable = |message: &str, remedy: &str| {

@@ -1,4 +1,5 @@
-//! `/_hedgerow/health` and `/_hedgerow/version`: for monitors and deployments, without a token.
+//! `/_hedgerow/health` and `/_hedgerow/version`: for monitors and deployments, without a token,
+//! unless the policy hides the version.
 //!
 //! Health lists every problem with its remedy. It shows the ruleset, the number of signatures, the
 //! mode and the last rejected release only in development.
@@ -7,9 +8,13 @@
 //! role of the host for the console. With the digest, an operator can compare a deployment with the
 //! output of `hedgerow build`. The digest reveals nothing about the rules.
 
+use std::rc::Rc;
+
 use hedgerow_core::api::{ConfigProblem, HealthDetails, HealthReport, HealthStatus, VersionInfo};
 use web_sys::Response;
+use worker::Context;
 
+use crate::admin_api::hidden;
 use crate::isolate::access_keys;
 use crate::isolate::account_stats;
 use crate::isolate::active_rules;
@@ -21,10 +26,20 @@ use crate::request::client_request::ClientRequest;
 use crate::request::response::{RequestError, json_response};
 
 /// Answers GET and HEAD for the two paths, and 404 to other methods.
-pub fn handle(request: &ClientRequest, settings: &Settings) -> Response {
+pub async fn handle(
+    request: &ClientRequest,
+    settings: &Rc<Settings>,
+    context: &Context,
+) -> Response {
     match (request.method(), request.path()) {
         ("GET" | "HEAD", "/_hedgerow/health") => health(request, settings),
-        ("GET" | "HEAD", "/_hedgerow/version") => json_response(200, &version(request, settings)),
+        ("GET" | "HEAD", "/_hedgerow/version") => {
+            let checked = hidden::check(request, settings, context).await;
+            checked.map_or_else(
+                |rejection| rejection,
+                |_| json_response(200, &version(request, settings)),
+            )
+        }
         _ => RequestError::NotFound.to_response(None, ""),
     }
 }
@@ -53,7 +68,11 @@ fn health(request: &ClientRequest, settings: &Settings) -> Response {
         ));
     }
     if let Ok(rules) = &rules {
-        warnings.extend(settings.identity_warnings(&rules.active().policy().identity));
+        let policy = rules.active().policy();
+        warnings.extend(settings.identity_warnings(&policy.identity));
+        if policy.admin.hidden {
+            warnings.extend(settings.hidden_console_warning());
+        }
     }
     warnings.extend(account_stats::warnings(now_seconds()));
     warnings.extend(access_keys::warning());

@@ -17,8 +17,8 @@ type HmacState = Hmac<Sha256>;
 const MAC_BYTES: usize = 32;
 
 /// Number of keyed states that are kept when a new one is added. They are enough for
-/// ACCOUNT_SECRET, TAG_SECRET and a derived key.
-const MAX_RETAINED_STATES: usize = 3;
+/// ACCOUNT_SECRET, two values of TAG_SECRET and a derived key.
+const MAX_RETAINED_STATES: usize = 4;
 
 thread_local! {
     /// Keyed states by secret. They are cached because the setup for a key takes two SHA-256
@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn cached_states_do_not_mix_up_secrets() {
-        let macs = |secrets: [&str; 6]| secrets.map(|secret| hmac_parts(secret, &[], 32));
-        let [a, .., again] = macs(["a", "b", "c", "d", "e", "a"]);
+        let macs = |secrets: [&str; 7]| secrets.map(|secret| hmac_parts(secret, &[], 32));
+        let [a, .., again] = macs(["a", "b", "c", "d", "e", "f", "a"]);
         assert_eq!(a, again);
         assert_ne!(a, hmac_parts("b", &[], 32));
     }

@@ -3,6 +3,7 @@
 mod console_host;
 mod number;
 mod origin;
+mod secrets;
 
 use std::cell::OnceCell;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use self::console_host::ConsoleHostSetting;
 pub use self::console_host::host_of;
 use self::number::NumberSetting;
 pub use self::origin::Origin;
+use self::secrets::MIN_SECRET_BYTES;
 
 /// The settings. docs/operations.md lists them with their defaults.
 pub struct Settings {
@@ -30,8 +32,12 @@ pub struct Settings {
     /// ACCOUNT_SECRET: the key of the account hashes. It has no default, because anybody could
     /// reverse hashes under a public key. `None` if it is missing or too short.
     pub account_secret: Option<String>,
-    /// TAG_SECRET: the key of the MAC over the tag headers. `None` if it is missing or too short.
-    pub tag_secret: Option<String>,
+    /// TAG_SECRET: the keys of the MACs over the tag headers. There are two values while one
+    /// replaces the other. Values that are too short are left out.
+    pub tag_secrets: Vec<String>,
+    /// ORIGIN_SECRET: a secret that the origin gets with each request, so that it can refuse
+    /// requests that went around the Worker. `None` if it is missing or not usable.
+    pub origin_secret: Option<String>,
     /// IDENTITY_SECRET: a secret that the gateway sends in a header to prove that a request is from
     /// it. There are two values while one replaces the other. Values that are too short are left
     /// out.
@@ -56,16 +62,13 @@ impl Settings {
 
     /// Parses the environment.
     pub fn from_env(env: &Env) -> Self {
+        let values = |name| secrets::values(text_var(env, name).as_deref());
         Self {
-            origin: Origin::from_binding(binding(env, "ORIGIN")),
+            origin: Origin::from_bindings(binding(env, "ORIGIN"), binding(env, "ORIGIN_MTLS")),
             account_secret: secret(env, "ACCOUNT_SECRET"),
-            tag_secret: secret(env, "TAG_SECRET"),
-            identity_secrets: text_var(env, "IDENTITY_SECRET")
-                .unwrap_or_default()
-                .split_whitespace()
-                .filter(|secret| secret.len() >= MIN_SECRET_BYTES)
-                .map(str::to_owned)
-                .collect(),
+            tag_secrets: values("TAG_SECRET"),
+            origin_secret: origin_secret(env).unwrap_or_default(),
+            identity_secrets: values("IDENTITY_SECRET"),
             is_development: text_var(env, "ENVIRONMENT").as_deref() == Some("development"),
             mode_ceiling: mode_ceiling(&binding(env, "MODE_CEILING")).unwrap_or(Mode::Shadow),
             console_host: ConsoleHostSetting::parse(text_var(env, "CONSOLE_HOST")),
@@ -116,6 +119,17 @@ impl Settings {
     /// the origin.
     pub fn shares_console_host(&self) -> bool {
         self.console_host == ConsoleHostSetting::Unset
+    }
+
+    /// Returns the problem of a console that the policy hides: on a host with the origin's pages,
+    /// nobody can open it. In development, it is on a local host.
+    pub fn hidden_console_warning(&self) -> Option<ConfigProblem> {
+        (self.shares_console_host() && !self.is_development).then(|| {
+            ConfigProblem::new(
+                "the policy hides the console, and CONSOLE_HOST is not set: nobody can open it",
+                "set CONSOLE_HOST to a host of its own (docs/console.md)",
+            )
+        })
     }
 
     /// Parses PUBLIC_KEYS: the keys that may sign releases and bundles. Without the variable, the
@@ -246,7 +260,7 @@ impl Settings {
     /// `client_address` is `cf-connecting-ip` of the health request: a public address means that
     /// the Worker is deployed.
     pub fn warnings(&self, client_address: Option<&str>) -> Vec<ConfigProblem> {
-        let tag_secret = self.tag_secret.is_none().then(|| {
+        let tag_secret = self.tag_secrets.is_empty().then(|| {
             ConfigProblem::new(
                 format!(
                     "{}: the origin cannot detect forged tag headers",
@@ -264,9 +278,25 @@ impl Settings {
                 "remove ENVIRONMENT from wrangler.toml and from the dashboard, and deploy again",
             )
         });
-        let warnings = tag_secret.into_iter().chain(development).chain(self.console_host.problem());
+        let warnings = tag_secret.into_iter().chain(self.origin_warnings());
+        let warnings = warnings.chain(development).chain(self.console_host.problem());
         let warnings = warnings.chain(self.mode_ceiling_warning()).chain(self.number_warnings());
         warnings.chain(self.central_config_warnings()).collect()
+    }
+
+    /// Returns the problems of secrets with several values, of ORIGIN_SECRET and of ORIGIN_MTLS.
+    fn origin_warnings(&self) -> impl Iterator<Item = ConfigProblem> {
+        let list = |name| secrets::list_problem(name, text_var(&self.env, name).as_deref());
+        let lists = ["TAG_SECRET", "IDENTITY_SECRET"].map(list);
+        let is_unused = !binding(&self.env, "ORIGIN_MTLS").is_undefined()
+            && self.origin.as_ref().is_ok_and(|origin| !origin.has_certificate());
+        let certificate = is_unused.then(|| {
+            ConfigProblem::new(
+                "ORIGIN_MTLS is not used: expected an mTLS certificate, and a URL in ORIGIN",
+                "correct both in wrangler.toml (docs/origin.md), and deploy again",
+            )
+        });
+        lists.into_iter().flatten().chain(origin_secret(&self.env).err()).chain(certificate)
     }
 
     /// Returns a warning if MODE_CEILING has an unknown value.
@@ -318,10 +348,6 @@ thread_local! {
     static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
 }
 
-/// Minimum length of ACCOUNT_SECRET, TAG_SECRET and IDENTITY_SECRET in bytes: half the length of
-/// the output of `openssl rand -hex 32`. An attacker could find a shorter secret by trying values.
-const MIN_SECRET_BYTES: usize = 32;
-
 /// Minimum length of a token in bytes: a shorter token could be guessed.
 const MIN_TOKEN_BYTES: usize = 20;
 
@@ -357,6 +383,15 @@ fn number_var(env: &Env, name: &str) -> Option<f64> {
 /// Returns a secret; `None` if it is not set or too short.
 fn secret(env: &Env, name: &str) -> Option<String> {
     text_var(env, name).filter(|text| text.trim().len() >= MIN_SECRET_BYTES)
+}
+
+/// Parses ORIGIN_SECRET.
+///
+/// # Errors
+/// If the secret cannot be used.
+fn origin_secret(env: &Env) -> Result<Option<String>, ConfigProblem> {
+    let account_secret = text_var(env, "ACCOUNT_SECRET");
+    secrets::origin_secret(text_var(env, "ORIGIN_SECRET").as_deref(), account_secret.as_deref())
 }
 
 /// Returns whether two secrets are equal, by comparing their hashes in constant time.

@@ -8,9 +8,9 @@ use web_sys::Headers;
 
 use crate::platform::panic::catch_panic;
 use crate::request::client_request::ClientRequest;
+use crate::request::header_list::remove_header;
 use crate::request::request_body::RequestBody;
 use crate::request::tag;
-use crate::request::upstream::remove_header;
 
 /// Headers that describe only the old body. An edited body is not compressed, and has another
 /// length and digest.

@@ -5,7 +5,7 @@
 //! `fail_closed`.
 //!
 //! 1. Requests that are not LLM calls are forwarded without being read, tagged or logged. Only
-//!    reserved headers are removed. Requests that could carry a prompt are counted by path.
+//!    some headers are removed or set. Requests that could carry a prompt are counted by path.
 //! 2. The body is read up to a limit. The core scores it and decides.
 //! 3. The decision is logged before the request is forwarded, so that a failure at the origin
 //!    cannot prevent the log line. A body beyond the limit is sent to the origin without its end,
@@ -38,6 +38,7 @@ use crate::request::cors::add_cors_headers;
 use crate::request::keep_alive::keep_alive;
 use crate::request::llm_call::LlmCall;
 use crate::request::mode::effective_mode;
+use crate::request::origin_headers::OriginHeaders;
 use crate::request::response::RequestError;
 use crate::request::sender;
 use crate::request::service_worker;
@@ -72,7 +73,8 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
     let active_rules = active_rules::current();
     let active = active_rules.as_ref().ok().map(ActiveRules::active);
     let classified = classify(active.map(Rc::as_ref), request);
-    let identity = active.map(|ruleset| &ruleset.policy().identity);
+    let policy = active.map(|ruleset| ruleset.policy());
+    let identity = policy.map(|policy| &policy.identity);
     let is_trusted = match identity {
         Some(policy) => sender::is_trusted(request, policy, settings, context).await,
         None => false,
@@ -80,13 +82,22 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
     let private_headers = identity
         .map(|policy| sender::private_headers(request, policy, is_trusted))
         .unwrap_or_default();
+    let origin_headers = OriginHeaders::new(request, settings, policy, is_trusted);
     let response = async {
         let origin = settings.origin.as_ref();
         let origin = origin.map_err(|problem| RequestError::Unconfigured(problem.clone()))?;
         let request_id = &request_id;
         let private_headers = &private_headers;
-        let upstream =
-            Upstream { origin, request, request_id, context, private_headers, is_trusted };
+        let origin_headers = &origin_headers;
+        let upstream = Upstream {
+            origin,
+            request,
+            request_id,
+            context,
+            private_headers,
+            origin_headers,
+            is_trusted,
+        };
         let Some(endpoint) = classified.endpoint else {
             if let Some(error) = classified.error {
                 log::forwarded_unscored(request_id, error);
@@ -99,7 +110,7 @@ async fn respond(request: &ClientRequest, settings: &Rc<Settings>, context: &Con
     let response: Result<Response, RequestError> = response.await;
     response.unwrap_or_else(|error| {
         let response = error.to_response(classified.endpoint, &request_id);
-        let settings = active.map(|ruleset| ruleset.policy().enforce.clone());
+        let settings = policy.map(|policy| policy.enforce.clone());
         add_cors_headers(&response.headers(), request, &settings.unwrap_or_default());
         response
     })

@@ -563,8 +563,8 @@ impl<'a> LlmCall<'a> {
             tag::set_header(&headers, tag::REQUEST_ID_HEADER, self.upstream.request_id);
         }
         if let Some(decision) = decision.filter(|decision| self.needs_tags(decision)) {
-            let secret = self.settings.tag_secret.as_deref();
-            tag::add_tags(&headers, decision, self.upstream.request_id, secret);
+            let secrets = &self.settings.tag_secrets;
+            tag::add_tags(&headers, decision, self.upstream.request_id, secrets);
         }
         Ok(headers)
     }

@@ -359,6 +359,19 @@ pub async fn is_trusted(
     }
 }
 
+/// Returns the client's address: of the connection, or of the gateway's client if a trusted gateway
+/// sent the request. Returns `None` if it is not known.
+pub fn client_address(
+    request: &ClientRequest,
+    policy: &IdentityPolicy,
+    is_trusted: bool,
+) -> Option<String> {
+    match Peer::of(request, policy, is_trusted) {
+        Peer::Gateway { client_address } => client_address,
+        Peer::Client => request.envelope().client.address.map(str::to_owned),
+    }
+}
+
 /// Returns the names of headers that must not reach the origin: the header with the shared secret,
 /// and, if the policy removes them, identity headers that are not from the gateway.
 pub fn private_headers(

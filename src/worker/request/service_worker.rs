@@ -15,8 +15,9 @@ use wasm_bindgen::JsCast;
 use web_sys::{Headers, Response, ResponseInit, Url};
 
 use crate::request::client_request::ClientRequest;
+use crate::request::header_list::remove_header;
 use crate::request::response::RequestError;
-use crate::request::upstream::{SWITCHING_PROTOCOLS, remove_header};
+use crate::request::upstream::SWITCHING_PROTOCOLS;
 
 /// Prefix of the console's paths.
 const CONSOLE_PREFIX: &str = "/_hedgerow";

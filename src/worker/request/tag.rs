@@ -1,7 +1,10 @@
 //! Tags: headers that show the decision to the origin.
 //!
-//! `x-hedgerow-mac` is an HMAC over the other tags. Headers with the prefix `x-hedgerow` that a
-//! client sends never reach the origin: `strip_headers` in `upstream.rs` removes them.
+//! `x-hedgerow-mac` is an HMAC over the other tags. While one TAG_SECRET replaces another,
+//! `x-hedgerow-mac-next` is an HMAC under the second value, so that each origin can change its
+//! secret at any time. docs/origin.md describes how origins verify them. Headers with the prefix
+//! `x-hedgerow` that a client sends never reach the origin: `prepare_headers` in `upstream.rs`
+//! removes them.
 //!
 //! In development, the client gets the tags, too. In production, the client gets only the request
 //! id, because scores and names of signatures would help a harvester to tune its requests.
@@ -32,18 +35,29 @@ pub fn is_reserved(name: &str) -> bool {
     has_prefix && bytes.next().is_none_or(|byte| byte == b'-')
 }
 
-/// Adds the tags to the headers for the origin. If `secret` is set, also adds the MAC: HMAC-SHA256
-/// over the tags, in hex.
-pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secret: Option<&str>) {
-    let tags = tags(decision, request_id);
-    for (name, value) in &tags {
-        set_header(headers, name, value);
+/// The headers with the MACs under the first and the second value of TAG_SECRET.
+const MAC_HEADERS: [&str; 2] = ["x-hedgerow-mac", "x-hedgerow-mac-next"];
+
+/// Adds the tags to the headers for the origin, and a MAC for each of at most two secrets.
+pub fn add_tags(headers: &Headers, decision: &Decision, request_id: &str, secrets: &[String]) {
+    for (name, value) in signed_tags(decision, request_id, secrets) {
+        set_header(headers, name, &value);
     }
-    if let Some(mac) =
-        secret.and_then(|key| hmac_sha256::hmac_hex_of_single_purpose_key(key, &mac_input(&tags)))
-    {
-        set_header(headers, "x-hedgerow-mac", &mac);
+}
+
+/// Returns the tags with their MACs: HMAC-SHA256 over the tags, in hex.
+fn signed_tags(
+    decision: &Decision,
+    request_id: &str,
+    secrets: &[String],
+) -> Vec<(&'static str, String)> {
+    let mut headers = tags(decision, request_id).to_vec();
+    let input = mac_input(&headers);
+    for (name, secret) in MAC_HEADERS.into_iter().zip(secrets) {
+        let mac = hmac_sha256::hmac_hex_of_single_purpose_key(secret, &input);
+        headers.extend(mac.map(|mac| (name, mac)));
     }
+    headers
 }
 
 /// Adds the decision to the headers for the client: the tags except the request id, and the action.
@@ -79,7 +93,12 @@ fn mac_input(tags: &[(&'static str, String)]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
+    use hedgerow_core::rules::policy::Band;
+
     use super::*;
 
     #[test]
@@ -102,38 +121,23 @@ mod tests {
     /// Origins verify the MAC, so its input must not change.
     #[test]
     fn the_mac_covers_lines_in_alphabetical_order() {
-        let decision = Decision {
-            account: None,
-            account_kind: None,
-            tenant: None,
-            cluster: None,
-            cluster_aliases: Vec::new(),
-            other_clusters: Vec::new(),
-            dialect: "openai",
-            operation: "chat",
-            score: 50.12,
-            prior: -20.0,
-            evidence: 20.02,
-            contributions: Vec::new(),
-            band: hedgerow_core::rules::policy::Band::Suspect,
-            action: hedgerow_core::rules::policy::Action::Degrade,
-            mode: hedgerow_core::rules::policy::Mode::Enforce,
-            hits: Vec::new(),
-            shadow_hits: Vec::new(),
-            exemption: None,
-            is_exempt: false,
-            ruleset: "abc".to_owned(),
-            body_bytes: 0,
-            unscanned_bytes: 0,
-            unreadable: Vec::new(),
-            unscored: Vec::new(),
-            scored_share: Some(1.0),
-            incomplete: None,
-            entries: 1,
-            earlier_messages: 0,
-        };
+        let decision = vectors::decision("abc", Band::Suspect, 50.12, &[]);
         let expected = "x-hedgerow-band:suspect\nx-hedgerow-hits:\nx-hedgerow-request-id:r-1\n\
             x-hedgerow-ruleset:abc\nx-hedgerow-score:50.12\n";
         assert_eq!(String::from_utf8(mac_input(&tags(&decision, "r-1"))).unwrap(), expected);
+    }
+
+    #[test]
+    fn there_is_a_mac_for_each_of_two_secrets() {
+        let decision = vectors::decision("abc", Band::Suspect, 50.12, &[]);
+        let secrets = ["a", "b", "c"].map(str::to_owned);
+        for count in 0..=3 {
+            let headers = signed_tags(&decision, "r-1", secrets.get(..count).unwrap());
+            let macs: Vec<_> = headers.iter().skip(5).collect();
+            let names: Vec<_> = macs.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, MAC_HEADERS.get(..count.min(2)).unwrap());
+            assert!(macs.iter().all(|(_, mac)| mac.len() == 64));
+            assert!(names.iter().all(|name| is_reserved(name)));
+        }
     }
 }

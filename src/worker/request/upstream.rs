@@ -1,14 +1,15 @@
 //! Forwards a request to the origin, and streams the response back unread.
 //!
 //! Method, path, query, headers and body stay as the client sent them, with these exceptions:
-//! - `strip_headers` removes `x-hedgerow-*` headers, the headers that only a gateway may send, and,
-//!   from requests other than GET, `upgrade`. A handshake whose messages are read does not offer
-//!   compression.
+//! - `prepare_headers` removes `x-hedgerow-*` headers, the headers that only a gateway may send,
+//!   and, from requests other than GET, `upgrade`. It sets the headers of `origin_headers.rs`. A
+//!   handshake whose messages are read does not offer compression.
 //! - An LLM call gets its request id; a scored request also gets tags.
 //! - A degraded request has an edited body, without the headers that described the original body.
 //!
 //! Responses stay as the origin sent them, without the `x-hedgerow-*` headers. These headers are
-//! removed from a response to an unread request only if they name the sender.
+//! removed from a response to an unread request only if they name the sender or show ORIGIN_SECRET.
+//! docs/origin.md lists all headers for operators of origins.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -26,6 +27,8 @@ use crate::isolate::telemetry;
 use crate::platform::log;
 use crate::platform::settings::Origin;
 use crate::request::client_request::ClientRequest;
+use crate::request::header_list::{header_names, remove_header};
+use crate::request::origin_headers::{ORIGIN_SECRET_HEADER, OriginHeaders};
 use crate::request::request_body::UpstreamBody;
 use crate::request::response::RequestError;
 use crate::request::sender::{ACCOUNT_HEADER, TENANT_HEADER};
@@ -44,6 +47,8 @@ pub struct Upstream<'a> {
     pub context: &'a Context,
     /// Names of further headers that must not reach the origin.
     pub private_headers: &'a [String],
+    /// Headers that Hedgerow sets.
+    pub origin_headers: &'a OriginHeaders,
     /// Whether a trusted gateway sent the request, so that its identity headers are used.
     pub is_trusted: bool,
 }
@@ -76,12 +81,12 @@ impl Upstream<'_> {
         let in_flight = self.start_unread()?;
         let response = self.await_response(in_flight).await?;
         // Few responses have reserved headers, and a copy costs time: copy only if the origin names
-        // the sender.
+        // the sender, or echoes its secret.
         let headers = response.headers();
-        let names_sender = [ACCOUNT_HEADER, TENANT_HEADER]
+        let has_private_header = [ACCOUNT_HEADER, TENANT_HEADER, ORIGIN_SECRET_HEADER]
             .iter()
             .any(|name| headers.has(name).unwrap_or_default());
-        Ok(if names_sender { self.without_reserved_headers(response) } else { response })
+        Ok(if has_private_header { self.without_reserved_headers(response) } else { response })
     }
 
     /// Forwards a request whose body was read completely or in part. The response gets the request
@@ -109,24 +114,25 @@ impl Upstream<'_> {
         Ok(Answer { response: self.with_request_id(response), origin_headers })
     }
 
-    /// Returns a copy of the client's headers without the headers that must not reach the origin.
-    /// The caller may add tags.
+    /// Returns the headers for the origin: the client's headers without those that must not reach
+    /// the origin, and the headers that Hedgerow sets. The caller may add tags.
     pub fn headers(&self) -> Result<Headers, RequestError> {
         let headers = Headers::new_with_headers(&self.request.raw.headers());
         let headers = headers.map_err(|_| RequestError::InvalidRequest)?;
-        self.strip_headers(&headers);
+        self.prepare_headers(&headers);
         Ok(headers)
     }
 
     /// Removes reserved and private headers, and `upgrade` from requests other than GET. `fetch`
     /// would turn any request with `Upgrade: websocket` into a handshake, which is a GET request
-    /// without a body.
-    fn strip_headers(&self, headers: &Headers) {
+    /// without a body. Then sets the headers that Hedgerow sets on every request.
+    fn prepare_headers(&self, headers: &Headers) {
         self.request.reserved_header_names().for_each(|name| remove_header(headers, name));
         self.private_headers.iter().for_each(|name| remove_header(headers, name));
         if self.request.method() != "GET" {
             remove_header(headers, "upgrade");
         }
+        self.origin_headers.apply(headers);
     }
 
     /// Sends the handshake of a WebSocket whose messages are read. Returns the origin's response:
@@ -154,7 +160,7 @@ impl Upstream<'_> {
         let init: &RequestInit = self.request.raw.unchecked_ref();
         let request = Request::new_with_str_and_init(&self.url(), init);
         let request = request.map_err(|_| RequestError::InvalidRequest)?;
-        self.strip_headers(&request.headers());
+        self.prepare_headers(&request.headers());
         Ok(request)
     }
 
@@ -246,7 +252,7 @@ impl Upstream<'_> {
     /// URL of the client's request.
     fn url(&self) -> String {
         match self.origin {
-            Origin::Url(base) => format!("{base}{}", self.request.target()),
+            Origin::Url(base, _) => format!("{base}{}", self.request.target()),
             Origin::Zone | Origin::Service(_) => self.request.raw.url(),
         }
     }
@@ -304,18 +310,6 @@ fn is_of_connection(name: &str) -> bool {
         name,
         "connection" | "upgrade" | "sec-websocket-accept" | "sec-websocket-extensions" | ""
     )
-}
-
-/// Removes a header. Errors are ignored: the platform rejects only invalid names, which no header
-/// can have.
-pub fn remove_header(headers: &Headers, name: &str) {
-    let _ = headers.delete(name);
-}
-
-/// Returns the names of all headers, in lower case.
-pub fn header_names(headers: &Headers) -> Vec<String> {
-    let joined = String::from(Array::from(&headers.keys()).join("\n"));
-    joined.split('\n').map(str::to_owned).collect()
 }
 
 /// The error that is counted if reserved headers stay in a response.

@@ -36,6 +36,7 @@ use crate::request::keep_alive::{KeepAlive, keep_alive};
 use crate::request::llm_call::LlmCall;
 use crate::request::llm_call::message::MessageOutcome;
 use crate::request::mode::effective_mode;
+use crate::request::origin_headers::OriginHeaders;
 use crate::request::request_body::RequestBody;
 use crate::request::response::RequestError;
 use crate::request::sender::Sender;
@@ -307,6 +308,7 @@ impl Connection {
             context: &self.context,
             // The head is not sent to the origin again.
             private_headers: &[],
+            origin_headers: &OriginHeaders::default(),
             is_trusted: self.is_trusted,
         };
         let body = RequestBody::of_message(bytes, left_out_bytes, policy);

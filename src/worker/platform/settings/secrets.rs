@@ -1,0 +1,116 @@
+//! Secrets that may have two values while one replaces the other, and the origin's secret.
+
+use hedgerow_core::api::ConfigProblem;
+
+/// Minimum length of ACCOUNT_SECRET, TAG_SECRET, IDENTITY_SECRET and ORIGIN_SECRET in bytes: half
+/// the length of the output of `openssl rand -hex 32`. An attacker could find a shorter secret by
+/// trying values.
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// Returns the values of a secret, which are separated by white space. Values that are too short
+/// are left out.
+pub fn values(text: Option<&str>) -> Vec<String> {
+    let values = text.unwrap_or_default().split_whitespace();
+    values.filter(|value| value.len() >= MIN_SECRET_BYTES).map(str::to_owned).collect()
+}
+
+/// Returns the problem of a secret that has more than two values, or, besides a usable value, one
+/// that is too short.
+pub fn list_problem(name: &str, text: Option<&str>) -> Option<ConfigProblem> {
+    let count = text.unwrap_or_default().split_whitespace().count();
+    let usable = values(text).len();
+    let problem = match usable {
+        0 => return None,
+        1.. if count > 2 => format!("{name} has {count} values"),
+        _ if usable < count => format!("a value of {name} is ignored, because it is too short"),
+        _ => return None,
+    };
+    Some(ConfigProblem::new(
+        format!(
+            "{problem}: expected one of at least {MIN_SECRET_BYTES} characters, or two while one \
+             replaces the other"
+        ),
+        format!("set it again: `npx wrangler secret put {name}` (docs/origin.md)"),
+    ))
+}
+
+/// Parses ORIGIN_SECRET. Returns `None` if it is not set. `account_secret` is ACCOUNT_SECRET.
+///
+/// # Errors
+/// If the secret is too short, cannot be the value of a header, or equals ACCOUNT_SECRET. Then it
+/// is not sent.
+pub fn origin_secret(
+    text: Option<&str>,
+    account_secret: Option<&str>,
+) -> Result<Option<String>, ConfigProblem> {
+    let Some(secret) = text.map(str::trim).filter(|secret| !secret.is_empty()) else {
+        return Ok(None);
+    };
+    let problem = if account_secret.is_some_and(|other| other.trim() == secret) {
+        "it equals ACCOUNT_SECRET, which the origin must not know"
+    } else if secret.len() < MIN_SECRET_BYTES || !secret.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        "expected at least 32 visible ASCII characters without spaces"
+    } else {
+        return Ok(Some(secret.to_owned()));
+    };
+    Err(ConfigProblem::new(
+        format!("ORIGIN_SECRET is not sent to the origin: {problem}"),
+        "set another: `openssl rand -hex 32 | tee origin-secret | npx wrangler secret put \
+         ORIGIN_SECRET`",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "old-secret-of-the-tests-with-32-bytes-or-more";
+    const NEW: &str = "new-secret-of-the-tests-with-32-bytes-or-more";
+
+    #[test]
+    fn a_secret_has_one_value_or_two() {
+        let rows: [(Option<String>, &[&str], Option<&str>); 8] = [
+            (None, &[], None),
+            (Some(" ".to_owned()), &[], None),
+            (Some("short".to_owned()), &[], None),
+            (Some("short shorter".to_owned()), &[], None),
+            (Some(format!("{OLD}\n")), &[OLD], None),
+            (Some(format!(" {OLD}  {NEW} ")), &[OLD, NEW], None),
+            (Some(format!("{OLD} short")), &[OLD], Some("is ignored, because it is too short")),
+            (Some(format!("{OLD} {NEW} {OLD}")), &[OLD, NEW, OLD], Some("S has 3 values")),
+        ];
+        for (text, expected, problem) in rows {
+            assert_eq!(values(text.as_deref()), expected, "{text:?}");
+            let found = list_problem("S", text.as_deref());
+            assert_eq!(found.is_some(), problem.is_some(), "{text:?}");
+            let message = found.map(|found| found.message).unwrap_or_default();
+            assert!(message.contains(problem.unwrap_or_default()), "{message}");
+            assert!(!message.contains(OLD) && !message.contains("short "), "{message}");
+        }
+    }
+
+    #[test]
+    fn the_origins_secret_must_fit_into_a_header() {
+        let rows = [
+            (None, Ok(None)),
+            (Some("  "), Ok(None)),
+            (Some(OLD), Ok(Some(OLD))),
+            (Some(" old-secret-of-the-tests-with-32-bytes-or-more\n"), Ok(Some(OLD))),
+            (Some("short"), Err("at least 32")),
+            (Some("old-secret-of-the-tests with-32-bytes-or-more"), Err("without spaces")),
+            (Some("old-secret-of-the-tests\nwith-32-bytes-or-more"), Err("without spaces")),
+            (Some("old-secret-of-the-tests-with-32-bytes-or-möre"), Err("visible ASCII")),
+            (Some(NEW), Err("equals ACCOUNT_SECRET")),
+        ];
+        for (text, expected) in rows {
+            match (origin_secret(text, Some(NEW)), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.as_deref(), expected, "{text:?}"),
+                (Err(found), Err(part)) => {
+                    assert!(found.message.contains(part), "{}", found.message);
+                }
+                (found, _) => panic!("{text:?}: {:?}", found.is_ok()),
+            }
+        }
+    }
+}
