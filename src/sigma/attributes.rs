@@ -16,6 +16,8 @@ pub const INNOCENCE_KEY: &str = "hedgerow.innocence";
 /// Disguises (changes that try to hide a request) under which the rule need not match, each with a
 /// reason.
 pub const EXCEPTIONS_KEY: &str = "hedgerow.disguise_exceptions";
+/// Id of the rule of a lower layer that the rule replaces.
+pub const REPLACES_KEY: &str = "hedgerow.replaces";
 /// Groups of selections of concepts. The terms of a group must occur in one sentence, or within a
 /// given number of bytes.
 pub const NEAR_KEY: &str = "hedgerow.near";
@@ -58,6 +60,7 @@ pub const VARIETY_KEY: &str = "hedgerow.variety";
 /// The custom attributes of a correlation.
 pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     WEIGHT_KEY,
+    REPLACES_KEY,
     EXEMPLARS_KEY,
     TTL_KEY,
     DISTINCT_BY_KEY,
