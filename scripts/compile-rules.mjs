@@ -6,7 +6,7 @@ import path from 'node:path';
 import { Failure, fromRoot, main } from './lib/proc.mjs';
 
 const isRule = (name) =>
-  /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$|^seeds\/.*\.fuse$/.test(name);
+  /\.ya?ml$|^(policy|families)\.toml$|^lists\/.*\.toml$|^seeds\/.*\.fuse$/.test(name);
 
 const format = ({ path: file, line, column, problem, remedy }) =>
   `  ${file}:${line}:${column}: ${problem}; ${remedy}`;
