@@ -17,7 +17,7 @@ pub enum RulesSetting {
 /// Directories of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleDirectories {
-    /// Directory to which the paths in findings are relative. It is empty for the current directory.
+    /// Directory to which the paths in findings are relative; empty for the current directory.
     base: PathBuf,
     /// Paths of the layers below `base`, as they were written. A single directory is `base` itself,
     /// and its name is empty.

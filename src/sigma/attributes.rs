@@ -11,6 +11,8 @@ pub const EXEMPLARS_PATH: [&str; 2] = [CUSTOM_ATTRIBUTES, EXEMPLARS_KEY];
 
 /// Weight of the rule in decibans. It replaces the default weight of the rule's `level`.
 pub const WEIGHT_KEY: &str = "hedgerow.weight";
+/// Maximum absolute value of a weight, in decibans. No single match can be stronger evidence.
+pub const MAX_WEIGHT: f64 = 40.0;
 /// Names of the selections that indicate an innocent request.
 pub const INNOCENCE_KEY: &str = "hedgerow.innocence";
 /// Disguises (changes that try to hide a request) under which the rule need not match, each with a

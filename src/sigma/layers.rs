@@ -23,8 +23,7 @@ pub struct Override {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// What replaces what, such as `mode = "enforce" instead of "shadow" of
-    /// vendor/policy.toml:7`.
+    /// Change, such as `mode = "enforce" instead of "shadow" of vendor/policy.toml:7`.
     pub change: String,
 }
 
@@ -71,8 +70,8 @@ pub fn replacement_problem(
     }
 }
 
-/// Adds a finding for each seed set that a lower layer has, too: the policy names seed sets by path,
-/// and a path must mean one file.
+/// Adds a finding for each seed set that a lower layer has, too: the policy names seed sets by
+/// path, and a path must mean one file.
 pub fn check_seed_paths(
     layers: &[Layer<'_>],
     is_seed_file: fn(&str) -> bool,

@@ -76,7 +76,8 @@ pub struct RuleFile {
     pub text: String,
 }
 
-/// The content of all layers of rules after all checks: rules, concepts, lists, seed sets and policy.
+/// The content of all layers of rules after all checks: rules, concepts, lists, seed sets, families
+/// and policy.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Signatures with their metadata and exemplars, sorted by name. Deprecated signatures are
@@ -106,8 +107,8 @@ pub fn check(files: &[RuleFile]) -> Result<Rules, Vec<Finding>> {
     check_layers(&[Layer { name: "", files }])
 }
 
-/// Checks layers of rules, of which the first is the lowest. The error lists all findings, sorted by
-/// position.
+/// Checks layers of rules, of which the first is the lowest. The error lists all findings, sorted
+/// by position.
 pub fn check_layers(layers: &[Layer<'_>]) -> Result<Rules, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut names = PolicyNames::default();
@@ -195,8 +196,8 @@ fn check_lexicon(layers: &[Layer<'_>], findings: &mut Vec<Finding>) -> Lexicon {
     lexicon
 }
 
-/// Checks signatures and correlations, and returns them sorted by name. Adds the names of files that
-/// cannot be parsed to `names`.
+/// Checks signatures and correlations, and returns them sorted by name. Adds the names of files
+/// that cannot be parsed to `names`.
 fn check_rules(
     layers: &[Layer<'_>],
     families: &[OwnFamily],

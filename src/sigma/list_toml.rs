@@ -6,9 +6,9 @@ use hedgerow_core::rules::list::{List, ListEntry, ListKind};
 use serde::Deserialize;
 use toml::de::DeTable;
 
+use crate::attributes::MAX_WEIGHT;
 use crate::days::{check_days, replace_days};
 use crate::layers::replacement_problem;
-use crate::metadata::MAX_WEIGHT;
 use crate::toml::{TomlDiagnostics, deserialize_all, entries, number, read, text};
 use crate::{Finding, RuleFile};
 

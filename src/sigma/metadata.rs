@@ -7,7 +7,8 @@ use rsigma_parser::{Level, LintRule};
 use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{
-    CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, INNOCENCE_KEY, REPLACES_KEY, WEIGHT_KEY, attribute,
+    CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, INNOCENCE_KEY, MAX_WEIGHT, REPLACES_KEY, WEIGHT_KEY,
+    attribute,
 };
 use crate::document::{Diagnostics, last_line};
 use crate::families::{FAMILIES, OwnFamily};
@@ -283,8 +284,8 @@ fn family(
     family.unwrap_or_default().to_owned()
 }
 
-/// Returns whether a tag names a family, an ATLAS technique, or an ATT&CK technique or tactic. In an
-/// upper layer, also tags of any other namespace are valid.
+/// Returns whether a tag names a family, an ATLAS technique, or an ATT&CK technique or tactic. In
+/// an upper layer, also tags of any other namespace are valid.
 fn is_valid_tag(tag: &str, rights: LayerRights<'_>) -> bool {
     match tag.split_once('.') {
         Some(("hedgerow", family)) => rights.families().contains(&family),
@@ -429,9 +430,6 @@ const DEPRECATED: &str = "deprecated";
 
 const RELATED_REMEDY: &str =
     "write {id: UUID, type: derived | obsolete | merged | renamed | similar}";
-
-/// Maximum absolute value of a weight, in decibans. No single match can be stronger evidence.
-pub const MAX_WEIGHT: f64 = 40.0;
 
 /// Prefix of the tag that names the family.
 const FAMILY_TAG_PREFIX: &str = "hedgerow.";

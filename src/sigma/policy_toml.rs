@@ -11,10 +11,10 @@ use hedgerow_core::rules::{list, policy};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::attributes::MAX_WEIGHT;
 use crate::days::{check_days, replace_days};
 use crate::families::FAMILIES;
 use crate::layers::Layer;
-use crate::metadata::MAX_WEIGHT;
 use crate::policy_lints::SECTIONS_WITH_END;
 use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::toml::{

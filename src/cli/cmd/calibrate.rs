@@ -41,8 +41,8 @@ pub struct CalibrateArgs {
     /// estimated.
     #[arg(long)]
     no_correlate: bool,
-    /// Write the proposed weights into the rule files of this directory. If the directory is a layer
-    /// of the settings, the other layers are read, too, but not changed.
+    /// Write the proposed weights into the rule files of this directory. If the directory is a
+    /// layer of the settings, the other layers are read, too, but not changed.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     #[command(flatten)]

@@ -26,8 +26,8 @@ use crate::terminal::{Format, print_json, print_line};
 #[derive(clap::Args)]
 pub struct DiffArgs {
     /// Compare this bundle: its digest or the beginning of the digest, `active`, `canary`,
-    /// `shadow`, `embedded`, the file of a bundle, a directory of rules, or a settings file (`.toml`)
-    /// that names layers of rules.
+    /// `shadow`, `embedded`, the file of a bundle, a directory of rules, or a settings file
+    /// (`.toml`) that names layers of rules.
     from: String,
     /// Compare with this bundle, named in one of the same ways.
     to: String,

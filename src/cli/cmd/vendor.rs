@@ -1,5 +1,5 @@
-//! `hedgerow rules init` and `hedgerow rules update`: a project with the shipped rules as its lowest
-//! layer, the vendor directory.
+//! `hedgerow rules init` and `hedgerow rules update`: a project with the shipped rules as its
+//! lowest layer, the vendor directory.
 
 mod directory;
 mod init;

@@ -50,8 +50,8 @@ impl VendorRules {
         text
     }
 
-    /// Replaces a directory by these rules. A reader sees either all old files or all new files; for
-    /// a moment between the two, the directory does not exist.
+    /// Replaces a directory by these rules. A reader sees either all old files or all new files;
+    /// for a moment between the two, the directory does not exist.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let (new, old) = (sibling(directory, "new"), sibling(directory, "old"));
         remove(&new)?;
@@ -139,7 +139,7 @@ fn collect_digests(
     Ok(())
 }
 
-/// Returns the path of a hidden directory beside a directory, for the time of an update.
+/// Returns the path of a hidden directory next to a directory, for the time of an update.
 fn sibling(directory: &Path, role: &str) -> PathBuf {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     directory.with_file_name(format!(".{name}.hedgerow-{role}"))

@@ -18,8 +18,8 @@ use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct UpdateArgs {
-    /// Take the rules in this directory, such as `rules` of a checkout or the vendor directory of an
-    /// earlier commit, instead of the rules of this program.
+    /// Take the rules in this directory, such as `rules` of a checkout or the vendor directory of
+    /// an earlier commit, instead of the rules of this program.
     #[arg(long, value_name = "RULES")]
     from: Option<PathBuf>,
     /// Score recorded requests with the rules before and after the update, and show which decisions
@@ -46,11 +46,11 @@ struct Update {
     /// Findings in all layers after the update.
     findings: Vec<Finding>,
     /// The change of the bundle; `None` if the rules have findings before or after the update.
-    change: Option<Change>,
+    change: Option<BundleChange>,
 }
 
 /// The change of the bundle.
-struct Change {
+struct BundleChange {
     from: Side,
     to: Side,
     diff: Diff,
@@ -93,7 +93,7 @@ impl Update {
         sources.replace_lowest(new.files.clone());
         let after = sources.check();
         let change = match (&before, &after) {
-            (Ok(before), Ok(after)) => Some(Change::new(before, after, &args.replay)?),
+            (Ok(before), Ok(after)) => Some(BundleChange::new(before, after, &args.replay)?),
             _ => None,
         };
         let findings = after.err().unwrap_or_default();
@@ -175,7 +175,7 @@ impl Update {
     }
 }
 
-impl Change {
+impl BundleChange {
     /// Compares the rules before and after the update, and their decisions about recorded requests.
     fn new(before: &Rules, after: &Rules, replay: &[PathBuf]) -> Result<Self> {
         let from = Side::from_bytes(&before.encode_bundle(), "the rules before the update")?;
