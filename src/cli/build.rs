@@ -27,15 +27,15 @@ fn write_module() -> io::Result<()> {
     let embeds =
         variable("PROFILE")? == "release" && env::var_os("CARGO_FEATURE_EMBEDDED_RULES").is_some();
     let mut files = Vec::new();
+    // A release build does not contain the path of the checkout.
+    let checkout = if embeds { String::new() } else { rules.display().to_string() };
     if embeds {
         println!("cargo::rerun-if-changed={}", rules.display());
         walk(&rules, &mut files)?;
         files.sort();
     }
-    let mut module = format!(
-        "const CHECKOUT: &str = {:?};\nconst EMBEDDED: &[(&str, &str)] = &[\n",
-        rules.display().to_string()
-    );
+    let mut module =
+        format!("const CHECKOUT: &str = {checkout:?};\nconst EMBEDDED: &[(&str, &str)] = &[\n");
     for file in files {
         let name = file.strip_prefix(&rules).map_err(io::Error::other)?;
         let name = name.display().to_string().replace('\\', "/");

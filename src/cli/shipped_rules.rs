@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 // they come. `build.rs` writes it, and embeds no files in development builds.
 include!(concat!(env!("OUT_DIR"), "/shipped_rules.rs"));
 
-/// Returns the files of the shipped rules: the embedded ones, or in a development build those of
-/// the checkout.
+/// Returns the files of the shipped rules, sorted by path: the embedded ones, or in a development
+/// build those of the checkout.
 pub fn files() -> Result<Vec<RuleFile>> {
     if EMBEDDED.is_empty() {
         return hedgerow_sigma::read(Path::new(CHECKOUT)).map_err(|error| {
@@ -21,8 +21,10 @@ pub fn files() -> Result<Vec<RuleFile>> {
             ))
         });
     }
-    let files = EMBEDDED.iter().filter(|(path, _)| is_rule_file(path));
-    Ok(files
+    let embedded = EMBEDDED.iter().filter(|(path, _)| is_rule_file(path));
+    let mut files: Vec<RuleFile> = embedded
         .map(|(path, text)| RuleFile { path: (*path).to_owned(), text: (*text).to_owned() })
-        .collect())
+        .collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
 }
