@@ -7,7 +7,7 @@ import { brotliCompressSync, constants } from 'node:zlib';
 import { Failure, fromRoot, main } from './lib/proc.mjs';
 
 const isRule = (name) =>
-  /\.ya?ml$|^policy\.toml$|^lists\/.*\.toml$|^seeds\/.*\.fuse$/.test(name);
+  /\.ya?ml$|^(policy|families)\.toml$|^lists\/.*\.toml$|^seeds\/.*\.fuse$/.test(name);
 
 /** Compresses a text as far as brotli can, with a window that the decoder of the Worker allows. */
 function compress(text) {

@@ -42,7 +42,7 @@ const SHARED_INPUTS = [
 const WASM_INPUTS = [...SHARED_INPUTS, 'src/wasm'];
 const RULE_COMPILER = [...WASM_INPUTS, 'scripts/compile-rules.mjs'];
 const WORKER_INPUTS = [...RULE_COMPILER, 'src/worker'];
-const CLI_INPUTS = [...SHARED_INPUTS, 'src/cli'];
+const CLI_INPUTS = [...SHARED_INPUTS, 'src/cli', 'rules'];
 
 const shippedRules = () => process.env.HEDGEROW_RULES ?? fromRoot('rules');
 const defaultProfile = () => process.env.HEDGEROW_PROFILE ?? 'release';

@@ -23,3 +23,4 @@ pub mod simulate;
 pub mod status;
 pub mod stop;
 pub mod test;
+pub mod vendor;

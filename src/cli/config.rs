@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use crate::error::{Error, Result, io_error};
 use crate::remote::{AdminClient, DirectoryStore, ReleaseStore, Token};
+use crate::rule_directories::{RuleDirectories, RulesSetting};
 use crate::secret_file::{env_var, warn_if_readable_by_others};
 use crate::signer::Signer;
 
@@ -26,7 +27,6 @@ pub struct TargetArgs {
 #[derive(Debug, Default)]
 pub struct Config {
     target: Option<Target>,
-    rules_directory: Option<PathBuf>,
     key_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
     author: Option<String>,
@@ -46,7 +46,7 @@ enum Target {
 struct ConfigFile {
     url: Option<String>,
     directory: Option<Spanned<PathBuf>>,
-    rules: Option<PathBuf>,
+    rules: Option<RulesSetting>,
     key: Option<PathBuf>,
     token_file: Option<PathBuf>,
     author: Option<String>,
@@ -58,20 +58,7 @@ impl Config {
     /// Reads the environment and the settings file. The path of the file is `config_path`, or else
     /// HEDGEROW_CONFIG, or else `hedgerow.toml`, which may be missing.
     pub fn load(config_path: Option<&Path>, target_args: &TargetArgs) -> Result<Self> {
-        let explicit_path = config_path
-            .map(Path::to_owned)
-            .or_else(|| env_var("HEDGEROW_CONFIG").map(PathBuf::from));
-        let path = explicit_path.clone().unwrap_or_else(|| PathBuf::from(CONFIG_FILE_NAME));
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error)
-                if explicit_path.is_none() && error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                String::new()
-            }
-            Err(error) => return Err(io_error(&path, &error)),
-        };
-        let file = parse_config(&path, &text)?;
+        let (path, file) = read_config(config_path)?;
         let base = path.parent().unwrap_or(Path::new(""));
         let resolve_path = |path: PathBuf| base.join(path);
         let target = match target_from_args_or_env(target_args)? {
@@ -85,7 +72,6 @@ impl Config {
         let public_keys = env_var("HEDGEROW_PUBLIC_KEYS");
         Ok(Self {
             target,
-            rules_directory: file.rules.map(resolve_path),
             key_file: env_var("HEDGEROW_KEY")
                 .map(PathBuf::from)
                 .or_else(|| file.key.map(resolve_path)),
@@ -93,12 +79,6 @@ impl Config {
             author: env_var("HEDGEROW_AUTHOR").or(file.author).or_else(user),
             public_keys: public_keys.unwrap_or_else(|| file.public_keys.join("\n")),
         })
-    }
-
-    /// Returns the directory of rules: `explicit`, or else the directory in the settings, or else
-    /// `rules`.
-    pub fn rules_directory(&self, explicit: Option<&Path>) -> PathBuf {
-        explicit.or(self.rules_directory.as_deref()).unwrap_or(Path::new("rules")).to_owned()
     }
 
     /// Returns the author of releases; empty if neither the settings nor the environment name an
@@ -171,6 +151,34 @@ impl Config {
     }
 }
 
+/// Returns the directories of rules that the settings name, or else `rules`. The settings are those
+/// of [`Config::load`].
+pub fn rule_directories(config_path: Option<&Path>) -> Result<RuleDirectories> {
+    let (path, file) = read_config(config_path)?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    match &file.rules {
+        Some(setting) => RuleDirectories::from_setting(base, setting),
+        None => Ok(RuleDirectories::one(Path::new("rules"))),
+    }
+}
+
+/// Reads the settings file, and returns its path. The path is `config_path`, or else
+/// HEDGEROW_CONFIG, or else `hedgerow.toml`, which may be missing.
+fn read_config(config_path: Option<&Path>) -> Result<(PathBuf, ConfigFile)> {
+    let explicit_path =
+        config_path.map(Path::to_owned).or_else(|| env_var("HEDGEROW_CONFIG").map(PathBuf::from));
+    let path = explicit_path.clone().unwrap_or_else(|| PathBuf::from(CONFIG_FILE_NAME));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if explicit_path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            String::new()
+        }
+        Err(error) => return Err(io_error(&path, &error)),
+    };
+    let file = parse_config(&path, &text)?;
+    Ok((path, file))
+}
+
 fn no_registry() -> Error {
     Error::Io(format!(
         "no registry is configured: expected `url` or `directory` in {CONFIG_FILE_NAME}, --url, \
@@ -217,4 +225,5 @@ fn config_error(path: &Path, text: &str, offset: usize, problem: &str, remedy: &
     Error::Io(format!("{}:{line}:{column}: {problem}; {remedy}", path.display()))
 }
 
-const CONFIG_FILE_NAME: &str = "hedgerow.toml";
+/// Default path of the settings file.
+pub const CONFIG_FILE_NAME: &str = "hedgerow.toml";

@@ -9,8 +9,10 @@ mod error;
 mod format;
 mod remote;
 mod rollout;
+mod rule_directories;
 mod rules;
 mod secret_file;
+mod shipped_rules;
 mod signer;
 mod terminal;
 
@@ -21,6 +23,7 @@ use clap::{Parser, Subcommand};
 use cmd::{
     account, audit, build, calibrate, check, clusters, convert, decisions, diff, docs, evaluate,
     explain, indicators, keygen, push, release, replay, score, seeds, simulate, status, stop, test,
+    vendor,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -73,6 +76,9 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Write the generated pages of the documentation.
     Docs(docs::DocsArgs),
+    /// Start a project with the shipped rules as a vendor layer, or update that layer.
+    #[command(subcommand)]
+    Rules(vendor::RulesCommand),
     /// Make a pair of keys that signs bundles and releases.
     Keygen(keygen::KeygenArgs),
     /// Check, test, build, sign and upload rules.
@@ -110,18 +116,19 @@ fn main() -> ExitCode {
     let Cli { format, config, command } = Cli::parse();
     let config = config.as_deref();
     let result = match command {
-        Command::Check(args) => check::run(&args, format),
-        Command::Test(args) => test::run(&args, format),
-        Command::Build(args) => build::run(&args, format),
-        Command::Score(args) => score::run(&args, format),
-        Command::Explain(args) => explain::run(&args, format),
+        Command::Check(args) => check::run(&args, config, format),
+        Command::Test(args) => test::run(&args, config, format),
+        Command::Build(args) => build::run(&args, config, format),
+        Command::Score(args) => score::run(&args, config, format),
+        Command::Explain(args) => explain::run(&args, config, format),
         Command::Convert(args) => convert::run(&args, format),
-        Command::Replay(args) => replay::run(&args, format),
-        Command::Evaluate(args) => evaluate::run(&args, format),
-        Command::Calibrate(args) => calibrate::run(&args, format),
+        Command::Replay(args) => replay::run(&args, config, format),
+        Command::Evaluate(args) => evaluate::run(&args, config, format),
+        Command::Calibrate(args) => calibrate::run(&args, config, format),
         Command::Seeds(command) => seeds::run(&command, format),
-        Command::Simulate(args) => simulate::run(&args, format),
-        Command::Docs(args) => docs::run(&args),
+        Command::Simulate(args) => simulate::run(&args, config, format),
+        Command::Docs(args) => docs::run(&args, config),
+        Command::Rules(command) => vendor::run(&command, config, format),
         Command::Keygen(args) => keygen::run(&args, format),
         Command::Push(args) => push::run(&args, config, format),
         Command::Release(args) => release::run(&args, config, format),
@@ -136,7 +143,7 @@ fn main() -> ExitCode {
         Command::Clusters(args) => clusters::run(&args, config, format),
         Command::Decision(args) => decisions::show(&args, config, format),
         Command::Decisions(args) => decisions::list(&args, config, format),
-        Command::Account(args) => account::run(&args, format),
+        Command::Account(args) => account::run(&args, config, format),
     };
     match result {
         Ok(outcome) => outcome.exit_code(),

@@ -11,11 +11,15 @@ pub const EXEMPLARS_PATH: [&str; 2] = [CUSTOM_ATTRIBUTES, EXEMPLARS_KEY];
 
 /// Weight of the rule in decibans. It replaces the default weight of the rule's `level`.
 pub const WEIGHT_KEY: &str = "hedgerow.weight";
+/// Maximum absolute value of a weight, in decibans. No single match can be stronger evidence.
+pub const MAX_WEIGHT: f64 = 40.0;
 /// Names of the selections that indicate an innocent request.
 pub const INNOCENCE_KEY: &str = "hedgerow.innocence";
 /// Disguises (changes that try to hide a request) under which the rule need not match, each with a
 /// reason.
 pub const EXCEPTIONS_KEY: &str = "hedgerow.disguise_exceptions";
+/// Id of the rule of a lower layer that the rule replaces.
+pub const REPLACES_KEY: &str = "hedgerow.replaces";
 /// Groups of selections of concepts. The terms of a group must occur in one sentence, or within a
 /// given number of bytes.
 pub const NEAR_KEY: &str = "hedgerow.near";
@@ -58,6 +62,7 @@ pub const VARIETY_KEY: &str = "hedgerow.variety";
 /// The custom attributes of a correlation.
 pub const CORRELATION_ATTRIBUTES: &[&str] = &[
     WEIGHT_KEY,
+    REPLACES_KEY,
     EXEMPLARS_KEY,
     TTL_KEY,
     DISTINCT_BY_KEY,

@@ -20,7 +20,7 @@ use crate::attributes::{
 };
 use crate::document::Diagnostics;
 use crate::event_sequence::{self, EventSequence};
-use crate::metadata::RuleMetadata;
+use crate::metadata::{LayerRights, RuleMetadata};
 use crate::source_map::SourceMap;
 use crate::suggestion::did_you_mean;
 use crate::{Finding, Rule, RuleFile, document, metadata};
@@ -45,11 +45,12 @@ pub fn parse(
     file: &RuleFile,
     source_map: SourceMap,
     document: &Mapping,
+    rights: LayerRights<'_>,
     previous_findings: usize,
     findings: &mut Vec<Finding>,
 ) -> Option<CorrelationRule> {
     let mut diagnostics = Diagnostics { path: &file.path, source_map: &source_map, findings };
-    let header = metadata::check(document, &mut diagnostics);
+    let header = metadata::check(document, rights, &mut diagnostics);
     check_keys(document, &mut diagnostics);
     let exemplars = event_sequence::read(document, &mut diagnostics);
     let stripped = (diagnostics.findings.len() > previous_findings).then_some(document);

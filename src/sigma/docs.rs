@@ -81,13 +81,19 @@ fn signatures_page(rules: &Rules) -> String {
          `rules/README.md` explains how to choose a weight.\n",
         rules.rules.len()
     );
-    for family in crate::metadata::FAMILIES {
+    let shipped = crate::families::FAMILIES.iter().map(|family| (*family, ""));
+    let own = rules.families.iter();
+    let own = own.map(|family| (family.name.as_str(), family.description.as_str()));
+    for (family, description) in shipped.chain(own) {
         let members: Vec<&Rule> =
-            rules.rules.iter().filter(|rule| rule.signature.family == *family).collect();
+            rules.rules.iter().filter(|rule| rule.signature.family == family).collect();
         if members.is_empty() {
             continue;
         }
         let _ = write!(page, "\n## {family}\n");
+        if !description.is_empty() {
+            let _ = write!(page, "\n{description}.\n");
+        }
         for rule in members {
             write_signature(&mut page, rule);
         }
@@ -194,6 +200,9 @@ fn write_references(page: &mut String, metadata: &RuleMetadata) {
     let false_positives: Vec<&str> =
         metadata.false_positives.iter().map(|text| text.trim_end_matches('.')).collect();
     let _ = writeln!(page, "May also match: {}.", false_positives.join("; "));
+    if metadata.references.is_empty() {
+        return;
+    }
     let links: Vec<String> = metadata.references.iter().map(|link| format!("<{link}>")).collect();
     let _ = writeln!(page, "Sources: {}.", links.join(", "));
 }

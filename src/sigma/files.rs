@@ -10,7 +10,7 @@ use crate::source_map::line_column;
 use crate::{Finding, RuleFile};
 
 /// Reads all `*.yml`, `*.yaml`, `lists/*.toml` and `seeds/*.fuse` below a directory, and its
-/// `policy.toml`, sorted by path. Bytes that are not UTF-8 become U+FFFD, which
+/// `policy.toml` and `families.toml`, sorted by path. Bytes that are not UTF-8 become U+FFFD, which
 /// [`check`](crate::check) reports.
 ///
 /// Returns an error if a file is unreadable, or if there are no rule files.
@@ -45,9 +45,10 @@ fn walk(directory: &Path, prefix: &str, files: &mut Vec<RuleFile>) -> io::Result
     Ok(())
 }
 
-fn is_rule_file(path: &str) -> bool {
+/// Returns whether a path, below the rules directory, is the path of a rule file.
+pub fn is_rule_file(path: &str) -> bool {
     let is_rule = path.ends_with(".yml") || path.ends_with(".yaml");
-    is_rule || is_policy(path) || is_list(path) || is_seed_file(path)
+    is_rule || is_policy(path) || path == FAMILIES_FILE || is_list(path) || is_seed_file(path)
 }
 
 /// Returns a finding at the first U+FFFD in a file; `None` if there is none. U+FFFD replaces bytes
@@ -61,6 +62,9 @@ pub fn find_invalid_utf8(file: &RuleFile) -> Option<Finding> {
         "save the file as UTF-8",
     ))
 }
+
+/// The path of the file that defines families, below the directory of its layer.
+pub const FAMILIES_FILE: &str = "families.toml";
 
 /// Returns whether a path is the path of the policy.
 pub fn is_policy(path: &str) -> bool {

@@ -10,6 +10,7 @@ use hedgerow_core::text::{Case, normalize_pattern};
 use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::document::Diagnostics;
+use crate::layers::replacement_problem;
 use crate::source_map::SourceMap;
 use crate::suggestion::replace_unknown;
 use crate::{Finding, RuleFile, document, metadata};
@@ -76,7 +77,8 @@ pub fn is_concept(path: &str) -> bool {
     path.starts_with(LEXICON_DIR)
 }
 
-/// Parses and checks a concept, and adds it to `lexicon`.
+/// Parses and checks a concept, and adds it to `lexicon`. `lexicon` has the concepts of the lower
+/// layers.
 pub fn parse(file: &RuleFile, lexicon: &mut Lexicon, findings: &mut Vec<Finding>) {
     let source_map = SourceMap::new(&file.text);
     let mut diagnostics = Diagnostics { path: &file.path, source_map: &source_map, findings };
@@ -90,6 +92,12 @@ pub fn parse(file: &RuleFile, lexicon: &mut Lexicon, findings: &mut Vec<Finding>
     if file.path != format!("{LEXICON_DIR}{name}.yml") || !name.bytes().all(is_valid_char) {
         let problem = format!("the concept '{name}' is not named like its file");
         let remedy = "use a-z, 0-9 and underscores, as in `lexicon/training_data.yml`";
+        diagnostics.add(&["concept"], problem, remedy);
+    }
+    let replaces = document.get("replaces").and_then(Yaml::as_bool).unwrap_or(false);
+    if let Some((problem, remedy)) =
+        replacement_problem("concept", name, lexicon.concepts.contains_key(name), replaces)
+    {
         diagnostics.add(&["concept"], problem, remedy);
     }
     let description = document.get("description").and_then(Yaml::as_str).unwrap_or_default();
@@ -166,7 +174,7 @@ const TERM_REMEDY: &str = "write a whole word or several, or a stem with a `*` a
 /// The directory of the lexicon, below the rules directory.
 const LEXICON_DIR: &str = "lexicon/";
 
-const KEYS: &[&str] = &["concept", "description", "rare", "terms"];
+const KEYS: &[&str] = &["concept", "description", "rare", "replaces", "terms"];
 
 /// The languages of the lexicon, as BCP 47 tags.
 pub const LANGUAGES: &[&str] = &[

@@ -6,8 +6,9 @@ use hedgerow_core::rules::list::{List, ListEntry, ListKind};
 use serde::Deserialize;
 use toml::de::DeTable;
 
+use crate::attributes::MAX_WEIGHT;
 use crate::days::{check_days, replace_days};
-use crate::metadata::MAX_WEIGHT;
+use crate::layers::replacement_problem;
 use crate::toml::{TomlDiagnostics, deserialize_all, entries, number, read, text};
 use crate::{Finding, RuleFile};
 
@@ -28,14 +29,34 @@ pub fn list_name(path: &str) -> String {
     format!("list_{}", stem.unwrap_or_default())
 }
 
-/// Parses and checks a list. Returns `None`, with findings, if the list is invalid.
-pub fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<List> {
+/// Parses and checks a list, and adds it to `lists`, which has the lists of the lower layers. An
+/// invalid list is not added, and becomes findings.
+pub fn parse(file: &RuleFile, lists: &mut Vec<List>, findings: &mut Vec<Finding>) {
+    let mut diagnostics = TomlDiagnostics { file, findings, help: HELP };
+    let Some((list, replaces)) = read_list(file, &mut diagnostics) else { return };
+    let is_known = |other: &List| other.name == list.name;
+    let problem = replacement_problem("list", &list.name, lists.iter().any(is_known), replaces);
+    if let Some((problem, remedy)) = problem {
+        diagnostics.add(0, problem, remedy);
+    }
+    lists.retain(|other| other.name != list.name);
+    lists.push(list);
+}
+
+/// Reads a list, and whether it replaces a list of a lower layer. Returns `None`, with findings, if
+/// the list is invalid.
+fn read_list<'n>(
+    file: &'n RuleFile,
+    diagnostics: &mut TomlDiagnostics<'n>,
+) -> Option<(List, bool)> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct ListFile {
         title: String,
         kind: ListKind,
         weight: f64,
+        #[serde(default)]
+        replaces: bool,
         #[serde(default, rename = "entry")]
         entries: Vec<EntryRow>,
     }
@@ -46,24 +67,23 @@ pub fn parse(file: &RuleFile, findings: &mut Vec<Finding>) -> Option<List> {
         until: Option<u64>,
         reason: Option<String>,
     }
-    let mut diagnostics = TomlDiagnostics { file, findings, help: HELP };
     let name = list_name(&file.path);
     if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     {
         let problem = "the file's name is invalid: expected a-z, 0-9 and underscores";
         diagnostics.add(0, problem, "rename the file: the list has its name");
     }
-    let document = read(&mut diagnostics)?;
-    check_header(&document, &mut diagnostics);
-    check_entries(&document, &mut diagnostics);
-    let days = check_days(&document, "entry", "until", &mut diagnostics);
+    let document = read(diagnostics)?;
+    check_header(&document, diagnostics);
+    check_entries(&document, diagnostics);
+    let days = check_days(&document, "entry", "until", diagnostics);
     let document = replace_days(document, "entry", "until", &days);
-    let list_file: ListFile = deserialize_all(document, &mut diagnostics)?;
+    let list_file: ListFile = deserialize_all(document, diagnostics)?;
     let entries = list_file.entries.into_iter();
     let entries =
         entries.map(|row| ListEntry { value: row.value, until: row.until, reason: row.reason });
-    let ListFile { title, kind, weight, .. } = list_file;
-    Some(List { name, title, kind, weight, entries: entries.collect() })
+    let ListFile { title, kind, weight, replaces, .. } = list_file;
+    Some((List { name, title, kind, weight, entries: entries.collect() }, replaces))
 }
 
 /// Checks that a list has a title, a kind and a weight, and that the weight is within the limits.

@@ -3,14 +3,15 @@
 use std::slice;
 
 use hedgerow_core::rules::signature::Status;
-use hedgerow_core::ruleset::TRAFFIC_FAMILY;
 use rsigma_parser::{Level, LintRule};
 use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{
-    CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, INNOCENCE_KEY, WEIGHT_KEY, attribute,
+    CORRELATION_ATTRIBUTES, CUSTOM_ATTRIBUTES, INNOCENCE_KEY, MAX_WEIGHT, REPLACES_KEY, WEIGHT_KEY,
+    attribute,
 };
 use crate::document::{Diagnostics, last_line};
+use crate::families::{FAMILIES, OwnFamily};
 use crate::source_map::SourceMap;
 use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::{Finding, RuleFile};
@@ -18,8 +19,13 @@ use crate::{Finding, RuleFile};
 /// The metadata of a rule that findings and the documentation need.
 #[derive(Clone, Debug)]
 pub struct RuleMetadata {
-    /// Path of the rule's file, below the rules directory.
+    /// Path of the rule's file, below the rules directory. With several layers, it begins with the
+    /// name of the layer.
     pub path: String,
+    /// Position of the rule's layer, from 0 for the lowest.
+    pub layer: usize,
+    /// Id of the rule of a lower layer that this rule replaces.
+    pub replaces: Option<String>,
     /// Whether the status is `deprecated`: the rule is kept, but not built.
     pub deprecated: bool,
     /// Description as written, with its line breaks.
@@ -51,6 +57,9 @@ impl RuleMetadata {
     pub fn new(file: &RuleFile, source_map: SourceMap, document: &Mapping) -> Self {
         Self {
             path: file.path.clone(),
+            layer: 0,
+            replaces: attribute(document, REPLACES_KEY)
+                .map(|id| id.as_str().unwrap_or_default().to_owned()),
             deprecated: text(document, "status") == DEPRECATED,
             description: text(document, "description"),
             level: text(document, "level"),
@@ -73,16 +82,38 @@ impl RuleMetadata {
     }
 }
 
+/// The properties of a layer that decide which metadata its rules may have.
+#[derive(Clone, Copy)]
+pub struct LayerRights<'l> {
+    /// Families that the layers define, in addition to [`FAMILIES`].
+    pub own_families: &'l [OwnFamily],
+    /// Whether the layer is above the lowest one. Its rules need no references, and may have tags
+    /// of other namespaces.
+    pub is_upper: bool,
+}
+
+impl LayerRights<'_> {
+    /// Returns the names of all families.
+    fn families(&self) -> Vec<&str> {
+        let own = self.own_families.iter().map(|family| family.name.as_str());
+        FAMILIES.iter().copied().chain(own).collect()
+    }
+}
+
 /// Checks the metadata of a document, and returns the part that the bundle contains. Invalid values
 /// become findings and are replaced by defaults.
-pub fn check(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHeader {
-    check_required(document, diagnostics);
+pub fn check(
+    document: &Mapping,
+    rights: LayerRights<'_>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> RuleHeader {
+    check_required(document, rights, diagnostics);
     run_linter(document, diagnostics);
-    read_header(document, diagnostics)
+    read_header(document, rights, diagnostics)
 }
 
 /// Adds a finding for each required value that is missing or empty.
-fn check_required(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
+fn check_required(document: &Mapping, rights: LayerRights<'_>, diagnostics: &mut Diagnostics<'_>) {
     for (key, remedy) in [
         ("title", "name in a few words what the rule finds"),
         ("description", "describe what the rule finds, why that matters, and who else does it"),
@@ -98,7 +129,7 @@ fn check_required(document: &Mapping, diagnostics: &mut Diagnostics<'_>) {
         ("falsepositives", "name at least one benign use that may match"),
     ] {
         let entries = list(document, key);
-        if entries.is_empty() {
+        if entries.is_empty() && !(rights.is_upper && key == "references") {
             diagnostics.add(&[key], format!("no {key}"), remedy);
         }
         for (index, entry) in entries.iter().enumerate() {
@@ -181,10 +212,14 @@ pub fn check_key(
 }
 
 /// Reads the values that the bundle contains, and adds findings for invalid values.
-fn read_header(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> RuleHeader {
-    let family = family(document, diagnostics);
+fn read_header(
+    document: &Mapping,
+    rights: LayerRights<'_>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> RuleHeader {
+    let family = family(document, rights, diagnostics);
     let name = text(document, "name");
-    if !is_valid_name(&name, &family) {
+    if !is_valid_name(&name, &family, rights) {
         let problem = format!("the name '{name}' is invalid: expected <family>_<topic>");
         diagnostics.add(&["name"], problem, "use the family of the tags, and a-z, 0-9 and _");
     }
@@ -226,31 +261,38 @@ fn level(document: &Mapping) -> Option<Level> {
 
 /// Checks the tags, and returns the family that the first tag `hedgerow.<family>` names. Without
 /// such a tag, adds a finding, and returns an empty string.
-fn family(document: &Mapping, diagnostics: &mut Diagnostics<'_>) -> String {
+fn family(
+    document: &Mapping,
+    rights: LayerRights<'_>,
+    diagnostics: &mut Diagnostics<'_>,
+) -> String {
     let tags = list(document, "tags");
     for (index, tag) in tags.iter().enumerate() {
         let tag = tag.as_str().unwrap_or_default();
-        if !is_valid_tag(tag) {
-            let key = index.to_string();
-            diagnostics.add(&["tags", &key], format!("unknown tag '{tag}'"), tag_suggestion(tag));
+        if !is_valid_tag(tag, rights) {
+            let (key, problem) = (index.to_string(), format!("unknown tag '{tag}'"));
+            diagnostics.add(&["tags", &key], problem, tag_suggestion(tag, rights));
         }
     }
     let family =
         tags.iter().filter_map(Yaml::as_str).find_map(|tag| tag.strip_prefix(FAMILY_TAG_PREFIX));
     if family.is_none() {
-        let remedy = format!("add one of {FAMILY_TAG_PREFIX}{{{}}}", FAMILIES.join(","));
+        let families = rights.families().join(",");
+        let remedy = format!("add one of {FAMILY_TAG_PREFIX}{{{families}}}");
         diagnostics.add(&["tags"], "no tag names the family", remedy);
     }
     family.unwrap_or_default().to_owned()
 }
 
-/// Returns whether a tag names a family, an ATLAS technique, or an ATT&CK technique or tactic.
-fn is_valid_tag(tag: &str) -> bool {
+/// Returns whether a tag names a family, an ATLAS technique, or an ATT&CK technique or tactic. In
+/// an upper layer, also tags of any other namespace are valid.
+fn is_valid_tag(tag: &str, rights: LayerRights<'_>) -> bool {
     match tag.split_once('.') {
-        Some(("hedgerow", family)) => FAMILIES.contains(&family),
+        Some(("hedgerow", family)) => rights.families().contains(&family),
         Some(("atlas", id)) => id.strip_prefix("aml.").is_some_and(is_technique),
         Some(("attack", id)) => is_technique(id) || is_tactic(id),
-        _ => false,
+        Some((namespace, value)) => rights.is_upper && !namespace.is_empty() && !value.is_empty(),
+        None => false,
     }
 }
 
@@ -274,20 +316,24 @@ fn is_technique(id: &str) -> bool {
 }
 
 /// Returns the remedy for an unknown tag: a similar tag, or the forms of all tags.
-fn tag_suggestion(tag: &str) -> String {
-    let families = FAMILIES.iter().map(|family| format!("{FAMILY_TAG_PREFIX}{family}"));
+fn tag_suggestion(tag: &str, rights: LayerRights<'_>) -> String {
+    let families = rights.families();
+    let families = families.iter().map(|family| format!("{FAMILY_TAG_PREFIX}{family}"));
     let known_tags: Vec<String> =
         families.chain(TACTICS.iter().map(|tactic| format!("attack.{tactic}"))).collect();
     did_you_mean(tag, known_tags.iter().map(String::as_str)).unwrap_or_else(|| {
-        let families = FAMILIES.join(",");
-        format!("use {FAMILY_TAG_PREFIX}{{{families}}}, atlas.aml.tNNNN or attack.tNNNN")
+        let families = rights.families().join(",");
+        format!(
+            "use {FAMILY_TAG_PREFIX}{{{families}}}, atlas.aml.tNNNN or attack.tNNNN, or define a \
+             family in families.toml"
+        )
     })
 }
 
 /// Returns whether a name has the form `<family>_<topic>`. If the family is unknown, any prefix is
 /// accepted, because there already is a finding for the family.
-fn is_valid_name(name: &str, family: &str) -> bool {
-    let has_family_prefix = !FAMILIES.contains(&family)
+fn is_valid_name(name: &str, family: &str, rights: LayerRights<'_>) -> bool {
+    let has_family_prefix = !rights.families().contains(&family)
         || name.strip_prefix(family).is_some_and(|suffix| suffix.starts_with('_'));
     has_family_prefix
         && !name.is_empty()
@@ -385,25 +431,8 @@ const DEPRECATED: &str = "deprecated";
 const RELATED_REMEDY: &str =
     "write {id: UUID, type: derived | obsolete | merged | renamed | similar}";
 
-/// Maximum absolute value of a weight, in decibans. No single match can be stronger evidence.
-pub const MAX_WEIGHT: f64 = 40.0;
-
 /// Prefix of the tag that names the family.
 const FAMILY_TAG_PREFIX: &str = "hedgerow.";
-
-/// The families of rules. The policy limits the sum of the weights of each family.
-pub const FAMILIES: &[&str] = &[
-    "elicitation",
-    "synthesis",
-    "grading",
-    "extraction",
-    "provenance",
-    "evasion",
-    "context",
-    "cluster",
-    "account_behavior",
-    TRAFFIC_FAMILY,
-];
 
 /// The tactics of MITRE ATT&CK.
 const TACTICS: &[&str] = &[

@@ -7,6 +7,7 @@ use hedgerow_core::rules::policy::pattern_matches;
 use toml::de::DeTable;
 
 use crate::days::{end_of, format_day};
+use crate::layers::Layer;
 use crate::policy_routes::CONDITIONS;
 use crate::source_map::line_column;
 use crate::toml::{TomlDiagnostics, entries, read, text};
@@ -40,6 +41,17 @@ pub fn lint(files: &[RuleFile], now: u64) -> Lints {
     lint_reasons(&document, &mut diagnostics);
     lints.findings.sort();
     lints.warnings.sort();
+    lints
+}
+
+/// Lints the policies of all layers, each on its own.
+pub fn lint_layers(layers: &[Layer<'_>], now: u64) -> Lints {
+    let mut lints = Lints::default();
+    for layer in layers {
+        let of_layer = lint(layer.files, now);
+        layer.locate(&mut lints.findings, |findings| findings.extend(of_layer.findings));
+        layer.locate(&mut lints.warnings, |warnings| warnings.extend(of_layer.warnings));
+    }
     lints
 }
 

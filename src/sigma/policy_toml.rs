@@ -1,4 +1,4 @@
-//! Parses and checks the policy, `policy.toml`.
+//! Checks the policy, `policy.toml`.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,46 @@ use hedgerow_core::rules::policy::{
     Action, Actions, Band, Bands, INNOCENCE_FAMILY, Policy, StatusPattern,
 };
 use hedgerow_core::rules::{list, policy};
-use toml::de::DeTable;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
+use crate::attributes::MAX_WEIGHT;
 use crate::days::{check_days, replace_days};
-use crate::metadata::{FAMILIES, MAX_WEIGHT};
+use crate::families::FAMILIES;
+use crate::layers::Layer;
 use crate::policy_lints::SECTIONS_WITH_END;
 use crate::suggestion::{did_you_mean, replace_unknown};
 use crate::toml::{
-    TomlDiagnostics, check_unique, deserialize_all, entries, number, read, remove_at, table, text,
+    TomlDiagnostics, check_unique, deserialize_all, entries, number, remove_at, table, text,
     text_entries, unsigned_integer, value,
 };
 use crate::{Finding, RuleFile, policy_routes, policy_words, seed_sets};
 
-/// Parses and checks the policy. Returns `None`, with findings, if it is invalid. `names` are the
-/// names of all signatures, correlations and lists. `files` are all files of the rules directory.
-pub fn parse(
+/// The names in the rules that a policy may refer to.
+#[derive(Default)]
+pub struct PolicyNames {
+    /// Names of all signatures, correlations and lists.
+    pub rules: Vec<String>,
+    /// Names of signatures and correlations, by id.
+    pub by_id: BTreeMap<String, String>,
+    /// Families that the layers define.
+    pub families: Vec<String>,
+}
+
+/// Checks the policy. Returns `None`, with findings, if it is invalid. `layers` are all layers of
+/// rules.
+pub fn check(
+    mut document: DeTable<'_>,
     file: &RuleFile,
-    names: &[String],
-    files: &[RuleFile],
+    names: &PolicyNames,
+    layers: &[Layer<'_>],
     findings: &mut Vec<Finding>,
 ) -> Option<Policy> {
     let mut diagnostics = TomlDiagnostics { file, findings, help: HELP };
-    let mut document = read(&mut diagnostics)?;
+    resolve_signature_ids(&mut document, names, &mut diagnostics);
     check_required(&document, &mut diagnostics);
     check_bands(&document, &mut diagnostics);
-    check_score(&document, &mut diagnostics);
+    check_score(&document, &names.families, &mut diagnostics);
     check_sizes(&document, &mut diagnostics);
     check_incomplete(&document, &mut diagnostics);
     for offset in check_identity(&document, &mut diagnostics) {
@@ -44,9 +59,9 @@ pub fn parse(
     policy_words::check(&document, &mut diagnostics);
     check_accounts(&document, &mut diagnostics);
     check_clusters(&document, &mut diagnostics);
-    check_signatures(&document, names, &mut diagnostics);
+    check_signatures(&document, &names.rules, &mut diagnostics);
     check_exemptions(&document, &mut diagnostics);
-    seed_sets::check(&document, files, &mut diagnostics);
+    seed_sets::check(&document, layers, &mut diagnostics);
     let days: BTreeMap<usize, String> = SECTIONS_WITH_END
         .iter()
         .flat_map(|kind| check_days(&document, kind, "until", &mut diagnostics))
@@ -55,6 +70,33 @@ pub fn parse(
         .iter()
         .fold(document, |document, kind| replace_days(document, kind, "until", &days));
     deserialize_all(document, &mut diagnostics)
+}
+
+/// Replaces the ids of rules in `[[signature]]` by names. Adds a finding for each entry whose name
+/// is not the name of the rule with the id. An id that no rule has becomes a name that no rule has.
+fn resolve_signature_ids(
+    document: &mut DeTable<'_>,
+    names: &PolicyNames,
+    diagnostics: &mut TomlDiagnostics<'_>,
+) {
+    let entries = document.get_mut("signature").map(|entries| entries.get_mut());
+    let Some(DeValue::Array(entries)) = entries else { return };
+    for entry in entries.iter_mut() {
+        let DeValue::Table(entry) = entry.get_mut() else { continue };
+        let Some((offset, id)) = text(entry, "id") else { continue };
+        let name = names.by_id.get(id).map_or(id, String::as_str).to_owned();
+        if let Some((offset, written)) = text(entry, "name")
+            && written != name
+        {
+            let problem = format!("the rule with the id '{id}' is not '{written}'");
+            let remedy = format!("write '{name}', or correct the id");
+            diagnostics.add(offset, problem, remedy);
+        }
+        let span = offset..offset.saturating_add(1);
+        entry.remove("id");
+        let value = Spanned::new(span.clone(), DeValue::String(name.into()));
+        entry.insert(Spanned::new(span, "name".into()), value);
+    }
 }
 
 /// Adds a finding for each required key that an entry of an array does not have.
@@ -99,7 +141,11 @@ fn check_bands(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
 }
 
 /// Checks the section `[score]`: the prior and the caps.
-fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
+fn check_score(
+    document: &DeTable<'_>,
+    own_families: &[String],
+    diagnostics: &mut TomlDiagnostics<'_>,
+) {
     let Some(table) = table(document, "score") else { return };
     if let Some((offset, prior)) = number(table, "prior")
         && !prior.is_finite()
@@ -109,12 +155,14 @@ fn check_score(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
     }
     check_cap(table, "family_cap", diagnostics);
     let Some(caps) = self::table(table, "caps") else { return };
+    let own_families = own_families.iter().map(String::as_str);
+    let families: Vec<&str> = FAMILIES.iter().copied().chain(own_families).collect();
     for key in caps.keys() {
         let family: &str = key.get_ref();
         check_cap(caps, family, diagnostics);
-        if !FAMILIES.contains(&family) && ![list::FAMILY, INNOCENCE_FAMILY].contains(&family) {
+        if !families.contains(&family) && ![list::FAMILY, INNOCENCE_FAMILY].contains(&family) {
             let problem = format!("unknown family '{family}'");
-            diagnostics.add(key.span().start, problem, replace_unknown(family, FAMILIES));
+            diagnostics.add(key.span().start, problem, replace_unknown(family, &families));
         }
     }
 }
@@ -458,8 +506,10 @@ fn check_signature_name(
     diagnostics: &mut TomlDiagnostics<'_>,
 ) {
     if !names.iter().any(|candidate| candidate == name) {
-        let remedy = did_you_mean(name, names.iter().map(String::as_str))
-            .unwrap_or_else(|| "correct the name or remove the entry".to_owned());
+        let remedy = did_you_mean(name, names.iter().map(String::as_str)).unwrap_or_else(|| {
+            "correct the name or remove the entry; an update of the rules may have removed the rule"
+                .to_owned()
+        });
         diagnostics.add(offset, format!("unknown signature '{name}'"), remedy);
     }
 }
@@ -497,4 +547,5 @@ fn check_exemptions(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_
     check_unique(document, "exemption", "name", diagnostics);
 }
 
-const HELP: &str = "rules/policy.toml shows every setting";
+/// Remedy for a finding without a better one.
+pub const HELP: &str = "rules/policy.toml shows every setting";

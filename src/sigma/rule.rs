@@ -9,13 +9,13 @@ use rsigma_parser::{EXEMPLARS_KEY, SigmaCollection};
 use yaml_serde::{Mapping, Value as Yaml};
 
 use crate::attributes::{
-    CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, INNOCENCE_KEY, NEAR_KEY, WEIGHT_KEY, attribute,
+    CUSTOM_ATTRIBUTES, EXCEPTIONS_KEY, INNOCENCE_KEY, NEAR_KEY, REPLACES_KEY, WEIGHT_KEY, attribute,
 };
 use crate::disguise::Disguise;
 use crate::document::Diagnostics;
 use crate::exemplar::Exemplar;
 use crate::lexicon::Lexicon;
-use crate::metadata::RuleMetadata;
+use crate::metadata::{LayerRights, RuleMetadata};
 use crate::source_map::SourceMap;
 use crate::suggestion::replace_unknown;
 use crate::{Finding, RuleFile, detection, document, exemplar, metadata, near};
@@ -60,11 +60,12 @@ pub fn parse(
     source_map: SourceMap,
     document: &Mapping,
     lexicon: &Lexicon,
+    rights: LayerRights<'_>,
     previous_findings: usize,
     findings: &mut Vec<Finding>,
 ) -> Option<Rule> {
     let mut diagnostics = Diagnostics { path: &file.path, source_map: &source_map, findings };
-    let header = metadata::check(document, &mut diagnostics);
+    let header = metadata::check(document, rights, &mut diagnostics);
     let (stripped, condition_parses) = strip_unsupported(document.clone(), &mut diagnostics);
     let stripped = (diagnostics.findings.len() > previous_findings).then_some(&stripped);
     let take_rule = |collection: &mut SigmaCollection| collection.rules.pop();
@@ -249,4 +250,4 @@ const LOG_SOURCE_KEYS: &[&str] = &["category", "product", "service", "definition
 
 /// The custom attributes of a detection rule.
 const RULE_ATTRIBUTES: &[&str] =
-    &[WEIGHT_KEY, INNOCENCE_KEY, NEAR_KEY, EXCEPTIONS_KEY, EXEMPLARS_KEY];
+    &[WEIGHT_KEY, REPLACES_KEY, INNOCENCE_KEY, NEAR_KEY, EXCEPTIONS_KEY, EXEMPLARS_KEY];

@@ -5,7 +5,7 @@ use hedgerow_core::rules::policy::Policy;
 use hedgerow_core::seeds::{MAX_SEED_BYTES, MAX_SEED_SETS, SeedFile, SeedSet, is_seed_name};
 use toml::de::DeTable;
 
-use crate::RuleFile;
+use crate::layers::Layer;
 use crate::suggestion::did_you_mean;
 use crate::toml::{TomlDiagnostics, check_unique, entries, text};
 
@@ -16,7 +16,8 @@ pub fn is_seed_file(path: &str) -> bool {
 
 /// Checks the seed sets of the policy: their number, the name of each set, and the total size of
 /// all sets. Also checks that the file of each set exists and is valid.
-pub fn check(document: &DeTable<'_>, files: &[RuleFile], diagnostics: &mut TomlDiagnostics<'_>) {
+pub fn check(document: &DeTable<'_>, layers: &[Layer<'_>], diagnostics: &mut TomlDiagnostics<'_>) {
+    let files = || layers.iter().flat_map(|layer| layer.files);
     let mut total = 0_usize;
     for (number, (offset, entry)) in entries(document, "seeds").enumerate() {
         if let Some((offset, name)) = text(entry, "name")
@@ -31,8 +32,8 @@ pub fn check(document: &DeTable<'_>, files: &[RuleFile], diagnostics: &mut TomlD
             diagnostics.add(offset, problem, "remove some, or build one set from several files");
         }
         let Some((offset, path)) = text(entry, "file") else { continue };
-        let Some(file) = files.iter().find(|file| is_seed_file(path) && file.path == path) else {
-            let paths = files.iter().map(|file| file.path.as_str());
+        let Some(file) = files().find(|file| is_seed_file(path) && file.path == path) else {
+            let paths = files().map(|file| file.path.as_str());
             let remedy = did_you_mean(path, paths.filter(|path| is_seed_file(path)));
             let remedy = remedy.unwrap_or_else(|| {
                 "build it with `hedgerow seeds build … -o rules/seeds/NAME.fuse`".to_owned()
@@ -58,9 +59,10 @@ pub fn check(document: &DeTable<'_>, files: &[RuleFile], diagnostics: &mut TomlD
 }
 
 /// Returns the sets that a checked policy names, sorted by name.
-pub fn load(policy: &Policy, files: &[RuleFile]) -> Vec<SeedSet> {
+pub fn load(policy: &Policy, layers: &[Layer<'_>]) -> Vec<SeedSet> {
     let sets = policy.seeds.iter().filter_map(|source| {
-        let file = files.iter().find(|file| file.path == source.file)?;
+        let mut files = layers.iter().flat_map(|layer| layer.files);
+        let file = files.find(|file| file.path == source.file)?;
         Some(SeedSet { name: source.name.clone(), filter: SeedFile::parse(&file.text).ok()? })
     });
     let mut sets: Vec<SeedSet> = sets.collect();

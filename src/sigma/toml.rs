@@ -44,6 +44,17 @@ pub fn read<'n>(diagnostics: &mut TomlDiagnostics<'n>) -> Option<DeTable<'n>> {
     is_recoverable(&errors, diagnostics).then(|| document.into_inner())
 }
 
+/// Parses a file as [`read`] does. The result does not borrow the findings.
+pub fn read_file<'f>(
+    file: &'f RuleFile,
+    help: &'static str,
+    findings: &mut Vec<Finding>,
+) -> Option<DeTable<'f>> {
+    let (document, errors) = DeTable::parse_recoverable(&file.text);
+    let mut diagnostics = TomlDiagnostics { file, findings, help };
+    is_recoverable(&errors, &mut diagnostics).then(|| document.into_inner())
+}
+
 /// Adds findings for syntax errors. Returns whether the parsed document is usable: it is usable if
 /// the only errors are repeated keys. After any other error, the parser may have skipped or misread
 /// parts of the file.

@@ -37,6 +37,8 @@ mod hostile_bodies;
 mod identity;
 /// Requests in 22 languages.
 mod languages;
+/// Layers of rules, and `hedgerow rules`.
+mod layers;
 /// Matching against `explain` and a naive reference.
 mod matching;
 /// Passages of a body, each with its role (such as instruction, material or examples).

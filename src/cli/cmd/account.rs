@@ -35,7 +35,7 @@ pub struct AccountArgs {
     ruleset: RulesetArgs,
 }
 
-pub fn run(args: &AccountArgs, format: Format) -> Result<Outcome> {
+pub fn run(args: &AccountArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let secret = read_secret(args.secret_file.as_deref())?;
     let mut input = Vec::new();
     std::io::stdin().read_to_end(&mut input).map_err(|error| io_error(Path::new("-"), &error))?;
@@ -51,7 +51,7 @@ pub fn run(args: &AccountArgs, format: Format) -> Result<Outcome> {
     let (account, tenant) = if args.origin {
         (Account { kind: AccountKind::Origin, text: name()? }, None)
     } else {
-        let ruleset = args.ruleset.load()?;
+        let ruleset = args.ruleset.load(config)?;
         let recorded = read_credential(&input, &args.path)?;
         let dialect = ruleset.policy().endpoint(&recorded.path).dialect();
         let Principal { account, tenant, .. } =

@@ -1,32 +1,32 @@
-//! `hedgerow build [DIR] -o BUNDLE`: checks and tests rules, and builds them into a bundle.
+//! `hedgerow build [DIR…] -o BUNDLE`: checks and tests rules, and builds them into a bundle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hedgerow_core::ruleset;
 use serde_json::json;
 
 use crate::error::{Outcome, Result, io_error};
-use crate::rules::{print_findings, read_rules};
+use crate::rules::{RulesArgs, print_findings, read_rules};
 use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct BuildArgs {
-    /// Build the rules in this directory.
-    #[arg(default_value = "rules")]
-    directory: PathBuf,
+    #[command(flatten)]
+    rules: RulesArgs,
     /// Write the bundle to this file.
     #[arg(short, long, value_name = "BUNDLE", default_value = "bundle.json")]
     output: PathBuf,
 }
 
-pub fn run(args: &BuildArgs, format: Format) -> Result<Outcome> {
-    let rules = match read_rules(&args.directory)? {
+pub fn run(args: &BuildArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
+    let directories = args.rules.directories(config)?;
+    let rules = match read_rules(&directories)? {
         Ok(rules) => rules,
-        Err(findings) => return print_findings(&args.directory, &findings, "", format),
+        Err(findings) => return print_findings(&directories, &findings, "", format),
     };
     let findings = hedgerow_sigma::test(&rules);
     if !findings.is_empty() {
-        return print_findings(&args.directory, &findings, "", format);
+        return print_findings(&directories, &findings, "", format);
     }
     let bytes = rules.encode_bundle();
     std::fs::write(&args.output, &bytes).map_err(|error| io_error(&args.output, &error))?;

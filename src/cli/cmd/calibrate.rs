@@ -13,7 +13,7 @@ mod report;
 mod tools;
 mod weight_files;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use estimate::Settings;
 use report::CalibrationReport;
@@ -41,16 +41,17 @@ pub struct CalibrateArgs {
     /// estimated.
     #[arg(long)]
     no_correlate: bool,
-    /// Write the proposed weights into the rule files of this directory.
+    /// Write the proposed weights into the rule files of this directory. If the directory is a
+    /// layer of the settings, the other layers are read, too, but not changed.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     #[command(flatten)]
     ruleset: RulesetArgs,
 }
 
-pub fn run(args: &CalibrateArgs, format: Format) -> Result<Outcome> {
+pub fn run(args: &CalibrateArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let files = find_files(&args.corpus)?;
-    let ruleset = args.ruleset.load()?;
+    let ruleset = args.ruleset.load(config)?;
     let options = ScoringOptions { correlate: !args.no_correlate, disguises: false };
     let corpus = score_corpus(&files, &ruleset, options)?;
     for problem in &corpus.unreadable {
@@ -63,7 +64,7 @@ pub fn run(args: &CalibrateArgs, format: Format) -> Result<Outcome> {
         Format::Text => print_text(&report.to_text())?,
     }
     if let Some(directory) = &args.write {
-        for change in weight_files::write(directory, &report.signatures)? {
+        for change in weight_files::write(directory, config, &report.signatures)? {
             print_error(&change);
         }
     }

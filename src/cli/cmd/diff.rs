@@ -1,7 +1,7 @@
 //! `hedgerow diff A B [--replay FILES…]`: compares two bundles, and their decisions about recorded
 //! requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,16 +16,18 @@ use serde_json::{Value, json};
 
 use super::release::resolve_digest;
 use super::replay::{ReplayEngine, ReplayEvent, UNLABELLED, locate_problems, read_recordings};
-use crate::config::{Config, TargetArgs};
+use crate::config::{Config, TargetArgs, rule_directories};
 use crate::error::{Error, Outcome, Result, io_error};
 use crate::remote::{ReleaseStore, changed_bundle};
+use crate::rule_directories::RuleDirectories;
 use crate::rules::{print_findings, read_rules};
 use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct DiffArgs {
     /// Compare this bundle: its digest or the beginning of the digest, `active`, `canary`,
-    /// `shadow`, `embedded`, the file of a bundle, or a directory of rules.
+    /// `shadow`, `embedded`, the file of a bundle, a directory of rules, or a settings file
+    /// (`.toml`) that names layers of rules.
     from: String,
     /// Compare with this bundle, named in one of the same ways.
     to: String,
@@ -37,16 +39,16 @@ pub struct DiffArgs {
 }
 
 /// One side of a comparison.
-enum Side {
+pub enum Side {
     /// A bundle that was read.
     Loaded { digest: String, bundle: Box<Bundle> },
     /// The rules that are embedded in the Worker. The command cannot read them.
     Embedded,
 }
 
-/// A directory whose rules are invalid, with the findings.
+/// Directories whose rules are invalid, with the findings.
 struct InvalidRules {
-    directory: PathBuf,
+    directories: RuleDirectories,
     findings: Vec<Finding>,
 }
 
@@ -55,7 +57,7 @@ pub fn run(args: &DiffArgs, config: Option<&Path>, format: Format) -> Result<Out
     let (from, to) = match (store.load_side(&args.from)?, store.load_side(&args.to)?) {
         (Ok(from), Ok(to)) => (from, to),
         (Err(invalid), _) | (_, Err(invalid)) => {
-            return print_findings(&invalid.directory, &invalid.findings, "", format);
+            return print_findings(&invalid.directories, &invalid.findings, "", format);
         }
     };
     let diff = match (&from, &to) {
@@ -91,7 +93,8 @@ impl Side {
         }
     }
 
-    fn from_bytes(bytes: &[u8], source: &str) -> Result<Self> {
+    /// Parses a bundle. `source` names it in errors.
+    pub fn from_bytes(bytes: &[u8], source: &str) -> Result<Self> {
         let bundle = Bundle::parse(bytes);
         let bundle = bundle.map_err(|error| Error::Io(format!("{source}: {error}")))?;
         Ok(Self::Loaded { digest: ruleset::digest(bytes), bundle: Box::new(bundle) })
@@ -133,10 +136,15 @@ impl LazyStore<'_> {
         if matches!(name, EMBEDDED | "active" | "canary" | "shadow") {
             return self.load_by_role(name).map(Ok);
         }
-        if path.is_dir() {
-            return Ok(match read_rules(path)? {
+        let is_settings = path.is_file() && path.extension().is_some_and(|end| end == "toml");
+        if path.is_dir() || is_settings {
+            let directories = match is_settings {
+                true => rule_directories(Some(path))?,
+                false => RuleDirectories::one(path),
+            };
+            return Ok(match read_rules(&directories)? {
                 Ok(rules) => Ok(Side::from_bytes(&rules.encode_bundle(), name)?),
-                Err(findings) => Err(InvalidRules { directory: path.to_owned(), findings }),
+                Err(findings) => Err(InvalidRules { directories, findings }),
             });
         }
         if path.is_file() {
@@ -208,7 +216,8 @@ impl LazyStore<'_> {
     }
 }
 
-fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
+/// Prints the digests of two bundles, and their differences.
+pub fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
     print_line(format_args!("from {}\nto   {}", from.digest(), to.digest()))?;
     if diff.is_empty() {
         return print_line(format_args!("no differences: the bundles are equivalent"));
@@ -252,12 +261,24 @@ fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
 
 /// The differences between the decisions of two bundles for the same recorded requests.
 #[derive(Default, Serialize)]
-struct DecisionDiff {
+pub struct DecisionDiff {
     requests: usize,
     changed: usize,
     counts: Vec<DecisionChange>,
+    /// Rules that hit more or fewer requests, by name.
+    hits: BTreeMap<String, HitChange>,
     examples: Vec<ChangeExample>,
-    unreadable: Vec<String>,
+    /// Lines that are not readable, as messages.
+    pub unreadable: Vec<String>,
+}
+
+/// Numbers of requests that a rule hits with only one of the two bundles.
+#[derive(Default, Serialize)]
+struct HitChange {
+    /// Requests that the rule hits with the second bundle only.
+    new: usize,
+    /// Requests that the rule hits with the first bundle only.
+    lost: usize,
 }
 
 /// One kind of change of a decision, with the number of requests that it affects.
@@ -292,7 +313,7 @@ struct DecisionOutcome {
 }
 
 /// Scores recorded requests with both bundles, and collects the decisions that differ.
-fn compare_decisions(files: &[PathBuf], from: &Side, to: &Side) -> Result<DecisionDiff> {
+pub fn compare_decisions(files: &[PathBuf], from: &Side, to: &Side) -> Result<DecisionDiff> {
     let (from, to) = (from.ruleset()?, to.ruleset()?);
     let mut comparison = DecisionComparison {
         files,
@@ -342,6 +363,7 @@ impl DecisionComparison<'_> {
             return;
         }
         self.diff.requests += 1;
+        self.compare_hits(old.as_ref(), new.as_ref());
         let (old, new) = (DecisionOutcome::new(old.as_ref()), DecisionOutcome::new(new.as_ref()));
         if old.describe() == new.describe() {
             return;
@@ -352,6 +374,23 @@ impl DecisionComparison<'_> {
         if self.diff.examples.len() < MAX_EXAMPLES {
             let (file, account) = (self.file_name(file_index), recorded.account.clone());
             self.diff.examples.push(ChangeExample { file, line, account, from: old, to: new });
+        }
+    }
+}
+
+impl DecisionComparison<'_> {
+    /// Counts the rules that hit a request with only one of the two bundles.
+    fn compare_hits(&mut self, old: Option<&Decision>, new: Option<&Decision>) {
+        let names = |decision: Option<&Decision>| -> BTreeSet<String> {
+            let hits = decision.into_iter().flat_map(|decision| &decision.hits);
+            hits.map(|hit| hit.name.clone()).collect()
+        };
+        let (old, new) = (names(old), names(new));
+        for name in new.difference(&old) {
+            self.diff.hits.entry(name.clone()).or_default().new += 1;
+        }
+        for name in old.difference(&new) {
+            self.diff.hits.entry(name.clone()).or_default().lost += 1;
         }
     }
 }
@@ -384,10 +423,17 @@ impl DecisionOutcome {
 }
 
 impl DecisionDiff {
-    fn print_text(&self) -> Result<()> {
+    /// Prints the differences as tables.
+    pub fn print_text(&self) -> Result<()> {
         print_line(format_args!("\n{} of {} decisions differ", self.changed, self.requests))?;
         for problem in &self.unreadable {
             print_line(format_args!("{problem}"))?;
+        }
+        if !self.hits.is_empty() {
+            print_line(format_args!("\n{:<48} {:>8} {:>9}", "rule", "new hits", "lost hits"))?;
+        }
+        for (name, HitChange { new, lost }) in &self.hits {
+            print_line(format_args!("{name:<48} {new:>8} {lost:>9}"))?;
         }
         if self.changed == 0 {
             return Ok(());

@@ -1,16 +1,15 @@
-//! `hedgerow docs [DIR] [-o DOCS] [--check]`: writes the generated pages of the documentation.
+//! `hedgerow docs [DIR…] [-o DOCS] [--check]`: writes the generated pages of the documentation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Outcome, Result, io_error};
-use crate::rules::read_rules;
+use crate::rules::{RulesArgs, read_rules};
 use crate::terminal::print_line;
 
 #[derive(clap::Args)]
 pub struct DocsArgs {
-    /// Describe the rules in this directory.
-    #[arg(default_value = "rules")]
-    directory: PathBuf,
+    #[command(flatten)]
+    rules: RulesArgs,
     /// Write the pages into this directory.
     #[arg(short, long, default_value = "docs")]
     output: PathBuf,
@@ -19,11 +18,12 @@ pub struct DocsArgs {
     check: bool,
 }
 
-pub fn run(args: &DocsArgs) -> Result<Outcome> {
-    let rules = read_rules(&args.directory)?.map_err(|findings| {
+pub fn run(args: &DocsArgs, config: Option<&Path>) -> Result<Outcome> {
+    let directories = args.rules.directories(config)?;
+    let rules = read_rules(&directories)?.map_err(|findings| {
         Error::Io(format!(
             "the rules in {} are invalid: {} findings; run `hedgerow check`",
-            args.directory.display(),
+            directories.describe(),
             findings.len()
         ))
     })?;

@@ -15,7 +15,7 @@ mod scored;
 mod scoring;
 mod statistics;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use corpus::find_files;
 use report::EvaluationReport;
@@ -50,9 +50,9 @@ pub struct EvaluateArgs {
     ruleset: RulesetArgs,
 }
 
-pub fn run(args: &EvaluateArgs, format: Format) -> Result<Outcome> {
+pub fn run(args: &EvaluateArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let files = find_files(&args.corpus)?;
-    let ruleset = args.ruleset.load()?;
+    let ruleset = args.ruleset.load(config)?;
     let options = ScoringOptions { correlate: !args.no_correlate, disguises: args.disguises };
     let corpus = score_corpus(&files, &ruleset, options)?;
     for problem in &corpus.unreadable {

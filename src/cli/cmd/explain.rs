@@ -1,6 +1,6 @@
 //! `hedgerow explain FILE|-`: shows why signatures hold or do not hold for one request.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hedgerow_core::evaluate::explain::{
     ExplainedPassage, Explainer, Explanation, explain_passages,
@@ -32,8 +32,8 @@ pub struct ExplainArgs {
     ruleset: RulesetArgs,
 }
 
-pub fn run(args: &ExplainArgs, format: Format) -> Result<Outcome> {
-    let ruleset = args.ruleset.load()?;
+pub fn run(args: &ExplainArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
+    let ruleset = args.ruleset.load(config)?;
     let recorded = read_request(&args.file)?;
     let limits = &ruleset.policy().scan;
     let envelope = recorded.envelope(limits.max_body, now());

@@ -1,4 +1,4 @@
-//! `hedgerow push [DIR] [--replay FILES…] [--release | --canary PERCENT | --shadow]`: checks,
+//! `hedgerow push [DIR…] [--replay FILES…] [--release | --canary PERCENT | --shadow]`: checks,
 //! tests, builds, signs and uploads rules.
 
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use crate::dates::now;
 use crate::error::{Error, Outcome, Result};
 use crate::format::percent;
 use crate::remote::{ReleaseCommand, SignedText};
-use crate::rules::{print_findings, read_rules};
+use crate::rule_directories::RuleDirectories;
+use crate::rules::{RulesArgs, print_findings, read_rules};
 use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct PushArgs {
-    /// Push the rules in this directory; default: the directory that the setting `rules` names, or
-    /// else `rules`.
-    directory: Option<PathBuf>,
+    #[command(flatten)]
+    rules: RulesArgs,
     /// Score recorded requests first, and reject rules that hit more of the requests labelled
     /// benign than `[noise]` in the policy allows.
     #[arg(long, value_name = "FILES", num_args = 1..)]
@@ -47,11 +47,11 @@ struct BuiltBundle {
 
 pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let role = release_role(args)?;
+    let directories = args.rules.directories(config)?;
     let config = Config::load(config, &args.target)?;
-    let directory = config.rules_directory(args.directory.as_deref());
-    let built = match build(&directory)? {
+    let built = match build(&directories)? {
         Ok(built) => built,
-        Err(findings) => return print_findings(&directory, &findings, "", format),
+        Err(findings) => return print_findings(&directories, &findings, "", format),
     };
     let noise_report = if args.replay.is_empty() {
         None
@@ -109,8 +109,8 @@ fn release_role(args: &PushArgs) -> Result<Option<BundleRole>> {
 }
 
 /// Checks, tests, builds and compiles rules. The inner error lists the findings.
-fn build(directory: &Path) -> Result<std::result::Result<BuiltBundle, Vec<Finding>>> {
-    let rules = match read_rules(directory)? {
+fn build(directories: &RuleDirectories) -> Result<std::result::Result<BuiltBundle, Vec<Finding>>> {
+    let rules = match read_rules(directories)? {
         Ok(rules) => rules,
         Err(findings) => return Ok(Err(findings)),
     };

@@ -8,7 +8,7 @@ mod summary;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use engine::ReplayEngine;
 use hedgerow_core::evaluate::decision::DecisionHit;
@@ -38,8 +38,8 @@ pub struct ReplayArgs {
     ruleset: RulesetArgs,
 }
 
-pub fn run(args: &ReplayArgs, format: Format) -> Result<Outcome> {
-    let ruleset = args.ruleset.load()?;
+pub fn run(args: &ReplayArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
+    let ruleset = args.ruleset.load(config)?;
     let mut decisions = match &args.decisions {
         Some(path) => {
             Some(BufWriter::new(File::create(path).map_err(|error| io_error(path, &error))?))

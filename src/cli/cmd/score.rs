@@ -25,8 +25,8 @@ pub struct ScoreArgs {
     ruleset: RulesetArgs,
 }
 
-pub fn run(args: &ScoreArgs, format: Format) -> Result<Outcome> {
-    let ruleset = args.ruleset.load()?;
+pub fn run(args: &ScoreArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
+    let ruleset = args.ruleset.load(config)?;
     let recorded = read_request(&args.file)?;
     let policy = ruleset.policy();
     let envelope = recorded.envelope(policy.scan.max_body, now());

@@ -20,7 +20,7 @@ mod simulation;
 mod traffic_source;
 mod vocabulary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::SimulationEngine;
@@ -68,7 +68,7 @@ pub struct SimulateArgs {
     ruleset: RulesetArgs,
 }
 
-pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
+pub fn run(args: &SimulateArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let path = &args.scenario;
     let text = std::fs::read_to_string(path).map_err(|error| io_error(path, &error))?;
     let mut scenario = match Scenario::parse(&path.display().to_string(), &text) {
@@ -81,7 +81,7 @@ pub fn run(args: &SimulateArgs, format: Format) -> Result<Outcome> {
         campaign.unknown_wording |= args.unknown_wording;
         campaign.detect_within = args.detect_within.unwrap_or(campaign.detect_within);
     }
-    let mut ruleset = args.ruleset.load()?;
+    let mut ruleset = args.ruleset.load(config)?;
     if scenario.known_prompts {
         ruleset = ruleset.with_seeds(known_prompt_set()?);
     }

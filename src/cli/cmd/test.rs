@@ -1,22 +1,22 @@
-//! `hedgerow test [DIR]`: runs the exemplars of rules.
+//! `hedgerow test [DIR…]`: runs the exemplars of rules.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::error::{Outcome, Result};
-use crate::rules::{print_findings, read_rules};
+use crate::rules::{RulesArgs, print_findings, read_rules};
 use crate::terminal::Format;
 
 #[derive(clap::Args)]
 pub struct TestArgs {
-    /// Test the rules in this directory.
-    #[arg(default_value = "rules")]
-    directory: PathBuf,
+    #[command(flatten)]
+    rules: RulesArgs,
 }
 
-pub fn run(args: &TestArgs, format: Format) -> Result<Outcome> {
-    let rules = match read_rules(&args.directory)? {
+pub fn run(args: &TestArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
+    let directories = args.rules.directories(config)?;
+    let rules = match read_rules(&directories)? {
         Ok(rules) => rules,
-        Err(findings) => return print_findings(&args.directory, &findings, "", format),
+        Err(findings) => return print_findings(&directories, &findings, "", format),
     };
     let rule_exemplars: usize = rules.rules.iter().map(|rule| rule.exemplars.len()).sum();
     let correlation_exemplars: usize =
@@ -28,5 +28,5 @@ pub fn run(args: &TestArgs, format: Format) -> Result<Outcome> {
         rule_exemplars.saturating_add(correlation_exemplars)
     );
     let findings = hedgerow_sigma::test(&rules);
-    print_findings(&args.directory, &findings, &success_message, format)
+    print_findings(&directories, &findings, &success_message, format)
 }

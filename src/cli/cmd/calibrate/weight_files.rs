@@ -2,20 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::estimate::SignatureEstimate;
+use crate::config::rule_directories;
 use crate::error::{Error, Result, io_error};
+use crate::rule_directories::RuleDirectories;
 use crate::rules::read_rules;
 
 /// Writes the proposed weights that differ from the written weights into the rule files of a
 /// directory. Returns one message for each: the change, or the reason why no weight was written.
 /// Returns an error if the rules are invalid, or if a file cannot be read or written.
-pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<String>> {
-    let rules = read_rules(directory)?.map_err(|findings| {
+pub fn write(
+    directory: &Path,
+    config: Option<&Path>,
+    estimates: &[SignatureEstimate],
+) -> Result<Vec<String>> {
+    let layers = rule_directories(config)?;
+    let is_layer = |(_, layer): (&str, PathBuf)| is_same(&layer, directory);
+    let directories =
+        if layers.iter().any(is_layer) { layers } else { RuleDirectories::one(directory) };
+    let rules = read_rules(&directories)?.map_err(|findings| {
         Error::Io(format!(
             "the rules in {} are invalid: {} findings; run `hedgerow check`",
-            directory.display(),
+            directories.describe(),
             findings.len()
         ))
     })?;
@@ -26,7 +36,9 @@ pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<St
     let mut lines = Vec::new();
     for estimate in estimates.iter().filter(|estimate| estimate.proposed != estimate.written) {
         let SignatureEstimate { name, written, proposed, .. } = estimate;
-        let Some(path) = paths.get(name).map(|path| directory.join(path)) else {
+        let path = paths.get(name).map(|path| directories.locate(path));
+        let Some(path) = path.filter(|path| path.ancestors().any(|part| is_same(part, directory)))
+        else {
             lines.push(format!("{name}: not a rule of {}; unchanged", directory.display()));
             continue;
         };
@@ -42,6 +54,13 @@ pub fn write(directory: &Path, estimates: &[SignatureEstimate]) -> Result<Vec<St
         }
     }
     Ok(lines)
+}
+
+/// Returns whether two paths name the same directory.
+fn is_same(path: &Path, directory: &Path) -> bool {
+    path == directory
+        || fs::canonicalize(path)
+            .is_ok_and(|path| fs::canonicalize(directory).is_ok_and(|other| path == other))
 }
 
 /// Replaces the number of the weight in the text of a rule file. Returns `None` if the text has no
