@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `POST /report` | 204; the body is a [`Report`] |
 //! | `GET /` | [`Counters`] of the last 60 seconds |
-//! | `GET /?minutes=&until=&kind=` | [`Counters`] of the last minutes, or of those before `until`, of kinds that begin with `kind` |
+//! | `GET /?minutes=&until=&kind=` | [`Counters`] of minutes, of kinds that begin with `kind` |
 //! | `GET /series?from=&step=&count=` | [`Series`] |
 //! | `GET /decisions?limit=&band=&…` | [`DecisionMatches`](decisions::DecisionMatches) |
 //! | `GET /decisions?enforced=true&before=&…` | the same, of the enforced decisions |

@@ -22,7 +22,7 @@ pub fn parse_minutes(request: &ClientRequest) -> Result<Option<u64>, ApiError> {
     parse_number(request, "minutes", MAX_MINUTES)
 }
 
-/// The largest time in milliseconds since the epoch that a query may name: the largest of a browser.
+/// The largest time that a query may name, in milliseconds since the epoch.
 const MAX_TIME: u64 = 8_640_000_000_000_000;
 
 /// Returns the parameter `until`, the end of a period, in seconds since the epoch, rounded up;

@@ -18,7 +18,8 @@ const DEFAULT_MINUTES: u64 = 60;
 /// `minutes`, or in the `minutes` before `until`.
 ///
 /// # Errors
-/// `invalid`, if `minutes` or `until` is invalid; `unavailable`, if an object of the ledger does not answer.
+/// `invalid`, if `minutes` or `until` is invalid; `unavailable`, if an object of the ledger does
+/// not answer.
 pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Response, ApiError> {
     let minutes = params::parse_minutes(request)?.unwrap_or(DEFAULT_MINUTES);
     let now = clock::now_seconds();

@@ -27,8 +27,9 @@ const MAX_SIGNATURES: usize = 50;
 const MAX_PATHS: usize = 50;
 
 /// Answers with the registry's status, and with the traffic of the last `minutes`, of the `minutes`
-/// before `until`, or of the last 60 seconds if `minutes` is missing. If the ledger does not answer, the traffic is empty and
-/// `ledger.reachable` is false. An error of the registry is passed on with status 503.
+/// before `until`, or of the last 60 seconds if `minutes` is missing. If the ledger does not
+/// answer, the traffic is empty and `ledger.reachable` is false. An error of the registry is passed
+/// on with status 503.
 ///
 /// # Errors
 /// `invalid`, if `minutes` or `until` is invalid; `unavailable`, if the registry does not answer.
