@@ -1,6 +1,10 @@
 // A table that scrolls horizontally if it is wider than its panel. It can also be scrolled by
-// keyboard.
+// keyboard. On narrow screens, the rows of a table with many columns become cards: see style.css.
 import type { ComponentChildren } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+
+/** A table with more columns becomes cards, unless it has a frame of its own. */
+const MAX_COLUMNS = 6;
 
 export interface Column {
   title: ComponentChildren;
@@ -20,9 +24,24 @@ interface Props {
 }
 
 export function Table({ label, class: name, frame, columns, children }: Props) {
+  const table = useRef<HTMLTableElement>(null);
+  const hasCards = !frame && columns.length > MAX_COLUMNS;
+  // In cards, each value has the title of its column before it.
+  useEffect(() => {
+    const { tHead, tBodies } = table.current!;
+    const titles = [...tHead!.rows[0]!.cells].map((cell) => cell.textContent);
+    for (const row of hasCards ? tBodies[0]!.rows : []) {
+      [...row.cells].forEach((cell, column) => (cell.dataset.title = titles[column] ?? ''));
+    }
+  });
   return (
-    <div class={frame ? `scroll ${frame}` : 'scroll'} tabIndex={0} role="region" aria-label={label}>
-      <table class={name}>
+    <div
+      class={`scroll ${frame ?? ''} ${hasCards ? 'has-cards' : ''}`}
+      tabIndex={0}
+      role="region"
+      aria-label={label}
+    >
+      <table class={name} ref={table}>
         <thead>
           <tr>
             {columns.map((column, index) => (
