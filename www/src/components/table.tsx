@@ -28,10 +28,11 @@ export function Table({ label, class: name, frame, columns, children }: Props) {
   const hasCards = !frame && columns.length > MAX_COLUMNS;
   // In cards, each value has the title of its column before it.
   useEffect(() => {
-    const { tHead, tBodies } = table.current!;
-    const titles = [...tHead!.rows[0]!.cells].map((cell) => cell.textContent);
-    for (const row of hasCards ? tBodies[0]!.rows : []) {
-      [...row.cells].forEach((cell, column) => (cell.dataset.title = titles[column] ?? ''));
+    if (!hasCards) return;
+    const all = (selector: string) => [...table.current!.querySelectorAll(selector)];
+    const titles = all('thead th').map((cell) => cell.textContent);
+    for (const { children } of all('tbody tr')) {
+      titles.forEach((title, column) => children[column]?.setAttribute('data-title', title));
     }
   });
   return (

@@ -52,6 +52,9 @@ export function Change({ series, earlier, now, before, totals, explained = false
   if (!before) return <span class="trend" title={`unknown ${name}`}>–</span>;
   const over = (points: readonly number[]) => sumOfOver(series, points);
   const earlierCount = (points: readonly number[]) => over(align(series, earlier, points));
+  if (totals && !earlierCount(totals.before)) {
+    return <span class="trend">no requests {name}</span>;
+  }
   const [after, first] = [over(now), earlierCount(before)];
   const isExact = earlier.series.step <= series.step;
   const counted = `${isExact ? '' : 'about '}${count(Math.round(first))}`;
