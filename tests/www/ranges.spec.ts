@@ -170,6 +170,8 @@ describe.skipIf(!canRun)('all views', () => {
     expect(await utc.getAttribute('aria-pressed')).toBe('true');
     await page.goto(at('overview?minutes=15'));
     await page.getByText(/mean per step of 60 s, times in UTC$/).waitFor();
+    await utc.click();
+    await page.getByText(/mean per step of 60 s, times in UTC\+5:45$/).waitFor();
     check();
     await close();
   });

@@ -15,6 +15,7 @@ import { Playground } from './playground/index.tsx';
 import { link, type Location, useLocation } from './router.ts';
 import { Rules } from './rules/index.tsx';
 import { setToken, useToken } from './session.ts';
+import { useUtc } from './time.ts';
 
 interface View {
   name: string;
@@ -39,6 +40,8 @@ const viewOf = (wanted: string) => VIEWS.find(({ name }) => name === wanted);
 export function App() {
   const location = useLocation();
   const token = useToken();
+  // Renders all times again when the clock is switched.
+  useUtc();
   const current = latest(useApi<DeploymentStatus>('/status', STATUS_SECONDS));
   const status = token ? current : undefined;
   // Without a token, the playground is the most useful view.

@@ -166,7 +166,7 @@ function Area({ layer: { name, color, values }, bottoms, ends, scale: { x, y } }
 /** Pixels from which a movement is not a click. */
 const MIN_DRAG = 6;
 
-/** Shows the position of the pointer, and the part that is being selected. */
+/** Follows the pointer: a click opens decisions, and dragging selects a part. */
 function Pointer({ scale, props }: { scale: Scale; props: Props }) {
   const [at, setAt] = useState<number | null>(null);
   const [from, setFrom] = useState<number | null>(null);
@@ -183,7 +183,6 @@ function Pointer({ scale, props }: { scale: Scale; props: Props }) {
     setAt(pixels);
     props.onPoint(pixels === null ? null : toStep(pixels));
   };
-  const isDrag = from !== null && at !== null && Math.abs(at - from) >= MIN_DRAG;
   const begin = (event: PointerEvent) => {
     move(position(event));
     // A touch shows only the values of a step. On touch screens, users open decisions with the
@@ -201,15 +200,7 @@ function Pointer({ scale, props }: { scale: Scale; props: Props }) {
   };
   return (
     <g transform={`translate(${SPACE.left} ${SPACE.top})`}>
-      {at !== null && <path class="cursor" d={`M${at},0V${BOTTOM - SPACE.top}`} />}
-      {isDrag && (
-        <rect
-          class="selection"
-          x={Math.min(at, from)}
-          width={Math.abs(at - from)}
-          height={BOTTOM - SPACE.top}
-        />
-      )}
+      {at !== null && <Cursor at={at} from={from} />}
       <rect
         class="plot"
         width={width}
@@ -221,6 +212,26 @@ function Pointer({ scale, props }: { scale: Scale; props: Props }) {
         onPointerLeave={() => move(null)}
       />
     </g>
+  );
+}
+
+interface CursorProps {
+  /** Position of the pointer in the plot, in pixels. */
+  at: number;
+  /** Position at which the button was pressed; null if it is not pressed. */
+  from: number | null;
+}
+
+function Cursor({ at, from }: CursorProps) {
+  const height = BOTTOM - SPACE.top;
+  const width = from === null ? 0 : Math.abs(at - from);
+  return (
+    <>
+      <path class="cursor" d={`M${at},0V${height}`} />
+      {from !== null && width >= MIN_DRAG && (
+        <rect class="selection" x={Math.min(at, from)} width={width} height={height} />
+      )}
+    </>
   );
 }
 

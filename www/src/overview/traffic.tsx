@@ -62,12 +62,7 @@ export function Traffic({ series, earlier, serial }: TrafficProps) {
       total: sum(rows[name] ?? []),
     }));
   }, [series, by]);
-  const line = useMemo<EarlierLine | undefined>(() => {
-    if (!earlier) return undefined;
-    const counts = align(series, earlier, requests(earlier.series));
-    const values = counts.map((value) => (60 * value) / series.step);
-    return { name: `all, ${nameOf(earlier.comparison)}`, values, total: sum(counts) };
-  }, [series, earlier]);
+  const line = useMemo(() => earlier && toLine(series, earlier), [series, earlier]);
   const marks = useReleaseMarks(series, serial);
   const content = { series, layers, line, marks };
   const note = `mean per step of ${duration(series.step)}, times in ${zone()}`;
@@ -84,6 +79,12 @@ interface EarlierLine {
   values: number[];
   /** Number of requests. */
   total: number;
+}
+
+function toLine(series: Series, earlier: Earlier): EarlierLine {
+  const counts = align(series, earlier, requests(earlier.series));
+  const values = counts.map((value) => (60 * value) / series.step);
+  return { name: `all, ${nameOf(earlier.comparison)}`, values, total: sum(counts) };
 }
 
 interface RatesProps {
@@ -124,7 +125,7 @@ function RateChart({ series, layers, line, marks }: RatesProps) {
           onPick={onPick}
           onZoom={onZoom}
         />
-        <ReleaseMarks {...{ series, marks }} onShow={setMark} />
+        {marks.length > 0 && <ReleaseMarks {...{ series, marks }} onShow={setMark} />}
       </div>
       <Legend layers={layers} hidden={hidden} point={point} line={line} onToggle={toggle} />
       <PointTime series={series} point={point} mark={mark} />
