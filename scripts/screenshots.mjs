@@ -12,7 +12,7 @@ const BASE = 'http://127.0.0.1:8787/_hedgerow/';
 const VIEWS = {
   overview: async (page) => {
     await page.goto(`${BASE}#/overview?minutes=15`);
-    await page.locator('.chart canvas').waitFor();
+    await page.locator('.chart svg').waitFor();
   },
   decisions: async (page) => {
     await page.goto(`${BASE}#/decisions?band=hostile`);

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `POST /report` | 204; the body is a [`Report`] |
 //! | `GET /` | [`Counters`] of the last 60 seconds |
-//! | `GET /?minutes=&kind=` | [`Counters`] of the last minutes, of kinds that begin with `kind` |
+//! | `GET /?minutes=&until=&kind=` | [`Counters`] of minutes, of kinds that begin with `kind` |
 //! | `GET /series?from=&step=&count=` | [`Series`] |
 //! | `GET /decisions?limit=&band=&…` | [`DecisionMatches`](decisions::DecisionMatches) |
 //! | `GET /decisions?enforced=true&before=&…` | the same, of the enforced decisions |
@@ -174,8 +174,8 @@ impl RefUnwindSafe for Ledger {}
 struct QueryCache {
     /// Minutes since the epoch.
     minute: u64,
-    /// Counters by number of minutes and kind, the newest result first.
-    counters: Vec<((u64, String), Counters)>,
+    /// Counters by number of minutes, end and kind, the newest result first.
+    counters: Vec<((u64, Option<u64>, String), Counters)>,
     /// Time series, the newest first.
     series: Vec<(TimeBuckets, Series)>,
     /// Sums of counters by period and kinds, the newest first.
@@ -230,7 +230,9 @@ impl DurableObject for Ledger {
             },
             "/decisions" => Response::from_json(&self.find_decisions(&query)?),
             _ => Response::from_json(&match param("minutes").parse() {
-                Ok(minutes) => self.last_minutes(minutes, param("kind"))?,
+                Ok(minutes) => {
+                    self.sum_minutes(minutes, param("until").parse().ok(), param("kind"))?
+                }
                 Err(_) => self.last_minute(),
             }),
         }
@@ -388,14 +390,23 @@ impl Ledger {
         merged
     }
 
-    /// Returns the counters of the last `minutes`. Beyond two days, the period is rounded to hours.
-    /// `kind` selects stored counters whose kind begins with it; the counters of the current
-    /// minute, which are in memory, are all included.
-    fn last_minutes(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
-        let query = (minutes, kind.to_owned());
-        let mut totals =
-            self.cached(|cache| &mut cache.counters, &query, || self.read_counters(minutes, kind))?;
-        totals.merge_unbounded(self.current_minute.borrow().1.clone());
+    /// Returns the counters of the last `minutes`, or of the `minutes` before `until` in seconds
+    /// since the epoch. Beyond two days, the period is rounded to hours. `kind` selects stored
+    /// counters whose kind begins with it; the counters of the current minute, which are in memory,
+    /// are all included if the minute is in the period.
+    fn sum_minutes(
+        &self,
+        minutes: u64,
+        until: Option<u64>,
+        kind: &str,
+    ) -> worker::Result<Counters> {
+        let query = (minutes, until, kind.to_owned());
+        let load = || self.read_counters(minutes, until, kind);
+        let mut totals = self.cached(|cache| &mut cache.counters, &query, load)?;
+        let (start, counters) = &*self.current_minute.borrow();
+        if until.is_none_or(|until| until > *start) {
+            totals.merge_unbounded(counters.clone());
+        }
         Ok(totals)
     }
 

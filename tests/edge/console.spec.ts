@@ -432,7 +432,22 @@ describe('decisions and series', () => {
         expect([minutes, sum(longer.bands.suspect)]).toEqual([minutes, 4]);
       });
     }
-    expect((await admin.get('/series?minutes=0')).status).toBe(400);
+    // The same minutes, as a period with an end; and the minutes before and after them.
+    const end = 1000 * (series.at.at(-1) + series.step);
+    const counted = async (minutes: number, until: number) => {
+      const query = `minutes=${minutes}&until=${until}`;
+      const { bands, at, step } = await admin.getOk(`/series?${query}`);
+      const { traffic } = await admin.getOk(`/status?${query}`);
+      expect(1000 * (at[0] + at.length * step)).toBe(until);
+      return [sum(bands.suspect), traffic.by_band.suspect ?? 0];
+    };
+    expect(await counted(15, end)).toEqual([4, 4]);
+    expect(await counted(60, end - 15 * 60_000)).toEqual([0, 0]);
+    const dayBefore = await admin.getOk(`/series?minutes=60&until=${end - 7 * 86_400_000}`);
+    expect([dayBefore.step, sum(dayBefore.bands.suspect)]).toEqual([3600, 0]);
+    for (const query of ['minutes=0', 'until=0', 'until=soon', 'until=-1', 'until=1e30'])
+      for (const call of ['series', 'status'])
+        expect([query, (await admin.get(`/${call}?${query}`)).status]).toEqual([query, 400]);
   });
 
   it('a WebSocket with a ticket gets a message after a report', async () => {

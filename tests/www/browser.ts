@@ -133,7 +133,7 @@ const overflows = (page: Page): Promise<string[]> =>
     if (scrollWidth > clientWidth + 1) {
       found.push(`the page is ${scrollWidth} px wide on ${clientWidth}`);
     }
-    const scrolling = '.scroll, [role=region][tabindex="0"], .u-wrap, svg, .visually-hidden, pre';
+    const scrolling = '.scroll, [role=region][tabindex="0"], svg, .visually-hidden, pre';
     for (const element of document.querySelectorAll<HTMLElement>('main *')) {
       const { right, width } = element.getBoundingClientRect();
       if (width && right > clientWidth + 1 && !element.closest(scrolling)) {

@@ -129,6 +129,16 @@ describe.skipIf(!canRun)('the views', () => {
     await page.getByRole('link', { name: id }).first().click();
     await page.locator('.timeline').waitFor();
     await page.getByRole('heading', { name: `Cluster ${id}` }).waitFor();
+    // The timeline reaches from the first firing to now, so the indicators are active to its end.
+    const ends = page.locator('.timeline .ends');
+    await expect.poll(() => ends.innerText(), POLL).toMatch(/now, \d{4}/);
+    const widths = await page.locator('.timeline .lane').evaluateAll((lanes) =>
+      lanes.map((lane) => {
+        const end = (element: Element) => element.getBoundingClientRect().right;
+        return [end(lane), end(lane.querySelector('.active')!)];
+      }),
+    );
+    for (const [lane, active] of widths) expect(active).toBeCloseTo(lane!, 0);
     check();
     await close();
   });
@@ -198,7 +208,7 @@ describe.skipIf(!canRun)('the views', () => {
     const { request_id } = await firstOf('decisions', '/decisions?band=hostile&limit=1');
     /** Views with their names, addresses, and an element that earlier views do not have. */
     const locations = [
-      ['overview', 'overview?minutes=15', '.chart canvas'],
+      ['overview', 'overview?minutes=15', '.chart svg'],
       ['decisions', 'decisions', 'table.decisions'],
       ['decision', `decisions?open=${request_id}`, '.detail .waterfall'],
       ['clusters', 'clusters', 'table.clusters'],
@@ -217,7 +227,7 @@ describe.skipIf(!canRun)('the views', () => {
 
   it('all controls can be reached by keyboard, with a visible focus', async () => {
     const { page, check, close } = await show('overview?minutes=15');
-    await page.locator('.chart canvas').waitFor();
+    await page.locator('.chart svg').waitFor();
     const focused = () => page.evaluate(() => document.activeElement?.textContent);
     const focusedId = () => page.evaluate(() => document.activeElement?.id);
     await page.keyboard.press('Tab');
@@ -251,7 +261,7 @@ describe.skipIf(!canRun)('the views', () => {
 
   it('updates do not shift the layout', async () => {
     const { page, check, close } = await show('overview?minutes=15');
-    await page.locator('.chart canvas').waitFor();
+    await page.locator('.chart svg').waitFor();
     await loaded(page);
     await page.getByText('live', { exact: true }).waitFor();
     await page.getByText(/^Notice from/).waitFor();

@@ -2,7 +2,10 @@
 import type { ComponentType } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { Clusters } from './clusters/index.tsx';
+import { type DeploymentStatus, latest, useApi } from './api.ts';
 import { Boundary } from './components/boundary.tsx';
+import { ClockSwitch } from './components/clock-switch.tsx';
+import { ModeBadge } from './components/mode-badge.tsx';
 import { SignIn } from './components/sign-in.tsx';
 import { StopBanner } from './components/stop-banner.tsx';
 import { ThemeSwitch } from './components/theme-switch.tsx';
@@ -12,6 +15,7 @@ import { Playground } from './playground/index.tsx';
 import { link, type Location, useLocation } from './router.ts';
 import { Rules } from './rules/index.tsx';
 import { setToken, useToken } from './session.ts';
+import { useUtc } from './time.ts';
 
 interface View {
   name: string;
@@ -28,11 +32,18 @@ const VIEWS: readonly View[] = [
   { name: 'rules', title: 'Rules', needsToken: false, body: Rules },
 ];
 
+/** Seconds between two requests for the status, which shows mode and stop. */
+const STATUS_SECONDS = 30;
+
 const viewOf = (wanted: string) => VIEWS.find(({ name }) => name === wanted);
 
 export function App() {
   const location = useLocation();
   const token = useToken();
+  // Renders all times again when the clock is switched.
+  useUtc();
+  const current = latest(useApi<DeploymentStatus>('/status', STATUS_SECONDS));
+  const status = token ? current : undefined;
   // Without a token, the playground is the most useful view.
   const view = viewOf(location.view) ?? viewOf(token ? 'overview' : 'playground')!;
   const open = !view.needsToken || token !== null;
@@ -70,15 +81,17 @@ export function App() {
           ))}
         </nav>
         <div class="top-end">
+          {status && <ModeBadge status={status} />}
           {token && (
             <button type="button" class="quiet" onClick={() => setToken(null)}>
               Sign out
             </button>
           )}
+          <ClockSwitch />
           <ThemeSwitch />
         </div>
       </header>
-      {token && <StopBanner />}
+      {status && <StopBanner status={status} />}
       <main id="main" tabIndex={-1} ref={main}>
         <Boundary key={`${view.name} ${open}`} title={view.title} location={location}>
           <Body view={view} location={location} open={open} />

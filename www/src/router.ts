@@ -1,6 +1,6 @@
 // The location in the page: `#/decisions?band=suspect` is the view `decisions` with its parameters.
 // Browsers do not send fragments, so parameters never reach a server.
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 
 export interface Location {
   view: string;
@@ -15,8 +15,22 @@ export function parseLocation(hash = location.hash): Location {
   return { view, params: new URLSearchParams(query) };
 }
 
-/** Returns the address of a view. Parameters without a value are left out. */
+/** Parameters of the time range, which links carry to other views: see range.ts. */
+export const RANGE_PARAMS = ['minutes', 'since', 'until', 'compare'];
+
+/**
+ * Returns the address of a view. Parameters without a value are left out. Without a time range in
+ * `params`, the address has the time range of the current address.
+ */
 export function link(view: string, params: Params = {}): string {
+  if (RANGE_PARAMS.some((name) => params[name])) return address(view, params);
+  const { params: current } = parseLocation();
+  const range = RANGE_PARAMS.map((name) => [name, current.get(name)]);
+  return address(view, { ...Object.fromEntries(range), ...params });
+}
+
+/** Returns the address of a view with exactly these parameters. */
+function address(view: string, params: Params): string {
   const present = Object.entries(params).filter(
     ([, value]) => value !== null && value !== undefined && value !== '',
   );
@@ -25,18 +39,20 @@ export function link(view: string, params: Params = {}): string {
   return `#/${view}${query ? `?${query}` : ''}`;
 }
 
-/** Opens a view. */
+/** Opens a view with exactly these parameters. */
 export function navigate(view: string, params: Params = {}) {
-  location.hash = link(view, params);
+  location.hash = address(view, params);
 }
 
 /** Returns the current location, and renders again when it changes. */
 export function useLocation(): Location {
-  const [current, setCurrent] = useState(() => parseLocation());
+  const [hash, setHash] = useState(location.hash);
   useEffect(() => {
-    const update = () => setCurrent(parseLocation());
+    const update = () => setHash(location.hash);
     addEventListener('hashchange', update);
+    // The address may have changed after the first rendering, before this effect.
+    update();
     return () => removeEventListener('hashchange', update);
   }, []);
-  return current;
+  return useMemo(() => parseLocation(hash), [hash]);
 }

@@ -19,10 +19,27 @@ pub fn query_of(request: &ClientRequest) -> &str {
 /// # Errors
 /// `invalid`, if it is not a whole number from 1 to 43,200.
 pub fn parse_minutes(request: &ClientRequest) -> Result<Option<u64>, ApiError> {
+    parse_number(request, "minutes", MAX_MINUTES)
+}
+
+/// The largest time that a query may name, in milliseconds since the epoch.
+const MAX_TIME: u64 = 8_640_000_000_000_000;
+
+/// Returns the parameter `until`, the end of a period, in seconds since the epoch, rounded up;
+/// `None` if it is missing. Clients send milliseconds, as in a query for decisions.
+///
+/// # Errors
+/// `invalid`, if it is not a whole number of milliseconds since the epoch.
+pub fn parse_until(request: &ClientRequest) -> Result<Option<u64>, ApiError> {
+    Ok(parse_number(request, "until", MAX_TIME)?.map(|until| until.div_ceil(1_000)))
+}
+
+/// Returns a parameter; `None` if it is missing.
+fn parse_number(request: &ClientRequest, name: &str, max: u64) -> Result<Option<u64>, ApiError> {
     let query = UrlSearchParams::new_with_str(query_of(request)).ok();
-    let Some(minutes) = query.and_then(|query| query.get("minutes")) else { return Ok(None) };
-    let minutes = minutes.parse().ok().filter(|minutes| (1..=MAX_MINUTES).contains(minutes));
-    minutes.map(Some).ok_or_else(|| invalid_number("minutes", MAX_MINUTES))
+    let Some(number) = query.and_then(|query| query.get(name)) else { return Ok(None) };
+    let number = number.parse().ok().filter(|number| (1..=max).contains(number));
+    number.map(Some).ok_or_else(|| invalid_number(name, max))
 }
 
 /// Returns the error for a parameter that is not a whole number from 1 to `max`.

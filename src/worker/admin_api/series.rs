@@ -15,13 +15,18 @@ use crate::request::response::json_response;
 const DEFAULT_MINUTES: u64 = 60;
 
 /// Answers with the counts of bands, actions, scores, signatures, errors and rulesets in the last
-/// `minutes`.
+/// `minutes`, or in the `minutes` before `until`.
 ///
 /// # Errors
-/// `invalid`, if `minutes` is invalid; `unavailable`, if an object of the ledger does not answer.
+/// `invalid`, if `minutes` or `until` is invalid; `unavailable`, if an object of the ledger does
+/// not answer.
 pub async fn handle(request: &ClientRequest, settings: &Settings) -> Result<Response, ApiError> {
     let minutes = params::parse_minutes(request)?.unwrap_or(DEFAULT_MINUTES);
-    let buckets = TimeBuckets::from_last_minutes(minutes, clock::now_seconds());
+    let now = clock::now_seconds();
+    let buckets = match params::parse_until(request)? {
+        Some(until) => TimeBuckets::before(until, minutes, now),
+        None => TimeBuckets::from_last_minutes(minutes, now),
+    };
     let target = format!("/series?{}", buckets.to_query());
     let shards = query_all_shards::<Series>(settings, &target).await;
     let mut merged = Series::default();

@@ -26,12 +26,13 @@ const MAX_SIGNATURES: usize = 50;
 /// Maximum number of paths that are listed. Paths with the most requests are kept.
 const MAX_PATHS: usize = 50;
 
-/// Answers with the registry's status, and with the traffic of the last `minutes`, or of the last
-/// 60 seconds if that parameter is missing. If the ledger does not answer, the traffic is empty and
-/// `ledger.reachable` is false. An error of the registry is passed on with status 503.
+/// Answers with the registry's status, and with the traffic of the last `minutes`, of the `minutes`
+/// before `until`, or of the last 60 seconds if `minutes` is missing. If the ledger does not
+/// answer, the traffic is empty and `ledger.reachable` is false. An error of the registry is passed
+/// on with status 503.
 ///
 /// # Errors
-/// `invalid`, if `minutes` is invalid; `unavailable`, if the registry does not answer.
+/// `invalid`, if `minutes` or `until` is invalid; `unavailable`, if the registry does not answer.
 pub async fn handle(
     request: &ClientRequest,
     settings: &Settings,
@@ -39,7 +40,10 @@ pub async fn handle(
 ) -> Result<Response, ApiError> {
     let minutes = params::parse_minutes(request)?;
     let registry_status = client::query(settings, "/status", caller);
-    let target = minutes.map_or("/".to_owned(), |minutes| format!("/?minutes={minutes}"));
+    let until = params::parse_until(request)?.map(|until| format!("&until={until}"));
+    let target = minutes.map_or("/".to_owned(), |minutes| {
+        format!("/?minutes={minutes}{}", until.unwrap_or_default())
+    });
     let (status, counters) =
         futures_util::join!(registry_status, fetch_counters(settings, &target));
     let seconds = minutes.map_or(RECENT_SECONDS, |minutes| minutes.saturating_mul(60));

@@ -11,15 +11,12 @@ use super::{Ledger, MINUTE, QueryCache};
 use crate::ledger_do::counters::{CounterKey, Counters};
 use crate::ledger_do::decisions::prune;
 use crate::ledger_do::period::Period;
-use crate::ledger_do::series::{SERIES_KINDS, Series, TimeBuckets};
+use crate::ledger_do::series::{MINUTE_RETENTION_SECONDS, SERIES_KINDS, Series, TimeBuckets};
 use crate::platform::clock;
 use crate::platform::sql::integer;
 
 /// An hour in seconds.
 const HOUR: u64 = 3_600;
-
-/// Seconds for which the counters of minutes are kept.
-const MINUTE_RETENTION_SECONDS: u64 = 48 * HOUR;
 
 /// Seconds for which the counters of hours are kept.
 pub(super) const HOUR_RETENTION_SECONDS: u64 = 31 * 24 * HOUR;
@@ -91,10 +88,19 @@ impl Ledger {
         sql.exec("DELETE FROM rolled_up WHERE hour < ?", cutoff).map(drop)
     }
 
-    /// Adds up the rows of the last `minutes`, for counters whose kind begins with `kind`.
-    pub(super) fn read_counters(&self, minutes: u64, kind: &str) -> worker::Result<Counters> {
+    /// Adds up the rows of the last `minutes`, or of the `minutes` before `until` in seconds since
+    /// the epoch, for counters whose kind begins with `kind`.
+    pub(super) fn read_counters(
+        &self,
+        minutes: u64,
+        until: Option<u64>,
+        kind: &str,
+    ) -> worker::Result<Counters> {
         let mut totals = Counters::default();
-        for RollupRange { seconds, from, to } in ranges(clock::now_seconds(), minutes) {
+        let now = clock::now_seconds();
+        let age = until.map_or(0, |until| now.saturating_sub(until).div_ceil(MINUTE));
+        for RollupRange { seconds, from, to } in ranges(now, age.saturating_add(minutes)) {
+            let to = to.min(until.unwrap_or(to));
             // A key is JSON, `["kind",…]`: the kind begins at its third character.
             let query = "SELECT key, SUM(count) AS count FROM rollup
                 WHERE seconds = ? AND start >= ? AND start < ?

@@ -23,6 +23,9 @@ pub struct TimeBuckets {
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
 
+/// Seconds for which the ledger keeps the counters of minutes.
+pub const MINUTE_RETENTION_SECONDS: u64 = 48 * HOUR;
+
 /// Maximum number of steps.
 const MAX_BUCKETS: usize = 200;
 
@@ -31,17 +34,25 @@ impl TimeBuckets {
     /// most 200. Beyond two days, steps are whole hours, because the ledger keeps the counts of
     /// minutes for only two days. `now` is in seconds since the epoch.
     pub fn from_last_minutes(minutes: u64, now: u64) -> Self {
-        let step = match minutes {
-            0..=90 => MINUTE,
-            91..=360 => 5 * MINUTE,
-            361..=2_880 => 15 * MINUTE,
-            2_881..=10_080 => 2 * HOUR,
-            _ => 8 * HOUR,
-        };
+        let step = step_of(minutes);
         let count = (minutes * MINUTE).div_ceil(step);
         // The last step is not over yet.
         let end = now - now % step + step;
         Self { start: end.saturating_sub(count * step), step, count: count as usize }
+    }
+
+    /// Returns the steps that cover the `minutes` before `until`, and at most one step more. Steps
+    /// are whole hours if the ledger may have deleted the counts of minutes. `until` and `now` are
+    /// in seconds since the epoch.
+    pub fn before(until: u64, minutes: u64, now: u64) -> Self {
+        let from = until.saturating_sub(minutes * MINUTE);
+        let kept_from = now.saturating_sub(MINUTE_RETENTION_SECONDS) + MINUTE;
+        let mut step = step_of(minutes);
+        if from - from % step < kept_from {
+            step = step.max(HOUR);
+        }
+        let start = from - from % step;
+        Self { start, step, count: (until - start).div_ceil(step) as usize }
     }
 
     /// Parses the parameters of a query; `None` if they are invalid.
@@ -66,6 +77,17 @@ impl TimeBuckets {
     pub fn index_of(&self, at: u64) -> Option<usize> {
         let index = at.checked_sub(self.start)? / self.step;
         usize::try_from(index).ok().filter(|index| *index < self.count)
+    }
+}
+
+/// Returns the length of a step in seconds.
+const fn step_of(minutes: u64) -> u64 {
+    match minutes {
+        0..=90 => MINUTE,
+        91..=360 => 5 * MINUTE,
+        361..=2_880 => 15 * MINUTE,
+        2_881..=10_080 => 2 * HOUR,
+        _ => 8 * HOUR,
     }
 }
 
@@ -245,6 +267,34 @@ mod tests {
             ("", "60", "1"),
         ] {
             assert_eq!(TimeBuckets::parse(start, step, count), None, "{start} {step} {count}");
+        }
+    }
+
+    #[test]
+    fn buckets_cover_the_minutes_before_a_time() {
+        let now = 1_800_000_000 + 1_234;
+        let day = 24 * HOUR;
+        // Seconds from `until` to now, minutes, length of a step.
+        let rows = [
+            (0, 60, MINUTE),
+            (day, 60, MINUTE),
+            (day, 360, 5 * MINUTE),
+            (day, 1_440, HOUR),
+            (7 * day, 60, HOUR),
+            (7 * day, 1_440, HOUR),
+            (7 * day, 10_080, 2 * HOUR),
+            (day, 43_200, 8 * HOUR),
+            (now - 1, 60, HOUR),
+        ];
+        for (age, minutes, step) in rows {
+            let until = now - age;
+            let buckets = TimeBuckets::before(until, minutes, now);
+            assert_eq!(buckets.step, step, "{age} {minutes}");
+            let from = until.saturating_sub(minutes * 60);
+            assert_eq!(buckets.index_of(from), Some(0), "{age} {minutes}");
+            assert!((until..until + step).contains(&buckets.end()), "{age} {minutes}");
+            assert!(buckets.count <= MAX_BUCKETS, "{age} {minutes}");
+            assert!(buckets.start.is_multiple_of(step), "{age} {minutes}");
         }
     }
 

@@ -1,7 +1,7 @@
-// A timeline of indicators. A bar reaches from the first firing to the last firing, and on to the
-// expiry.
+// A timeline of indicators, from the first firing to now. A solid bar reaches from the first firing
+// to the last, and a pale one on to the expiry or to now.
 import type { IndicatorInfo } from '../api.ts';
-import { Time } from '../components/ui.tsx';
+import { Name, Time } from '../components/ui.tsx';
 import { count } from '../format.ts';
 
 /** Returns a lane per correlation, which combines all of its keys. */
@@ -21,8 +21,9 @@ export function Timeline({ indicators }: { indicators: readonly IndicatorInfo[] 
   const now = Date.now() / 1000;
   const all = lanes(indicators);
   const start = Math.min(...all.map(({ first }) => first));
-  const end = Math.max(now, ...all.map(({ until }) => until));
-  const x = (at: number) => (100 * (at - start)) / (end - start || 1);
+  // Not to the expiry, which may be weeks away: the activity would be too small to see.
+  const end = Math.max(now, ...all.map(({ last }) => last));
+  const x = (at: number) => (100 * (Math.min(at, end) - start)) / (end - start || 1);
   const span = (from: number, to: number) => ({
     left: `${x(from)}%`,
     width: `${x(to) - x(from)}%`,
@@ -33,7 +34,8 @@ export function Timeline({ indicators }: { indicators: readonly IndicatorInfo[] 
         {all.map(({ correlation, keys, first, last, until, revoked }) => (
           <li key={correlation}>
             <span class="name">
-              {correlation} <span class="note">{keys === 1 ? '1 key' : `${count(keys)} keys`}</span>
+              <Name>{correlation}</Name>{' '}
+              <span class="note">{keys === 1 ? '1 key' : `${count(keys)} keys`}</span>
             </span>
             <span class="lane">
               <span class="active" style={span(first, until)} />
@@ -41,18 +43,19 @@ export function Timeline({ indicators }: { indicators: readonly IndicatorInfo[] 
               {revoked.map((at) => (
                 <span key={at} class="revocation" style={{ left: `${x(at)}%` }} />
               ))}
-              <span class="now" style={{ left: `${x(now)}%` }} />
             </span>
           </li>
         ))}
       </ul>
       <p class="ends note">
         <Time at={start * 1000} />
-        <Time at={end * 1000} />
+        <span>
+          now, <Time at={end * 1000} />
+        </span>
       </p>
       <p class="note">
-        Solid: first to last firing. Pale: until the last key expires or is revoked. Line: now. The
-        table below lists the times.
+        Solid: first to last firing. Pale: the keys still count, until the last one expires or is
+        revoked. The table below lists the times.
       </p>
     </section>
   );

@@ -3,6 +3,7 @@
 // time ranges move on even if there are no requests.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { useLive } from '../api.ts';
+import { timeOfDay, zone } from '../time.ts';
 
 /**
  * Returns `changes` and `seconds` for `useApi`. `changes` is increased at most once in `pause`
@@ -58,7 +59,7 @@ function AsOf({ at, seconds }: { at: number; seconds: number }) {
   const isOutdated = Date.now() - at > 2000 * seconds + 1000;
   return (
     <span class={`as-of ${isOutdated ? 'is-outdated' : ''}`}>
-      as of {new Date(at).toLocaleTimeString(undefined, { hourCycle: 'h23' })}{' '}
+      as of {timeOfDay(at, 'second')} {zone(at)}{' '}
       <b>{isOutdated && 'old'}</b>
     </span>
   );

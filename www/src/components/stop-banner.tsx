@@ -1,14 +1,9 @@
 // Shows in every view that enforcement is stopped.
-import { type DeploymentStatus, latest, useApi } from '../api.ts';
+import type { DeploymentStatus } from '../api.ts';
 import { Time } from './ui.tsx';
 
-/** Seconds between two requests for the status. */
-const SECONDS = 30;
-
-/** Shows a banner while a stop is in force, or while MODE_CEILING is Shadow. Needs a token. */
-export function StopBanner() {
-  const status = latest(useApi<DeploymentStatus>('/status', SECONDS));
-  if (!status) return null;
+/** Shows a banner while a stop is in force, or while MODE_CEILING is Shadow. */
+export function StopBanner({ status }: { status: DeploymentStatus }) {
   const { stop, mode_ceiling: ceiling } = status;
   if (!stop && ceiling !== 'shadow') return null;
   return (

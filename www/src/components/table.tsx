@@ -1,6 +1,11 @@
 // A table that scrolls horizontally if it is wider than its panel. It can also be scrolled by
-// keyboard.
+// keyboard. On narrow screens, the rows of a table with many columns become cards.
+import './table.css';
 import type { ComponentChildren } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+
+/** A table with more columns becomes cards, unless it has a frame of its own. */
+const MAX_COLUMNS = 6;
 
 export interface Column {
   title: ComponentChildren;
@@ -20,9 +25,25 @@ interface Props {
 }
 
 export function Table({ label, class: name, frame, columns, children }: Props) {
+  const table = useRef<HTMLTableElement>(null);
+  const hasCards = !frame && columns.length > MAX_COLUMNS;
+  // In cards, each value has the title of its column before it.
+  useEffect(() => {
+    if (!hasCards) return;
+    const all = (selector: string) => [...table.current!.querySelectorAll(selector)];
+    const titles = all('thead th').map((cell) => cell.textContent);
+    for (const { children } of all('tbody tr')) {
+      titles.forEach((title, column) => children[column]?.setAttribute('data-title', title));
+    }
+  });
   return (
-    <div class={frame ? `scroll ${frame}` : 'scroll'} tabIndex={0} role="region" aria-label={label}>
-      <table class={name}>
+    <div
+      class={`scroll ${frame ?? ''} ${hasCards ? 'has-cards' : ''}`}
+      tabIndex={0}
+      role="region"
+      aria-label={label}
+    >
+      <table class={name} ref={table}>
         <thead>
           <tr>
             {columns.map((column, index) => (

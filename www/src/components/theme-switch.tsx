@@ -21,8 +21,6 @@ export function ThemeSwitch() {
       tryStorage(() => localStorage.setItem(KEY, theme));
       document.documentElement.dataset.theme = theme;
     }
-    // Notifies the charts: they are drawn on a canvas, and must be drawn again in the new colours.
-    dispatchEvent(new Event('hedgerow:theme'));
   }, [theme]);
   return (
     <button

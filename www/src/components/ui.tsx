@@ -1,8 +1,9 @@
 // Small components that all views share.
-import type { ComponentChildren } from 'preact';
+import { type ComponentChildren, Fragment } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { type Action, type Band, BANDS } from '../api.ts';
 import { ago, brief, share } from '../format.ts';
+import { formatZoned, type Precision, useUtc } from '../time.ts';
 
 interface PanelProps {
   title: string;
@@ -61,22 +62,37 @@ interface TimeProps {
   /** The time to show, in milliseconds since the epoch. */
   at: number;
   relative?: boolean;
-  /** A shorter text for the time. */
-  text?: string;
+  /** By default, to the second. Milliseconds distinguish the rows of a list. */
+  precision?: Precision;
 }
 
-/** Shows a time in the browser's time zone, and in UTC on hover. */
-export function Time({ at, relative = false, text }: TimeProps) {
+/** Shows a time with its zone, or relative to now. On hover, shows it also in the other zone. */
+export function Time({ at, relative = false, precision }: TimeProps) {
+  const utc = useUtc();
   const date = new Date(at);
   if (Number.isNaN(date.getTime())) return <>an unknown time</>;
-  const local = date.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
-  const utc = `${date.toISOString().replace('T', ' ').slice(0, 19)} UTC`;
+  const exact = (utc: boolean) => formatZoned(at, 'millisecond', utc);
   return (
-    <time dateTime={date.toISOString()} title={relative || text ? `${local} · ${utc}` : utc}>
-      {text ?? (relative ? ago(at / 1000) : local)}
+    <time
+      dateTime={date.toISOString()}
+      title={relative ? `${exact(false)} · ${exact(true)}` : exact(!utc)}
+    >
+      {relative ? ago(at / 1000) : formatZoned(at, precision, utc)}
     </time>
   );
 }
+
+/** A name that can break after its underscores. */
+export const Name = ({ children }: { children: string }) => (
+  <>
+    {children.split(/(?<=_)/).map((part, index) => (
+      <Fragment key={index}>
+        {index > 0 && <wbr />}
+        {part}
+      </Fragment>
+    ))}
+  </>
+);
 
 /**
  * A copy button. It reports success, or that the clipboard is not available, which is the case on

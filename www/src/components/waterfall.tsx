@@ -1,5 +1,6 @@
 // A waterfall chart in decibans, from the prior to the sum. Each bar starts at the end of the
 // previous bar.
+import './waterfall.css';
 import type { Band, Contribution } from '../api.ts';
 import { decibans, score as formatScore } from '../format.ts';
 import { BandTag } from './ui.tsx';

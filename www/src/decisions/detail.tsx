@@ -3,7 +3,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
-import { ActionTag, BandTag, Copy, Hash, Time } from '../components/ui.tsx';
+import { ActionTag, BandTag, Copy, Hash, Name, Time } from '../components/ui.tsx';
 import { Waterfall } from '../components/waterfall.tsx';
 import { byteRange, bytes, count, decibans, share } from '../format.ts';
 import { REASONS } from '../overview/unscored.tsx';
@@ -148,7 +148,9 @@ function Hits({ hits }: { hits: DecisionRecord['hits'] }) {
       <ul class="hits">
         {hits.map(({ name, family, weight, evidence, innocence, key }) => (
           <li key={`${name} ${key}`}>
-            <a href={link('decisions', { signature: name })}>{name}</a>{' '}
+            <a href={link('decisions', { signature: name })}>
+              <Name>{name}</Name>
+            </a>{' '}
             <span class="note">{family}</span> <span class="weight">{decibans(weight)}</span>
             {evidence.map((range) => (
               <div key={`${range.field} ${range.start}`} class="where">
@@ -207,7 +209,7 @@ function Facts({ decision }: { decision: DecisionRecord }) {
   const { role, serial, ruleset, shadow_hits, unreadable } = decision;
   const requests = entries > 1 ? `, ${count(entries)} requests` : '';
   const facts: [string, ComponentChildren][] = [
-    ['Time', <Time at={decision.at} />],
+    ['Time', <Time at={decision.at} precision="millisecond" />],
     ['Account', account && <Account decision={decision} />],
     ['Tenant', tenant && <Named id={tenant} label={tenant_label} />],
     ['Cluster', <Clusters decision={decision} />],

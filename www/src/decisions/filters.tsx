@@ -3,6 +3,7 @@ import { ACTIONS, BANDS } from '../api.ts';
 import { Time } from '../components/ui.tsx';
 import { navigate } from '../router.ts';
 import { findRequestId } from './appeal.ts';
+import { fromInput, toInput, zone } from '../time.ts';
 
 type FilterValues = Record<string, string>;
 
@@ -43,7 +44,7 @@ export function Filters({ filters }: { filters: FilterValues }) {
   const apply = (event: Event) => {
     event.preventDefault();
     const { name, value, type } = event.target as HTMLInputElement | HTMLSelectElement;
-    const at = type === 'datetime-local' && value ? Date.parse(value) : null;
+    const at = type === 'datetime-local' && value ? fromInput(value) : null;
     // Ignores times before 1970, which the first digits of a year mean while the user types.
     if (at !== null && !(at > 0)) return;
     const text = value.trim();
@@ -75,8 +76,8 @@ export function Filters({ filters }: { filters: FilterValues }) {
       ))}
       {TIME_FILTERS.map(([name, label]) => (
         <label key={name} class="filter-time">
-          {label}
-          <input type="datetime-local" name={name} value={toLocalInput(parseTime(filters[name]))} />
+          {label} ({zone(parseTime(filters[name]) ?? undefined)})
+          <input type="datetime-local" name={name} value={toInput(parseTime(filters[name]))} />
         </label>
       ))}
       {/* Not `disabled`, because a disabled button loses the focus. */}
@@ -123,13 +124,6 @@ function TimeRange({ filters: { since, until, ...others } }: { filters: FilterVa
       </button>
     </p>
   );
-}
-
-/** Formats a time as the value of a `datetime-local` input: local time, in minutes. */
-function toLocalInput(at: number | null): string {
-  if (at === null) return '';
-  const shifted = at - new Date(at).getTimezoneOffset() * 60_000;
-  return shifted > 0 && shifted < 2e14 ? new Date(shifted).toISOString().slice(0, 16) : '';
 }
 
 interface ChoiceProps {

@@ -1,14 +1,19 @@
 import './decisions.css';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { DecisionRecord } from '../api.ts';
+import { MINUTE } from '../range.ts';
 import { navigate } from '../router.ts';
+import { useUtc } from '../time.ts';
 import { Detail } from './detail.tsx';
 import { Filters, filtersOf } from './filters.tsx';
 import { List, rowId } from './list.tsx';
 
 export function Decisions({ params }: { params: URLSearchParams }) {
-  const filters = filtersOf(params);
+  const since = useRangeStart(params);
+  const filters = { ...since, ...filtersOf(params) };
   const key = JSON.stringify(filters);
+  const utc = useUtc();
+  const isWide = useMedia('(min-width: 900px)');
   const openId = params.get('open');
   const [listed, setListed] = useState<readonly DecisionRecord[]>([]);
   // Keeps the open decision, even if newer decisions displace it from the list.
@@ -34,9 +39,12 @@ export function Decisions({ params }: { params: URLSearchParams }) {
       {/* Memoised, so that new decisions do not reset the input while the user types. */}
       {useMemo(
         () => (
-          <Filters filters={filters} />
+          <details class="filter-box" open={isWide}>
+            <summary>Filters: {Object.keys(filters).join(', ') || 'none'}</summary>
+            <Filters filters={filters} />
+          </details>
         ),
-        [key],
+        [key, utc, isWide],
       )}
       <div class={`decision-split ${openId ? 'has-open' : ''}`}>
         <List key={key} filters={filters} openId={openId} onList={setListed} />
@@ -44,4 +52,32 @@ export function Decisions({ params }: { params: URLSearchParams }) {
       </div>
     </>
   );
+}
+
+/**
+ * Returns the filter for a range of the last minutes, which another view has left in the address.
+ * The start stays the same, so that the list does not change while the user reads.
+ */
+function useRangeStart(params: URLSearchParams): { since?: string } {
+  const minutes = Number(params.get('minutes'));
+  const isFixed = params.has('since') || params.has('until');
+  return useMemo(
+    () =>
+      minutes > 0 && minutes < 1e6 && !isFixed
+        ? { since: String((Math.floor(Date.now() / MINUTE) - minutes) * MINUTE) }
+        : {},
+    [minutes, isFixed],
+  );
+}
+
+/** Returns whether a media query holds, and renders again when that changes. */
+function useMedia(query: string): boolean {
+  const [media] = useState(() => matchMedia(query));
+  const [matches, setMatches] = useState(media.matches);
+  useEffect(() => {
+    const update = () => setMatches(media.matches);
+    media.addEventListener('change', update);
+    return () => media.removeEventListener('change', update);
+  }, []);
+  return matches;
 }

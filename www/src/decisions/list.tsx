@@ -5,7 +5,7 @@ import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Table } from '../components/table.tsx';
-import { ActionTag, BandTag, Hash, Panel, Time } from '../components/ui.tsx';
+import { ActionTag, BandTag, Hash, Name, Panel, Time } from '../components/ui.tsx';
 import { download } from '../download.ts';
 import { count, score as formatScore } from '../format.ts';
 import { link } from '../router.ts';
@@ -239,7 +239,7 @@ function Row({ decision, href, isOpen }: RowProps) {
     <tr class={`pick ${isOpen ? 'is-open' : ''}`} onClick={open}>
       <td class="nowrap">
         <a id={rowId(request_id)} href={href} aria-current={isOpen ? 'true' : undefined}>
-          <Time at={decision.at} />
+          <Time at={decision.at} precision="millisecond" />
         </a>
       </td>
       <td>
@@ -277,7 +277,7 @@ function TopHits({ decision: { hits, error } }: { decision: DecisionRecord }) {
   const sorted = hits.toSorted((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
   return (
     <td class="top-hits clipped" title={error ?? names(hits)}>
-      {error ?? names(sorted.slice(0, TOP_HITS))}
+      {error ?? <Name>{names(sorted.slice(0, TOP_HITS))}</Name>}
       {hits.length > TOP_HITS && ` and ${hits.length - TOP_HITS} more`}
     </td>
   );

@@ -87,7 +87,7 @@ function LastDay({ until, now }: LastDayProps) {
   const last = new Date((until - 1) * 1000);
   return (
     <>
-      {Number.isNaN(last.getTime()) ? 'an unknown day' : last.toISOString().slice(0, 10)}
+      {Number.isNaN(last.getTime()) ? 'an unknown day' : `${last.toISOString().slice(0, 10)} UTC`}
       {now >= until && <span class="bad"> expired</span>}
     </>
   );

@@ -3,8 +3,7 @@ import type { Series } from '../api.ts';
 import { Empty } from '../components/async-states.tsx';
 import { Panel } from '../components/ui.tsx';
 import { count } from '../format.ts';
-import { splitHalves } from './series.ts';
-import { Spark, Trend } from './trend.tsx';
+import { Spark } from './spark.tsx';
 
 const REPORT_PANIC = 'Send the line hedgerow.panic of the log to the maintainers.';
 
@@ -65,13 +64,12 @@ export function Failures({ errors }: { errors: Series['errors'] }) {
 }
 
 function Failure({ error }: { error: Series['errors'][number] }) {
-  const [first, second] = splitHalves(error.points);
   return (
     <li>
       <div class="failure">
         <strong>{error.message}</strong>
         <span class="number">
-          {count(error.count)} <Trend first={first} second={second} />
+          {count(error.count)}
         </span>
         <Spark points={error.points} />
       </div>

@@ -1,15 +1,18 @@
 import './overview.css';
+import { useRef } from 'preact/hooks';
 import { type DeploymentStatus, latest, type Loaded, type Series, useApi } from '../api.ts';
 import { Async, Empty, Loading, Problem, StaleNotice } from '../components/async-states.tsx';
 import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
 import { Copy, Panel } from '../components/ui.tsx';
-import { navigate } from '../router.ts';
+import { type Range, toEarlierQuery, toQuery, useRange } from '../range.ts';
+import type { Earlier } from './compare.tsx';
 import { Exemptions } from './exemptions.tsx';
 import { Failures } from './failures.tsx';
+import { RangePicker } from './range-picker.tsx';
 import { ReleaseStatus } from './release-status.tsx';
 import { Rulesets, ShadowPanel } from './rulesets.tsx';
 import { Scores } from './scores.tsx';
-import { RANGES, requests, sum } from './series.ts';
+import { requests, sum } from './series.ts';
 import { Signatures } from './signatures.tsx';
 import { Summary } from './summary.tsx';
 import { Traffic } from './traffic.tsx';
@@ -25,12 +28,14 @@ function updateInterval(minutes: number): number {
 }
 
 export function Overview({ params }: { params: URLSearchParams }) {
-  const wanted = Number(params.get('minutes'));
-  const minutes = RANGES.some(([range]) => range === wanted) ? wanted : 60;
-  const { changes, seconds, live } = useLiveUpdates(updateInterval(minutes));
+  const selected = useRange(params);
+  const { minutes, fixed } = selected;
+  const query = toQuery(selected);
+  const { changes, seconds, live } = useLiveUpdates(updateInterval(fixed ? Infinity : minutes));
   const now = useApi<DeploymentStatus>('/status', Math.min(seconds, 10), changes);
-  const range = useApi<DeploymentStatus>(`/status?minutes=${minutes}`, seconds, changes);
-  const series = useApi<Series>(`/series?minutes=${minutes}`, seconds, changes);
+  const range = useApi<DeploymentStatus>(`/status?${query}`, seconds, changes);
+  const series = useApi<Series>(`/series?${query}`, seconds, changes);
+  const { earlier, note } = useEarlier(selected);
   const status = latest(now);
   const at = series.state === 'loading' ? undefined : series.at;
   return (
@@ -39,11 +44,11 @@ export function Overview({ params }: { params: URLSearchParams }) {
         <h1>Overview</h1>
         <div class="end">
           <LiveStatus live={live} at={at} seconds={seconds} />
-          <RangePicker minutes={minutes} />
+          <RangePicker range={selected} note={note} />
         </div>
       </div>
       <Async loaded={series} lines={14}>
-        {(data) => <Counts series={data} now={now} range={range} />}
+        {(data) => <Counts series={data} earlier={earlier} now={now} range={range} />}
       </Async>
       {series.state === 'ready' && status && (
         <StaleNotice>
@@ -63,36 +68,40 @@ export function Overview({ params }: { params: URLSearchParams }) {
   );
 }
 
-function RangePicker({ minutes }: { minutes: number }) {
-  return (
-    <>
-      <label for="minutes">Last</label>
-      <select
-        id="minutes"
-        value={String(minutes)}
-        onChange={(event) => navigate('overview', { minutes: event.currentTarget.value })}
-      >
-        {RANGES.map(([range, name]) => (
-          <option key={range} value={range}>
-            {name}
-          </option>
-        ))}
-      </select>
-    </>
-  );
+/**
+ * Loads the range with which a range is compared. While the next answer is loading, returns the
+ * last one, if it is of the same comparison. `note` says why nothing is compared.
+ */
+function useEarlier(range: Range): { earlier: Earlier | undefined; note: string | undefined } {
+  const query = toEarlierQuery(range);
+  const loaded = useApi<Series>(query && `/series?${query}`);
+  const { compare } = range;
+  const key = JSON.stringify(range);
+  const last = useRef<{ key: string; earlier: Earlier }>(undefined);
+  const series = query ? latest(loaded) : undefined;
+  if (series && compare && last.current?.earlier.series !== series) {
+    last.current = { key, earlier: { series, comparison: compare } };
+  }
+  if (!compare) return { earlier: undefined, note: undefined };
+  if (!query) return { earlier: undefined, note: 'Counts are kept for 31 days.' };
+  const earlier = last.current?.key === key ? last.current.earlier : undefined;
+  const isFailed = loaded.state === 'failed' && !earlier;
+  return { earlier, note: isFailed ? 'The earlier range could not be loaded.' : undefined };
 }
 
 type LoadedStatus = Loaded<DeploymentStatus> & { reload(): void };
 
 interface CountsProps {
   series: Series;
+  /** The range with which the series is compared. */
+  earlier: Earlier | undefined;
   /** The current status. */
   now: LoadedStatus;
   /** The status over the whole range. */
   range: LoadedStatus;
 }
 
-function Counts({ series, now, range }: CountsProps) {
+function Counts({ series, earlier, now, range }: CountsProps) {
   const status = latest(now);
   const releaseStatus = status ? (
     <ReleaseStatus status={status} />
@@ -111,13 +120,14 @@ function Counts({ series, now, range }: CountsProps) {
     <>
       <Summary
         series={series}
+        earlier={earlier}
         shadow={range.state === 'loading' ? undefined : shadowShare(range.data)}
       />
       <div class="grid">
-        <Traffic series={series} />
+        <Traffic series={series} earlier={earlier} serial={status?.release?.serial} />
         {releaseStatus}
         <Scores series={series} status={status} />
-        <Signatures series={series} />
+        <Signatures series={series} earlier={earlier} />
         <Unscored range={range} />
         <Rulesets series={series} status={status} />
         <ShadowPanel range={range} status={status} />

@@ -2,7 +2,7 @@
 import { type Band, BANDS, type DeploymentStatus, type Loaded, type Series } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
-import { BandTag, Hash, Panel } from '../components/ui.tsx';
+import { BandTag, Hash, Name, Panel } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
 import { sum } from './series.ts';
@@ -225,7 +225,9 @@ function SingleHits({ signatures }: Pick<Shadow, 'signatures'>) {
       {sorted.map(({ name, only_active, only_shadow }) => (
         <tr key={name}>
           <th scope="row">
-            <a href={link('decisions', { signature: name })}>{name}</a>
+            <a href={link('decisions', { signature: name })}>
+              <Name>{name}</Name>
+            </a>
           </th>
           <td class="number">{count(only_active)}</td>
           <td class="number">{count(only_shadow)}</td>

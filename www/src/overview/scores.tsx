@@ -1,14 +1,7 @@
 // A histogram of scores, with the limits of the bands.
-import { useEffect, useState } from 'preact/hooks';
-import {
-  type Band,
-  type DeploymentStatus,
-  type Series,
-  type SignedBundle,
-  useApi,
-} from '../api.ts';
+import type { Band, DeploymentStatus, Series } from '../api.ts';
 import { Panel } from '../components/ui.tsx';
-import { shippedBundle } from '../core/core.ts';
+import { useActivePolicy } from '../core/active-policy.ts';
 import { compact, count, share } from '../format.ts';
 import { sum } from './series.ts';
 
@@ -72,13 +65,12 @@ const describeLimits = ({ notice, suspect, hostile }: Limits) =>
 function LimitLines({ limits }: { limits: Limits }) {
   return (
     <>
-      {Object.entries(limits).map(([band, at]) => (
-        <span
-          key={band}
-          class={`limit band-${band}`}
-          style={{ left: `${at}%` }}
-          aria-hidden="true"
-        />
+      {Object.entries(limits).map(([band, at], row) => (
+        <span key={band} class="limit" style={{ left: `${at}%` }} aria-hidden="true">
+          <span class={at > 50 ? 'is-left' : ''} style={{ top: `${1.1 * row}em` }}>
+            {band} from {at}
+          </span>
+        </span>
       ))}
     </>
   );
@@ -90,35 +82,14 @@ function bandOf(score: number, { notice, suspect, hostile }: Limits): Band {
   return score >= notice ? 'notice' : 'clear';
 }
 
-/** Loads the limits of the active bundle. */
-function useLimits(status: DeploymentStatus | undefined): Limits | undefined {
-  const active = status && (status.release ? status.release.release?.active : 'embedded');
-  const [shipped, setShipped] = useState<string>();
-  useEffect(() => {
-    if (active === 'embedded') void shippedBundle().then(setShipped, () => undefined);
-  }, [active]);
-  const path = active && active !== 'embedded' ? `/bundles/${active}` : null;
-  const stored = useApi<SignedBundle>(path);
-  const storedText = stored.state === 'ready' ? stored.data.bundle : undefined;
-  const text = active === 'embedded' ? shipped : storedText;
-  const [limits, setLimits] = useState<Limits>();
-  useEffect(() => {
-    setLimits(text === undefined ? undefined : parseLimits(text));
-  }, [text]);
-  return limits;
-}
-
 /**
- * Returns the band limits of a bundle. Returns undefined if they are invalid; scores are then drawn
- * without limits.
+ * Returns the band limits of the active policy. Returns undefined if they are not loaded or
+ * invalid; scores are then drawn without limits.
  */
-function parseLimits(bundle: string): Limits | undefined {
-  try {
-    const { policy } = JSON.parse(bundle) as { policy: { bands: Limits } };
-    const { notice, suspect, hostile } = policy.bands;
-    const isValid = [notice, suspect, hostile].every(Number.isFinite);
-    return isValid ? { notice, suspect, hostile } : undefined;
-  } catch {
-    return undefined;
-  }
+function useLimits(status: DeploymentStatus | undefined): Limits | undefined {
+  const limits = useActivePolicy(status)?.bands;
+  if (!limits) return undefined;
+  const { notice, suspect, hostile } = limits;
+  const isValid = [notice, suspect, hostile].every(Number.isFinite);
+  return isValid ? { notice, suspect, hostile } : undefined;
 }

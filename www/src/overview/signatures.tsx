@@ -2,19 +2,25 @@ import { useState } from 'preact/hooks';
 import type { Series } from '../api.ts';
 import { Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
-import { Panel } from '../components/ui.tsx';
+import { Name, Panel } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
 import { link } from '../router.ts';
-import { requests, splitHalves, sum } from './series.ts';
-import { Spark, Trend } from './trend.tsx';
+import { Change, type Earlier } from './compare.tsx';
+import { requests, sum } from './series.ts';
+import { Spark } from './spark.tsx';
 
 /** Number of rows that are shown before the user clicks “Show all”. */
 const COLLAPSED_ROWS = 10;
 /** The API returns at most this number of signatures. */
 const MAX_SIGNATURES = 50;
 
+interface Props {
+  series: Series;
+  earlier: Earlier | undefined;
+}
+
 /** The signatures, lists and correlations with the most hits. */
-export function Signatures({ series }: { series: Series }) {
+export function Signatures({ series, earlier }: Props) {
   const [all, setAll] = useState(false);
   const { signatures } = series;
   const total = sum(requests(series));
@@ -40,11 +46,11 @@ export function Signatures({ series }: { series: Series }) {
             { title: 'Hits', number: true },
             { title: 'Share', number: true },
             { title: 'Over time', hidden: true },
-            'Trend',
+            ...(earlier ? ['Change'] : []),
           ]}
         >
           {signatures.slice(0, all ? undefined : COLLAPSED_ROWS).map((signature) => (
-            <Row key={signature.name} signature={signature} total={total} />
+            <Row key={signature.name} {...{ signature, total, series, earlier }} />
           ))}
         </Table>
       )}
@@ -52,19 +58,22 @@ export function Signatures({ series }: { series: Series }) {
   );
 }
 
-interface RowProps {
+interface RowProps extends Props {
   signature: Series['signatures'][number];
   /** Number of all requests. */
   total: number;
 }
 
-function Row({ signature: { name, hits, points }, total }: RowProps) {
-  const [first, second] = splitHalves(points);
+function Row({ signature: { name, hits, points }, total, series, earlier }: RowProps) {
+  const earlierList = earlier?.series.signatures ?? [];
+  const known = earlierList.find((other) => other.name === name)?.points;
+  // A name that is missing in a full list may have had hits.
+  const before = known ?? (earlierList.length < MAX_SIGNATURES ? [] : undefined);
   return (
     <tr>
       <th scope="row">
         <a href={link('decisions', { signature: name })} title={`Decisions with ${name}`}>
-          {name}
+          <Name>{name}</Name>
         </a>
       </th>
       <td class="number">{count(hits)}</td>
@@ -72,9 +81,11 @@ function Row({ signature: { name, hits, points }, total }: RowProps) {
       <td class="spark-cell">
         <Spark points={points} />
       </td>
-      <td class="nowrap">
-        <Trend first={first} second={second} />
-      </td>
+      {earlier && (
+        <td>
+          <Change {...{ series, earlier, before }} now={points} />
+        </td>
+      )}
     </tr>
   );
 }

@@ -1,50 +1,50 @@
 import type { ComponentChildren } from 'preact';
 import type { Series } from '../api.ts';
 import { compact, count, share } from '../format.ts';
-import { enforced, requests, splitHalves, sum, suspicious } from './series.ts';
-import { Trend } from './trend.tsx';
+import { Change, type Earlier } from './compare.tsx';
+import { enforced, requests, sum, suspicious } from './series.ts';
 
 interface Props {
   series: Series;
+  earlier: Earlier | undefined;
   /** Share of traffic in shadow mode; null if it is unknown, undefined while it is loading. */
   shadow: number | null | undefined;
 }
 
-/** The most important numbers, with their trends. */
-export function Summary({ series, shadow }: Props) {
+/** The most important numbers, with their changes. */
+export function Summary({ series, earlier, shadow }: Props) {
   const allRequests = requests(series);
   const total = sum(allRequests);
-  const [before, after] = splitHalves(allRequests);
   const suspiciousRequests = suspicious(series);
   const enforcedRequests = enforced(series);
   const errorTotal = sum(series.errors.map((error) => error.count));
-  const errors = allRequests.map((_, step) =>
-    sum(series.errors.map(({ points }) => points[step] ?? 0)),
-  );
-  // A half without requests has no share, so its value is NaN.
-  const shares = (counts: number[]) => {
-    const [first, second] = splitHalves(counts);
-    return { first: first / before, second: second / after };
+  const change = (select: (series: Series) => number[], isShare: boolean) => {
+    const of = (select: (series: Series) => number[]) => ({
+      now: select(series),
+      before: earlier && select(earlier.series),
+    });
+    const { now, before = [] } = of(requests);
+    const totals = isShare ? { now, before } : undefined;
+    return <Change {...{ series, earlier, totals }} {...of(select)} explained />;
   };
-  const [errorsBefore, errorsAfter] = splitHalves(errors);
   return (
     <dl class="summary">
       <Figure name="Requests" value={compact(total)} full={count(total)}>
-        <Trend first={before} second={after} explained />
+        {change(requests, false)}
       </Figure>
       <Figure
         name="Suspect or hostile"
         value={share(sum(suspiciousRequests), total)}
         full={`${count(sum(suspiciousRequests))} requests`}
       >
-        <Trend {...shares(suspiciousRequests)} points explained />
+        {change(suspicious, true)}
       </Figure>
       <Figure
         name="Degraded or refused"
         value={share(sum(enforcedRequests), total)}
         full={`${count(sum(enforcedRequests))} requests`}
       >
-        <Trend {...shares(enforcedRequests)} points explained />
+        {change(enforced, true)}
         {shadowNote(shadow)}
       </Figure>
       <Figure
@@ -53,16 +53,20 @@ export function Summary({ series, shadow }: Props) {
         full={count(errorTotal)}
         bad={errorTotal > 0}
       >
-        <Trend first={errorsBefore} second={errorsAfter} explained />
+        {change(failures, false)}
       </Figure>
     </dl>
   );
 }
 
+/** Returns the failures per step. */
+const failures = (series: Series) =>
+  series.at.map((_, step) => sum(series.errors.map(({ points }) => points[step] ?? 0)));
+
 function shadowNote(part: number | null | undefined): string {
-  if (part === undefined) return '; mode not loaded yet';
-  if (part === null) return '; mode unknown';
-  return part ? `; ${part === 1 ? 'all traffic' : share(part, 1)} in shadow, recorded only` : '';
+  if (part === undefined) return ' mode not loaded yet';
+  if (part === null) return ' mode unknown';
+  return part ? ` ${part === 1 ? 'all traffic' : share(part, 1)} in shadow, recorded only` : '';
 }
 
 interface FigureProps {

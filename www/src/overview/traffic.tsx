@@ -1,30 +1,40 @@
-// Requests per minute, by band or by action, as a chart or as a table.
-import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
-import { ACTIONS, ApiError, BANDS, type Series } from '../api.ts';
-import { Problem } from '../components/async-states.tsx';
+// Requests per minute, by band or by action, as a chart or as a table. Dragging on the chart opens
+// the selected range; users without a pointer enter it in the range picker.
+import { useMemo, useState } from 'preact/hooks';
+import { ACTIONS, BANDS, type Series } from '../api.ts';
 import { Table } from '../components/table.tsx';
 import { Panel, Time } from '../components/ui.tsx';
-import { compact, count, share } from '../format.ts';
-import { link, navigate } from '../router.ts';
-import type { Layer } from './chart.tsx';
-import { formatStep, rates, sum } from './series.ts';
+import { compact, count, duration, share } from '../format.ts';
+import { link, navigate, parseLocation } from '../router.ts';
+import { zone } from '../time.ts';
+import { Chart, type Layer } from './chart.tsx';
+import { align, type Earlier, nameOf } from './compare.tsx';
+import { type ReleaseMark, ReleaseMarks, useReleaseMarks } from './release-marks.tsx';
+import { rates, requests, sum } from './series.ts';
 
 /** A layer of requests per minute, and the number of its requests. */
 type TrafficLayer = Layer & { total: number };
 
 const COLORS: Record<string, string> = {
-  clear: 'var(--clear)',
-  notice: 'var(--notice)',
-  suspect: 'var(--suspect)',
-  hostile: 'var(--hostile)',
-  allow: 'var(--clear)',
-  tag: 'var(--notice)',
-  degrade: 'var(--suspect)',
-  throttle: 'color-mix(in srgb, var(--suspect), var(--hostile))',
-  block: 'var(--hostile)',
+  clear: 'var(--area-clear)',
+  notice: 'var(--area-notice)',
+  suspect: 'var(--area-suspect)',
+  hostile: 'var(--area-hostile)',
+  allow: 'var(--area-clear)',
+  tag: 'var(--area-notice)',
+  degrade: 'var(--area-suspect)',
+  throttle: 'color-mix(in srgb, var(--area-suspect), var(--area-hostile))',
+  block: 'var(--area-hostile)',
 };
 
-export function Traffic({ series }: { series: Series }) {
+interface TrafficProps {
+  series: Series;
+  earlier: Earlier | undefined;
+  /** Serial of the newest release. */
+  serial: number | undefined;
+}
+
+export function Traffic({ series, earlier, serial }: TrafficProps) {
   const [by, setBy] = useState<'band' | 'action'>('band');
   const [isTable, setIsTable] = useState(false);
   const controls = (
@@ -52,31 +62,50 @@ export function Traffic({ series }: { series: Series }) {
       total: sum(rows[name] ?? []),
     }));
   }, [series, by]);
+  const line = useMemo(() => earlier && toLine(series, earlier), [series, earlier]);
+  const marks = useReleaseMarks(series, serial);
+  const content = { series, layers, line, marks };
+  const note = `mean per step of ${duration(series.step)}, times in ${zone()}`;
   return (
-    <Panel title="Requests per minute" end={controls} class="two-thirds traffic">
-      {isTable ? (
-        <RateTable series={series} layers={layers} />
-      ) : (
-        <RateChart key={by} series={series} layers={layers} />
-      )}
+    <Panel title="Requests per minute" note={note} end={controls} class="two-thirds traffic">
+      {isTable ? <RateTable {...content} /> : <RateChart key={by} {...content} />}
     </Panel>
   );
+}
+
+/** Requests per minute of an earlier range, by step of the current one. */
+interface EarlierLine {
+  name: string;
+  values: number[];
+  /** Number of requests. */
+  total: number;
+}
+
+function toLine(series: Series, earlier: Earlier): EarlierLine {
+  const counts = align(series, earlier, requests(earlier.series));
+  const values = counts.map((value) => (60 * value) / series.step);
+  return { name: `all, ${nameOf(earlier.comparison)}`, values, total: sum(counts) };
 }
 
 interface RatesProps {
   series: Series;
   layers: TrafficLayer[];
+  line: EarlierLine | undefined;
+  marks: readonly ReleaseMark[];
 }
 
-function RateChart({ series, layers }: RatesProps) {
+function RateChart({ series, layers, line, marks }: RatesProps) {
   const [hidden, setHidden] = useState<readonly string[]>([]);
   const [point, setPoint] = useState<number | null>(null);
-  const Chart = useChart();
-  const onPick = useCallback(
-    (from: number) => navigate('decisions', stepRange(from, series.step)),
-    [series.step],
-  );
-  const onPoint = useCallback((step: number | null) => setPoint(step), []);
+  const [mark, setMark] = useState<string | null>(null);
+  const onPick = (from: number) => navigate('decisions', stepRange(from, series.step));
+  const onZoom = (from: number, to: number) => {
+    const { step } = series;
+    const compare = parseLocation().params.get('compare');
+    const since = 1000 * step * Math.floor(from / step);
+    const until = 1000 * step * Math.ceil(to / step);
+    navigate('overview', { since, until, compare });
+  };
   const visible = useMemo(
     () => layers.filter(({ name }) => !hidden.includes(name)),
     [layers, hidden],
@@ -86,22 +115,20 @@ function RateChart({ series, layers }: RatesProps) {
   return (
     <>
       <div class="chart-frame">
-        {Chart === null && (
-          <Problem error={CHART_ERROR} retry={() => location.reload()} action="Reload the page" />
-        )}
-        {Chart && (
-          <Chart
-            at={series.at}
-            minutes={series.minutes}
-            layers={visible}
-            label="Requests per minute over time; the table has the same numbers"
-            onPoint={onPoint}
-            onPick={onPick}
-          />
-        )}
+        <Chart
+          at={series.at}
+          step={series.step}
+          layers={visible}
+          earlier={line?.values}
+          label="Requests per minute over time; the table has the same numbers"
+          onPoint={setPoint}
+          onPick={onPick}
+          onZoom={onZoom}
+        />
+        {marks.length > 0 && <ReleaseMarks {...{ series, marks }} onShow={setMark} />}
       </div>
-      <Legend layers={layers} hidden={hidden} point={point} onToggle={toggle} />
-      <PointTime series={series} point={point} />
+      <Legend layers={layers} hidden={hidden} point={point} line={line} onToggle={toggle} />
+      <PointTime series={series} point={point} mark={mark} />
     </>
   );
 }
@@ -111,10 +138,11 @@ interface LegendProps {
   hidden: readonly string[];
   /** Index of the step below the pointer; null if it is outside. */
   point: number | null;
+  line: EarlierLine | undefined;
   onToggle(name: string): void;
 }
 
-function Legend({ layers, hidden, point, onToggle }: LegendProps) {
+function Legend({ layers, hidden, point, line, onToggle }: LegendProps) {
   const total = sum(layers.map(({ total }) => total));
   return (
     <ul class="legend">
@@ -132,99 +160,105 @@ function Legend({ layers, hidden, point, onToggle }: LegendProps) {
               <span class="swatch" style={{ background: layer.color }} /> {layer.name}{' '}
               <b>{compact(layer.total)}</b> <span class="share">{share(layer.total, total)}</span>
             </button>
-            <span class="at-point">
-              {point === null ? ' ' : `${formatRate(layer.values[point] ?? 0)} per minute`}
-            </span>
+            <AtPoint values={layer.values} point={point} />
           </li>
         );
       })}
+      {line && (
+        <li>
+          <span class="earlier">
+            {line.name} <b>{compact(Math.round(line.total))}</b>
+          </span>
+          <AtPoint values={line.values} point={point} />
+        </li>
+      )}
     </ul>
   );
 }
 
-function PointTime({ series, point }: { series: Series; point: number | null }) {
+/** The value of the step below the pointer. */
+const AtPoint = ({ values, point }: { values: readonly number[]; point: number | null }) => (
+  <span class="at-point">
+    {point === null ? ' ' : `${formatRate(values[point] ?? 0)} per minute`}
+  </span>
+);
+
+interface PointTimeProps {
+  series: Series;
+  point: number | null;
+  /** Text of a release. */
+  mark: string | null;
+}
+
+function PointTime({ series, point, mark }: PointTimeProps) {
   const at = point === null ? undefined : series.at[point];
   return (
     <p class="point-time note">
-      {at === undefined ? (
-        'Point at the chart to see values, click it to see decisions, press a name to hide it.'
-      ) : (
-        <>
-          Step from <Time at={at * 1000} text={formatStep(at, series.minutes)} />, {formatUtc(at)}.
-          Click to see its decisions.
-        </>
-      )}
+      {mark ??
+        (at === undefined ? (
+          'Point at the chart to see values, click it to see decisions, drag to zoom, press a ' +
+          'name to hide it.'
+        ) : (
+          <>
+            Step from <Time at={at * 1000} precision="minute" />. Click to see its decisions.
+          </>
+        ))}
     </p>
   );
 }
 
-function RateTable({ series, layers }: RatesProps) {
+function RateTable({ series, layers, line, marks }: RatesProps) {
   const steps = series.at.map((at, step) => ({ at, step })).toReversed();
-  const columns = layers.map(({ name }) => ({ title: name, number: true }));
+  const all = line ? [...layers, line] : layers;
+  const columns = all.map(({ name }) => ({ title: name, number: true }));
   return (
     <Table
       label="Requests per minute, as a table"
       frame="rates"
-      columns={['From, local time', ...columns]}
+      columns={['From', ...columns, ...(marks.length ? ['Release'] : [])]}
     >
       {steps.map(({ at, step }) => (
         <tr key={at}>
           <th scope="row" class="nowrap">
             <a href={link('decisions', stepRange(at, series.step))}>
               <span class="visually-hidden">Decisions from </span>
-              <Time at={at * 1000} text={formatStep(at, series.minutes)} />
+              <Time at={at * 1000} precision="minute" />
             </a>
           </th>
-          {layers.map(({ name, values }) => (
+          {all.map(({ name, values }) => (
             <td key={name} class="number">
               {formatRate(values[step] ?? 0)}
             </td>
           ))}
+          {marks.length > 0 && <Released marks={marks} from={at} to={at + series.step} />}
         </tr>
       ))}
     </Table>
   );
 }
 
+interface ReleasedProps {
+  marks: readonly ReleaseMark[];
+  /** Start and end of a step, in seconds since the epoch. */
+  from: number;
+  to: number;
+}
+
+/** The releases of a step. */
+function Released({ marks, from, to }: ReleasedProps) {
+  const inStep = marks.filter(({ at }) => at >= from && at < to);
+  return (
+    <td title={inStep.map(({ text }) => text).join('\n')}>
+      {inStep.map(({ serial }) => serial).join(', ')}
+    </td>
+  );
+}
+
 const formatRate = (value: number) =>
   value >= 10 || Number.isInteger(value) ? count(Math.round(value)) : value.toFixed(1);
-
-/**
- * Formats a time in UTC. `Time` shows UTC only on hover, which is impossible while the pointer is
- * on the chart.
- */
-const formatUtc = (at: number) =>
-  `${new Date(at * 1000).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 
 /** Returns the filters that select the decisions of one step. */
 const stepRange = (from: number, seconds: number) => ({
   since: from * 1000,
   until: (from + seconds) * 1000,
 });
-
-const CHART_ERROR = new ApiError(
-  0,
-  'missing',
-  'the chart could not be loaded: the console was updated, or you are offline',
-  'reload the page; the table has the same numbers',
-);
-
-type ChartComponent = typeof import('./chart.tsx').default;
-
-/** Loads the chart. Returns undefined while it is loading, and null if that failed. */
-function useChart(): ChartComponent | null | undefined {
-  // Wrapped in an object, because a state setter calls a function that it gets.
-  const [chart, setChart] = useState<{ component: ChartComponent | null }>();
-  useEffect(() => {
-    let unmounted = false;
-    const set = (component: ChartComponent | null) => unmounted || setChart({ component });
-    import('./chart.tsx').then(
-      (module) => set(module.default),
-      () => set(null),
-    );
-    return () => {
-      unmounted = true;
-    };
-  }, []);
-  return chart?.component;
-}

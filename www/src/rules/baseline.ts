@@ -5,6 +5,7 @@ import { type Release, type ReleaseList, type SignedBundle, useApi } from '../ap
 import { shippedBundle } from '../core/core.ts';
 import { brief } from '../format.ts';
 import { useToken } from '../session.ts';
+import { formatZoned } from '../time.ts';
 
 export interface Baseline {
   /** Text of the baseline; null while it is loading. */
@@ -59,11 +60,8 @@ export function useBaseline(): Baseline {
   return { shipped, newest, reload, bundle: shipped, description };
 }
 
-function formatRelease({ serial, created }: Release): string {
-  const date = new Date(created * 1000);
-  const time = date.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' });
-  return `release ${serial} of ${time}`;
-}
+const formatRelease = ({ serial, created }: Release) =>
+  `release ${serial} of ${formatZoned(1000 * created, 'minute')}`;
 
 function useShippedBundle(): string | null {
   const [bundle, setBundle] = useState<string | null>(null);

@@ -1,0 +1,101 @@
+// The time range in the address: the last minutes, or from one time to another. Links carry it from
+// view to view.
+import { useRef } from 'preact/hooks';
+import { serverNow } from './api.ts';
+import { duration } from './format.ts';
+import { RANGE_PARAMS } from './router.ts';
+import { formatZoned } from './time.ts';
+
+/** A minute in milliseconds. */
+export const MINUTE = 60_000;
+const DAY = 1440 * MINUTE;
+
+/** The longest range in minutes. */
+const MAX_MINUTES = 43_200;
+/** Milliseconds for which the ledger keeps counts. */
+const KEPT = 31 * DAY;
+
+/** The earlier range with which a range is compared. */
+export const COMPARISONS = { day: DAY, week: 7 * DAY } as const;
+export type Comparison = keyof typeof COMPARISONS;
+
+export interface Range {
+  /** Length in minutes. */
+  minutes: number;
+  /** Start and end of a fixed range, in milliseconds since the epoch; undefined if it ends now. */
+  fixed?: { since: number; until: number };
+  compare: Comparison | null;
+}
+
+/** Parses the range of the address. `now` is in milliseconds since the epoch. */
+function parseRange(params: URLSearchParams, now: number): Range {
+  const wanted = params.get('compare') ?? '';
+  const compare = Object.hasOwn(COMPARISONS, wanted) ? (wanted as Comparison) : null;
+  const time = (name: string) => Number(params.get(name) || NaN);
+  const until = Math.min(now, time('until') || now);
+  const since = Math.max(time('since'), until - MAX_MINUTES * MINUTE);
+  if (since < until) {
+    const minutes = Math.ceil((until - since) / MINUTE);
+    return { minutes, fixed: { since, until }, compare };
+  }
+  const minutes = Number(params.get('minutes'));
+  const isValid = RANGES.some(([range]) => range === minutes);
+  return { minutes: isValid ? minutes : 60, compare };
+}
+
+/** Returns the range of the address. A range without an end ends when it is first shown. */
+export function useRange(params: URLSearchParams): Range {
+  const last = useRef<{ key: string; range: Range }>(undefined);
+  const key = RANGE_PARAMS.map((name) => params.get(name)).join();
+  if (last.current?.key !== key) {
+    last.current = { key, range: parseRange(params, 1000 * serverNow()) };
+  }
+  return last.current.range;
+}
+
+/** Returns the parameters of a range for the address. */
+export const toParams = ({ minutes, fixed, compare }: Range) => ({
+  ...(fixed ?? { minutes }),
+  compare,
+});
+
+/** Returns the query for the counts of a range. */
+export const toQuery = ({ minutes, fixed }: Range) =>
+  `minutes=${minutes}${fixed ? `&until=${Math.ceil(fixed.until)}` : ''}`;
+
+/**
+ * Returns the query for the counts of the range with which a range is compared. Returns null if
+ * there is nothing to compare: no comparison is chosen, or the counts are deleted.
+ */
+export function toEarlierQuery({ minutes, fixed, compare }: Range): string | null {
+  if (!compare) return null;
+  const now = 1000 * serverNow();
+  // Rounded up, so that a range that ends now needs a new query only once a minute.
+  const end = fixed?.until ?? Math.ceil(now / MINUTE) * MINUTE;
+  const until = end - COMPARISONS[compare];
+  if (until - minutes * MINUTE < now - KEPT) return null;
+  return `minutes=${minutes}&until=${Math.ceil(until)}`;
+}
+
+/** Returns a range three times as long around a range, but not after now. */
+export function zoomOut({ since, until }: NonNullable<Range['fixed']>) {
+  const length = Math.max(MINUTE, until - since);
+  const end = Math.min(1000 * serverNow(), until + length);
+  return { since: Math.round(Math.max(0, end - 3 * length)), until: Math.round(end) };
+}
+
+/** Describes a range: “last 6 h”, or its ends. */
+export const describeRange = ({ minutes, fixed }: Range) =>
+  fixed
+    ? `${formatZoned(fixed.since, 'minute')} to ${formatZoned(fixed.until, 'minute')}`
+    : `last ${duration(60 * minutes)}`;
+
+/** Time ranges in minutes, with their labels after “Last”. */
+export const RANGES: readonly [number, string][] = [
+  [15, '15 minutes'],
+  [60, 'hour'],
+  [360, '6 hours'],
+  [1440, '24 hours'],
+  [10_080, '7 days'],
+  [43_200, '30 days'],
+];
