@@ -25,6 +25,9 @@ export function link(view: string, params: Params = {}): string {
   return `#/${view}${query ? `?${query}` : ''}`;
 }
 
+/** Returns the whole address of a link within the page, to copy. */
+export const addressOf = (link: string) => location.origin + location.pathname + link;
+
 /** Opens a view. */
 export function navigate(view: string, params: Params = {}) {
   location.hash = link(view, params);

@@ -1,12 +1,16 @@
 // A table that scrolls horizontally if it is wider than its panel. It can also be scrolled by
-// keyboard.
+// keyboard. Columns can be sortable.
+import './table.css';
 import type { ComponentChildren } from 'preact';
+import type { Sorting } from './sort.ts';
 
 export interface Column {
   title: ComponentChildren;
   number?: boolean;
   /** Whether only screen readers get the title. */
   hidden?: boolean;
+  /** Name of the value by which the column sorts the rows; missing if it cannot. */
+  by?: string;
 }
 
 interface Props {
@@ -15,11 +19,12 @@ interface Props {
   /** Class of the scrolling frame. */
   frame?: string;
   columns: readonly (string | Column)[];
+  sorting?: Sorting;
   /** Table rows. */
   children: ComponentChildren;
 }
 
-export function Table({ label, class: name, frame, columns, children }: Props) {
+export function Table({ label, class: name, frame, columns, sorting, children }: Props) {
   return (
     <div class={frame ? `scroll ${frame}` : 'scroll'} tabIndex={0} role="region" aria-label={label}>
       <table class={name}>
@@ -29,6 +34,7 @@ export function Table({ label, class: name, frame, columns, children }: Props) {
               <Header
                 key={index}
                 column={typeof column === 'string' ? { title: column } : column}
+                sorting={sorting}
               />
             ))}
           </tr>
@@ -39,8 +45,25 @@ export function Table({ label, class: name, frame, columns, children }: Props) {
   );
 }
 
-const Header = ({ column: { title, number, hidden } }: { column: Column }) => (
-  <th scope="col" class={number ? 'number' : undefined}>
-    {hidden ? <span class="visually-hidden">{title}</span> : title}
-  </th>
-);
+function Header({ column, sorting }: { column: Column; sorting: Sorting | undefined }) {
+  const { title, number, hidden, by } = column;
+  const direction = sorting?.descending ? 'descending' : 'ascending';
+  const isSorted = by && sorting?.by === by;
+  return (
+    <th
+      scope="col"
+      class={number ? 'number' : undefined}
+      aria-sort={isSorted ? direction : undefined}
+    >
+      {hidden ? (
+        <span class="visually-hidden">{title}</span>
+      ) : by && sorting ? (
+        <button type="button" class="sort" onClick={() => sorting.onSort(by)}>
+          {title}
+        </button>
+      ) : (
+        title
+      )}
+    </th>
+  );
+}

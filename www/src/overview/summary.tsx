@@ -40,7 +40,7 @@ export function Summary({ series, shadow }: Props) {
         <Trend {...shares(suspiciousRequests)} points explained />
       </Figure>
       <Figure
-        name="Degraded or refused"
+        name={curbedName(shadow)}
         value={share(sum(enforcedRequests), total)}
         full={`${count(sum(enforcedRequests))} requests`}
       >
@@ -57,6 +57,12 @@ export function Summary({ series, shadow }: Props) {
       </Figure>
     </dl>
   );
+}
+
+/** Returns the name for requests with such an action. In shadow mode, it is not carried out. */
+function curbedName(shadow: number | null | undefined): string {
+  if (shadow === 1) return 'Would be degraded or refused';
+  return shadow === 0 ? 'Degraded or refused' : 'Degraded or refused, or would be';
 }
 
 function shadowNote(part: number | null | undefined): string {
