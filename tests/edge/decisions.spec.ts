@@ -85,6 +85,16 @@ it('an error has the request id in its body', async () => {
   });
 });
 
+it.each([
+  ['model=demo-large', 3],
+  ['model=*EMO-L*', 3],
+  ['model=demo', 0],
+  ['model=*demo', 0],
+])('a filter matches a whole name or a pattern: %s', async (filter, expected) => {
+  const { decisions } = await admin.getOk(`/decisions?enforced=true&limit=3&${filter}`);
+  expect(decisions).toHaveLength(expected);
+});
+
 it('a degraded request is enforced if its body was edited', async () => {
   const ask = async (members: object) => {
     const body = { ...chat('When?'), ...members };

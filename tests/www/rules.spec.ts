@@ -171,7 +171,16 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', () => {
     await page.getByRole('button', { name: 'Replay with these rules' }).click();
     const impact = region('Impact on recorded traffic');
     await impact.locator('table').first().waitFor();
-    await expect.poll(() => impact.innerText(), POLL).toMatch(/40/);
+    await expect.poll(() => impact.innerText(), POLL).toMatch(/of 40 requests change/);
+    opened.check();
+  });
+
+  it('compares an edit with the shipped text, line by line', async () => {
+    await page.getByRole('button', { name: 'Compare with the shipped text' }).click();
+    const changes = region('Changed lines');
+    await expect.poll(() => changes.innerText(), POLL).toMatch(/-\s+hedgerow\.weight: 14/);
+    expect(await changes.innerText()).toMatch(/\+\s+hedgerow\.weight: 11/);
+    await expectAccessible(page);
     opened.check();
   });
 

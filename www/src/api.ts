@@ -1,6 +1,7 @@
 // Client of the admin API, which docs/openapi.yaml describes.
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Action, Band, ErrorBody, LiveTicket } from './api-types.ts';
+import { toPlainError } from './plain-errors.ts';
 import { setToken, token, useToken } from './session.ts';
 
 export type * from './api-types.ts';
@@ -70,25 +71,17 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
     });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(
-      0,
-      'offline',
-      'the Worker does not answer',
-      'check that you are online and that the Worker runs',
-    );
+    throw new ApiError(0, 'offline', ...toPlainError(0, ''));
   }
   const date = Date.parse(response.headers.get('date') ?? '');
   if (date) clockOffset = date - Date.now();
   const answer = (await response.json().catch(() => null)) as Partial<ErrorBody> | null;
   if (response.ok && answer) return answer as T;
-  const {
-    code = 'unreadable',
-    message = `the API answered ${response.status} without a reason`,
-    remedy = 'look at the Worker’s log',
-  } = answer?.error ?? {};
+  const { code = 'unreadable', message, remedy } = answer?.error ?? {};
   if (response.status === 401 && !options.token) setToken(null);
   const retryAfter = Number(response.headers.get('retry-after')) || 0;
-  throw new ApiError(response.status, code, message, remedy, retryAfter);
+  const plain = toPlainError(response.status, code, message, remedy);
+  throw new ApiError(response.status, code, ...plain, retryAfter);
 }
 
 /**
@@ -133,6 +126,7 @@ export function useApi<T>(
   const [loaded, setLoaded] = useState<Loaded<T>>({ state: 'loading' });
   const request = useRef((_forced: boolean): unknown => undefined);
   const requested = useRef('');
+  useFailing(path !== null && loaded.state === 'failed');
   useEffect(() => {
     if (path === null || !credential) return;
     const abort = new AbortController();
@@ -198,10 +192,40 @@ export function useApi<T>(
  */
 function toApiError(error: unknown, polls: boolean): ApiError {
   if (!(error instanceof ApiError)) {
-    return new ApiError(0, 'failed', String(error), 'reload the page');
+    return new ApiError(0, 'failed', `this page has failed: ${String(error)}`, 'reload the page');
   }
-  if (!polls || error.code !== 'offline') return error;
-  return new ApiError(0, error.code, error.message, `${error.remedy}; this page tries again`);
+  const { status, code, message, remedy, retryAfter } = error;
+  if (!polls || (status > 0 && status < 500)) return error;
+  return new ApiError(status, code, message, `${remedy}; this page tries again`, retryAfter);
+}
+
+/** Number of components whose last request failed. */
+let failing = 0;
+const FAILING = 'hedgerow:failing';
+
+/** Counts the component among those whose last request failed, while `fails` is true. */
+function useFailing(fails: boolean) {
+  useEffect(() => {
+    if (!fails) return;
+    const add = (number: number) => {
+      failing += number;
+      dispatchEvent(new Event(FAILING));
+    };
+    add(1);
+    return () => add(-1);
+  }, [fails]);
+}
+
+/** Returns whether the last request of any component failed, and renders again when it changes. */
+export function useIsFailing(): boolean {
+  const [isFailing, setIsFailing] = useState(failing > 0);
+  useEffect(() => {
+    const update = () => setIsFailing(failing > 0);
+    addEventListener(FAILING, update);
+    update();
+    return () => removeEventListener(FAILING, update);
+  }, []);
+  return isFailing;
 }
 
 /**

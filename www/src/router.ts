@@ -39,6 +39,9 @@ function address(view: string, params: Params): string {
   return `#/${view}${query ? `?${query}` : ''}`;
 }
 
+/** Returns the whole address of a link within the page, to copy. */
+export const addressOf = (link: string) => location.origin + location.pathname + link;
+
 /** Opens a view with exactly these parameters. */
 export function navigate(view: string, params: Params = {}) {
   location.hash = address(view, params);

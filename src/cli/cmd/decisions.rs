@@ -32,10 +32,11 @@ pub struct DecisionsArgs {
     /// List only decisions with this band; `unscored` if scoring failed.
     #[arg(long, value_parser = ["clear", "notice", "suspect", "hostile", "unscored"])]
     band: Option<String>,
-    /// List only decisions in which this signature, list or correlation hit.
+    /// List only decisions in which this signature, list or correlation hit; `*` matches any part
+    /// of a name.
     #[arg(long, value_name = "NAME")]
     signature: Option<String>,
-    /// List only decisions about requests for this model.
+    /// List only decisions about requests for this model; `*` matches any part of a name.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// List only decisions in this cluster.

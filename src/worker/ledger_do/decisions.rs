@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use hedgerow_core::rules::policy::pattern_matches;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use worker::SqlStorage;
@@ -378,8 +379,11 @@ impl StoredDecision {
 impl Index {
     /// Returns whether the decision matches every filter that the query has.
     pub fn matches_query(&self, query: &HashMap<String, String>) -> bool {
-        let equals = |name: &str, value: Option<&str>| {
-            query.get(name).is_none_or(|expected| value == Some(expected.as_str()))
+        // `*` matches any part of a value.
+        let matches = |name: &str, value: Option<&str>| {
+            query
+                .get(name)
+                .is_none_or(|pattern| value.is_some_and(|value| pattern_matches(pattern, value)))
         };
         let starts_with = |name: &str, value: Option<&str>| {
             query
@@ -387,17 +391,17 @@ impl Index {
                 .is_none_or(|prefix| value.is_some_and(|value| value.starts_with(prefix)))
         };
         let has_hit = |signature: &String| {
-            self.hits.iter().any(|hit| hit.name == *signature)
-                || self.shadow_hits.contains(signature)
+            let mut names = self.hits.iter().map(|hit| &hit.name).chain(&self.shadow_hits);
+            names.any(|name| pattern_matches(signature, name))
         };
         let time = |name: &str| query.get(name).and_then(|at| at.parse::<f64>().ok());
         let is_in_range = time("since").is_none_or(|since| self.at >= since)
             && time("until").is_none_or(|until| self.at < until);
         is_in_range
-            && equals("band", Some(self.band.as_deref().unwrap_or("unscored")))
-            && equals("action", Some(&self.action))
-            && equals("colo", Some(&self.colo))
-            && equals("model", self.model.as_deref())
+            && matches("band", Some(self.band.as_deref().unwrap_or("unscored")))
+            && matches("action", Some(&self.action))
+            && matches("colo", Some(&self.colo))
+            && matches("model", self.model.as_deref())
             && query.get("cluster").is_none_or(|ids| self.is_in_cluster(ids))
             // Operators may give only the first digits.
             && starts_with("account", self.account.as_deref())
@@ -406,10 +410,10 @@ impl Index {
     }
 
     /// Returns whether one of `ids` is the id of a cluster of the request, or a former id of its
-    /// main cluster. `ids` are separated by commas.
+    /// main cluster. `ids` are separated by commas; `*` matches any part of an id.
     fn is_in_cluster(&self, ids: &str) -> bool {
         let own = self.cluster.iter().chain(&self.cluster_aliases).chain(&self.other_clusters);
-        ids.split(',').any(|id| own.clone().any(|own| own == id))
+        ids.split(',').any(|id| own.clone().any(|own| pattern_matches(id, own)))
     }
 }
 
@@ -519,13 +523,17 @@ mod tests {
     fn queries_filter_decisions() {
         let mut decisions = Decisions::default();
         decisions.record((0..10).map(|number| decision(number, "notice")).collect());
-        let rows: [(&[(&str, &str)], usize); 15] = [
+        let rows: [(&[(&str, &str)], usize); 19] = [
             (&[], 10),
             (&[("limit", "3")], 3),
             (&[("limit", "999999")], 10),
             (&[("signature", "hit_1")], 5),
             (&[("signature", "quiet")], 10),
             (&[("signature", "hit")], 0),
+            (&[("signature", "*IT*")], 10),
+            (&[("signature", "*_1")], 5),
+            (&[("signature", "*_2")], 0),
+            (&[("colo", "f*"), ("model", "*m*")], 10),
             (&[("id", "id-7")], 1),
             (&[("account", "0000000000000000000000000000000")], 10),
             (&[("account", &format!("{:032x}", 3))], 1),

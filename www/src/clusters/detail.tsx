@@ -1,12 +1,21 @@
 // The view of a cluster: its accounts, requests and indicators, and actions such as revoking its
 // indicators.
 import { useState } from 'preact/hooks';
-import { BANDS, type ClusterDetails, type IndicatorList, useApi } from '../api.ts';
+import {
+  BANDS,
+  type ClusterDetails,
+  type ClusterList,
+  type IndicatorList,
+  latest,
+  useApi,
+} from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
-import { BandBar, BandTag, Panel, Time } from '../components/ui.tsx';
+import { BandBar, BandTag, Copy, Panel, Time } from '../components/ui.tsx';
+import { similar } from '../decisions/known.ts';
 import { count, share } from '../format.ts';
-import { link } from '../router.ts';
-import { ExemptDialog } from './exempt-dialog.tsx';
+import { ExemptMembers } from '../policy/exempt-dialog.tsx';
+import { addressOf, link } from '../router.ts';
+import { linkCount } from './gravity.ts';
 import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
 import { RevokeDialog } from './revoke-dialog.tsx';
@@ -26,6 +35,11 @@ export function ClusterDetail({ id }: { id: string }) {
   const active = loadedIndicators.filter(({ revoked_at }) => revoked_at === null);
   const keys = [...new Set(active.map(({ key }) => key))];
   const ids = cluster.state === 'ready' ? [cluster.data.id, ...cluster.data.aliases] : [id];
+  const total = latest(indicators)?.total;
+  const note =
+    total !== undefined &&
+    `${count(loadedIndicators.length)} of ${count(total)}; keys are keyed hashes, which do not ` +
+      'reveal the hashed values';
   const closeRevoke = (changed: boolean) => {
     setKeysToRevoke(undefined);
     setRevokesCluster(false);
@@ -39,6 +53,7 @@ export function ClusterDetail({ id }: { id: string }) {
         <a class="button" href={link('decisions', { cluster: ids.join(',') })}>
           Decisions of this cluster
         </a>
+        <Copy text={addressOf(link('clusters', { id }))} label="Copy link" />
         <button
           type="button"
           disabled={cluster.state !== 'ready'}
@@ -59,6 +74,7 @@ export function ClusterDetail({ id }: { id: string }) {
         </button>
       </div>
       <div class="grid">
+        {cluster.state === 'failed' && cluster.error.status === 404 && <Similar id={id} />}
         <Async loaded={cluster} lines={8}>
           {(data) => (
             <>
@@ -71,10 +87,7 @@ export function ClusterDetail({ id }: { id: string }) {
             </>
           )}
         </Async>
-        <Panel
-          title="Indicators of this cluster"
-          note="keys are keyed hashes; they do not reveal the hashed values"
-        >
+        <Panel title="Indicators of this cluster" note={note}>
           <Async loaded={indicators} lines={8}>
             {({ indicators }) =>
               indicators.length ? (
@@ -96,13 +109,19 @@ export function ClusterDetail({ id }: { id: string }) {
           onClose={closeRevoke}
         />
       )}
-      {isExempting && <ExemptDialog ids={ids} onClose={() => setIsExempting(false)} />}
+      {isExempting && (
+        <ExemptMembers
+          ids={ids}
+          accounts={latest(cluster)?.accounts}
+          onClose={() => setIsExempting(false)}
+        />
+      )}
     </>
   );
 }
 
 function Members({ cluster }: { cluster: ClusterDetails }) {
-  const { accounts, aliases, keys, correlations, first, last } = cluster;
+  const { accounts, aliases, correlations, first, last } = cluster;
   return (
     <dl class="facts">
       <dt>Id</dt>
@@ -113,12 +132,15 @@ function Members({ cluster }: { cluster: ClusterDetails }) {
           <dd>{aliases.join(', ')}</dd>
         </>
       )}
-      <dt>Accounts</dt>
+      <dt>Linked accounts</dt>
       <dd>
-        <b>{count(accounts)}</b>, linked within {growth(cluster)}
+        <b>{count(accounts)}</b>, within {growth(cluster)}
+        <span class="note">; those that joined after the last firing are not counted yet</span>
       </dd>
-      <dt>Shared keys</dt>
-      <dd>{count(keys)}</dd>
+      <dt>Links</dt>
+      <dd>
+        {linkCount(cluster)} <span class="note">pairs of a key and a correlation</span>
+      </dd>
       <dt>Correlations</dt>
       <dd>{correlations.join(', ')}</dd>
       <dt>First seen</dt>
@@ -165,6 +187,25 @@ function Requests({ traffic }: { traffic: ClusterDetails['traffic'] }) {
         ))}
       </ul>
     </>
+  );
+}
+
+/** Clusters whose ids are similar to an id that is unknown, such as its first digits. */
+function Similar({ id }: { id: string }) {
+  const list = latest(useApi<ClusterList>('/clusters'));
+  const ids = list?.clusters.flatMap(({ id, aliases }) => [id, ...aliases]) ?? [];
+  const found = similar(id, ids);
+  if (!found.length) return null;
+  return (
+    <p>
+      Did you mean{' '}
+      {found.map((id) => (
+        <a key={id} href={link('clusters', { id })}>
+          {id}{' '}
+        </a>
+      ))}
+      ?
+    </p>
   );
 }
 

@@ -1,6 +1,7 @@
 // Indicators: keys for which a correlation fired, with the measured value and the expiry.
 import { useState } from 'preact/hooks';
 import type { IndicatorInfo } from '../api.ts';
+import { useSort } from '../components/sort.ts';
 import { Table } from '../components/table.tsx';
 import { Time } from '../components/ui.tsx';
 import { count } from '../format.ts';
@@ -67,7 +68,7 @@ function GroupSummary({ indicators, withCluster }: Pick<GroupProps, 'indicators'
   return (
     <>
       <b>{correlation}</b> {keys === 1 ? '1 key' : `${count(keys)} keys`},{' '}
-      {accounts === 1 ? '1 account' : `up to ${count(accounts)} accounts`} each
+      largest firing with {accounts === 1 ? '1 account' : `${count(accounts)} accounts`}
       {withCluster && cluster && <>, cluster {cluster}</>}
       {revoked > 0 && `, ${count(revoked)} revoked`}, last <Time at={last * 1000} relative />
       <span class="note"> {threshold}</span>
@@ -75,8 +76,18 @@ function GroupSummary({ indicators, withCluster }: Pick<GroupProps, 'indicators'
   );
 }
 
+/** Values to sort by. */
+const SORT_VALUES = {
+  measured: ({ measured }: IndicatorInfo) => measured,
+  accounts: ({ accounts }: IndicatorInfo) => accounts,
+  first: ({ first }: IndicatorInfo) => first,
+  last: ({ last }: IndicatorInfo) => last,
+  expires: ({ expires, revoked_at }: IndicatorInfo) => revoked_at ?? expires,
+};
+
 function Keys({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
   const [{ correlation, cluster }] = indicators as [IndicatorInfo, ...IndicatorInfo[]];
+  const { sorted, sorting } = useSort(indicators, SORT_VALUES, 'last');
   return (
     <>
       <p class="row">
@@ -86,17 +97,18 @@ function Keys({ indicators, onRevoke }: Omit<Props, 'withCluster'>) {
       <Table
         label={`Keys of ${correlation}${cluster ? ` in cluster ${cluster}` : ''}`}
         class="indicators"
+        sorting={sorting}
         columns={[
           'Key',
-          { title: 'Measured', number: true },
-          { title: 'Accounts', number: true },
-          'First',
-          'Last',
-          'Expires',
+          { title: 'Measured', number: true, by: 'measured' },
+          { title: 'Accounts in a firing', number: true, by: 'accounts' },
+          { title: 'First', by: 'first' },
+          { title: 'Last', by: 'last' },
+          { title: 'Expires', by: 'expires' },
           { title: 'Action', hidden: true },
         ]}
       >
-        {indicators.map((indicator) => (
+        {sorted.map((indicator) => (
           <Row key={indicator.id} indicator={indicator} onRevoke={onRevoke} />
         ))}
       </Table>

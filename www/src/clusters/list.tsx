@@ -7,17 +7,32 @@ import {
   BANDS,
   type ClusterInfo,
   type ClusterList,
+  type DeploymentStatus,
   type IndicatorList,
+  latest,
   useApi,
 } from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
+import { useSort } from '../components/sort.ts';
 import { Table } from '../components/table.tsx';
 import { BandBar, BandTag, Panel, Time } from '../components/ui.tsx';
+import { similar } from '../decisions/known.ts';
 import { count, share } from '../format.ts';
 import { link, navigate } from '../router.ts';
+import { gravity, linkCount } from './gravity.ts';
 import { growth } from './growth.ts';
 import { Indicators } from './indicators.tsx';
 import { RevokeDialog } from './revoke-dialog.tsx';
+
+/** Values to sort by. */
+const SORT_VALUES = {
+  gravity: (cluster: ClusterInfo) => gravity(cluster),
+  id: ({ id }: ClusterInfo) => id,
+  accounts: ({ accounts }: ClusterInfo) => accounts,
+  links: ({ keys }: ClusterInfo) => keys,
+  requests: ({ traffic }: ClusterInfo) => traffic?.requests,
+  last: ({ last }: ClusterInfo) => last,
+};
 
 export function ClusterList() {
   const clusters = useApi<ClusterList>('/clusters', 15);
@@ -27,10 +42,10 @@ export function ClusterList() {
     if (!initial.has(id)) initial.set(id, accounts);
     return accounts - initial.get(id)!;
   };
-  const isLedgerDown =
-    clusters.state === 'ready' && clusters.data.clusters.some(({ traffic }) => !traffic);
+  const { sorted, sorting } = useSort(latest(clusters)?.clusters ?? NONE, SORT_VALUES, 'gravity');
+  const isLedgerDown = clusters.state === 'ready' && sorted.some(({ traffic }) => !traffic);
   return (
-    <Panel title="Clusters" note="last seen first; requests of the last 24 h">
+    <Panel title="Clusters" note="requests of the last 24 h; gravity: see below">
       {isLedgerDown && (
         <p class="problem" role="alert">
           The ledger does not answer, so requests, bands and models are missing here. Requests are
@@ -38,26 +53,35 @@ export function ClusterList() {
         </p>
       )}
       <Async loaded={clusters} lines={6}>
-        {({ clusters }) =>
-          clusters.length ? (
-            <Table
-              label="Table of clusters"
-              class="clusters"
-              columns={[
-                'Cluster',
-                'Accounts',
-                { title: 'Keys', number: true },
-                'Correlations',
-                { title: 'Requests', number: true },
-                'Bands',
-                'Models',
-                'Last seen',
-              ]}
-            >
-              {clusters.map((cluster) => (
-                <Row key={cluster.id} cluster={cluster} newAccounts={newAccounts(cluster)} />
-              ))}
-            </Table>
+        {() =>
+          sorted.length ? (
+            <>
+              <Table
+                label="Table of clusters"
+                class="clusters"
+                sorting={sorting}
+                columns={[
+                  { title: 'Cluster', by: 'id' },
+                  { title: 'Gravity', number: true, by: 'gravity' },
+                  { title: 'Linked accounts', by: 'accounts' },
+                  { title: 'Links', number: true, by: 'links' },
+                  'Correlations',
+                  { title: 'Requests', number: true, by: 'requests' },
+                  'Bands',
+                  'Models',
+                  { title: 'Last seen', by: 'last' },
+                ]}
+              >
+                {sorted.map((cluster) => (
+                  <Row key={cluster.id} cluster={cluster} newAccounts={newAccounts(cluster)} />
+                ))}
+              </Table>
+              <p class="note">
+                Gravity grows by 3 points with each doubling of the accounts, and of the suspect and
+                hostile requests (hostile ones count twice); it falls by 3 points a day after the
+                last firing. A link is a pair of a key and a correlation; at most 64 are counted.
+              </p>
+            </>
           ) : (
             <NoClusters />
           )
@@ -67,6 +91,8 @@ export function ClusterList() {
   );
 }
 
+const NONE: readonly ClusterInfo[] = [];
+
 interface RowProps {
   cluster: ClusterInfo;
   /** Number of accounts that joined since the page was opened. */
@@ -74,7 +100,7 @@ interface RowProps {
 }
 
 function Row({ cluster, newAccounts }: RowProps) {
-  const { id, aliases, accounts, keys, correlations, last, traffic } = cluster;
+  const { id, aliases, accounts, correlations, last, traffic } = cluster;
   return (
     <tr>
       <th scope="row">
@@ -86,6 +112,7 @@ function Row({ cluster, newAccounts }: RowProps) {
           </span>
         )}
       </th>
+      <td class="number">{Math.round(gravity(cluster))}</td>
       <td>
         <b>{count(accounts)}</b>{' '}
         <span class="note">
@@ -93,7 +120,7 @@ function Row({ cluster, newAccounts }: RowProps) {
           {newAccounts > 0 && `, ▲ ${count(newAccounts)} since you opened this page`}
         </span>
       </td>
-      <td class="number">{count(keys)}</td>
+      <td class="number">{linkCount(cluster)}</td>
       <td class="names">{correlations.join(', ')}</td>
       <td class="number">{traffic ? count(traffic.requests) : 'unknown'}</td>
       <td class="bands">
@@ -146,8 +173,18 @@ export function AllIndicators({ correlation }: { correlation: string }) {
   const loaded = useApi<IndicatorList>(`/indicators?${query}`, 15);
   // Memoised, so that an update does not reset the input while the user types.
   const filter = useMemo(() => <Filter correlation={correlation} />, [correlation]);
+  const names = Object.keys(
+    latest(useApi<DeploymentStatus>('/status'))?.indicators.by_correlation ?? {},
+  );
+  const list = latest(loaded);
+  const note = list && `${count(list.indicators.length)} of ${count(list.total)}, newest first`;
   return (
-    <Panel title="Indicators" note="newest first" end={filter}>
+    <Panel title="Indicators" note={note} end={filter}>
+      <datalist id="correlations">
+        {names.map((name) => (
+          <option key={name} value={name} />
+        ))}
+      </datalist>
       <Async loaded={loaded} lines={8}>
         {({ indicators }) =>
           indicators.length ? (
@@ -160,7 +197,7 @@ export function AllIndicators({ correlation }: { correlation: string }) {
               )}
             </>
           ) : (
-            <NoIndicators correlation={correlation} />
+            <NoIndicators correlation={correlation} names={names} />
           )
         }
       </Async>
@@ -177,11 +214,23 @@ export function AllIndicators({ correlation }: { correlation: string }) {
   );
 }
 
-const NoIndicators = ({ correlation }: { correlation: string }) => (
+interface NoIndicatorsProps {
+  correlation: string;
+  /** Names of the correlations that have indicators. */
+  names: readonly string[];
+}
+
+const NoIndicators = ({ correlation, names }: NoIndicatorsProps) => (
   <Empty>
     {correlation
-      ? 'This correlation has no active indicators. Check its name; the view Rules lists all names.'
+      ? `No indicator is of a correlation named “${correlation}”. `
       : 'No correlation has fired yet.'}
+    {correlation &&
+      similar(correlation, names).map((name) => (
+        <p key={name}>
+          Did you mean <a href={link('clusters', { correlation: name })}>{name}</a>?
+        </p>
+      ))}
   </Empty>
 );
 
@@ -191,6 +240,7 @@ const Filter = ({ correlation }: { correlation: string }) => (
     <input
       value={correlation}
       placeholder="any"
+      list="correlations"
       autocomplete="off"
       spellcheck={false}
       onChange={(event) => navigate('clusters', { correlation: event.currentTarget.value.trim() })}

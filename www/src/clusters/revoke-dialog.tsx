@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 import { ApiError, call } from '../api.ts';
 import { Problem } from '../components/async-states.tsx';
-import { Dialog } from './dialog.tsx';
+import { Dialog } from '../components/dialog.tsx';
 
 /** `done` is the number of keys that are revoked. */
 type Progress =

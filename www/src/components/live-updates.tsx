@@ -2,7 +2,7 @@
 // Intervals are needed because the WebSocket covers only the first shard of the ledger, and because
 // time ranges move on even if there are no requests.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { useLive } from '../api.ts';
+import { useIsFailing, useLive } from '../api.ts';
 import { timeOfDay, zone } from '../time.ts';
 
 /**
@@ -32,16 +32,23 @@ interface Props {
   seconds?: number;
 }
 
-/** Shows whether the connection is live, and the time of the last answer. */
+/**
+ * Shows whether the connection is live, and the time of the last answer. While any request of the
+ * page fails, the connection does not count as live.
+ */
 export function LiveStatus({ live, at, seconds = 5 }: Props) {
-  const title = live
+  const isFailing = useIsFailing();
+  const isLive = live && !isFailing;
+  const title = isLive
     ? 'Counts arrive as they are reported'
-    : `No live connection: polling every ${seconds} s`;
+    : isFailing
+      ? 'The last request failed; the page tries again'
+      : `No live connection: polling every ${seconds} s`;
   return (
     <>
       {at !== undefined && <AsOf at={at} seconds={seconds} />}
-      <span class={`live-status ${live ? 'is-live' : ''}`} role="status" title={title}>
-        {live ? 'live' : 'polling'}
+      <span class={`live-status ${isLive ? 'is-live' : ''}`} role="status" title={title}>
+        {isLive ? 'live' : isFailing ? 'failing' : 'polling'}
       </span>
     </>
   );

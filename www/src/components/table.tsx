@@ -1,8 +1,10 @@
 // A table that scrolls horizontally if it is wider than its panel. It can also be scrolled by
-// keyboard. On narrow screens, the rows of a table with many columns become cards.
+// keyboard. Columns can be sortable. On narrow screens, the rows of a table with many columns become
+// cards.
 import './table.css';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
+import type { Sorting } from './sort.ts';
 
 /** A table with more columns becomes cards, unless it has a frame of its own. */
 const MAX_COLUMNS = 6;
@@ -12,6 +14,8 @@ export interface Column {
   number?: boolean;
   /** Whether only screen readers get the title. */
   hidden?: boolean;
+  /** Name of the value by which the column sorts the rows; missing if it cannot. */
+  by?: string;
 }
 
 interface Props {
@@ -20,11 +24,12 @@ interface Props {
   /** Class of the scrolling frame. */
   frame?: string;
   columns: readonly (string | Column)[];
+  sorting?: Sorting;
   /** Table rows. */
   children: ComponentChildren;
 }
 
-export function Table({ label, class: name, frame, columns, children }: Props) {
+export function Table({ label, class: name, frame, columns, sorting, children }: Props) {
   const table = useRef<HTMLTableElement>(null);
   const hasCards = !frame && columns.length > MAX_COLUMNS;
   // In cards, each value has the title of its column before it.
@@ -50,6 +55,7 @@ export function Table({ label, class: name, frame, columns, children }: Props) {
               <Header
                 key={index}
                 column={typeof column === 'string' ? { title: column } : column}
+                sorting={sorting}
               />
             ))}
           </tr>
@@ -60,8 +66,25 @@ export function Table({ label, class: name, frame, columns, children }: Props) {
   );
 }
 
-const Header = ({ column: { title, number, hidden } }: { column: Column }) => (
-  <th scope="col" class={number ? 'number' : undefined}>
-    {hidden ? <span class="visually-hidden">{title}</span> : title}
-  </th>
-);
+function Header({ column, sorting }: { column: Column; sorting: Sorting | undefined }) {
+  const { title, number, hidden, by } = column;
+  const direction = sorting?.descending ? 'descending' : 'ascending';
+  const isSorted = by && sorting?.by === by;
+  return (
+    <th
+      scope="col"
+      class={number ? 'number' : undefined}
+      aria-sort={isSorted ? direction : undefined}
+    >
+      {hidden ? (
+        <span class="visually-hidden">{title}</span>
+      ) : by && sorting ? (
+        <button type="button" class="sort" onClick={() => sorting.onSort(by)}>
+          {title}
+        </button>
+      ) : (
+        title
+      )}
+    </th>
+  );
+}

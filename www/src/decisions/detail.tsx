@@ -1,44 +1,59 @@
 // A decision: its score, its evidence and its action.
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
-import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import {
+  type DecisionHit,
+  type DecisionList,
+  type DecisionRecord,
+  latest,
+  useApi,
+} from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { ActionTag, BandTag, Copy, Hash, Name, Time } from '../components/ui.tsx';
 import { Waterfall } from '../components/waterfall.tsx';
 import { byteRange, bytes, count, decibans, share } from '../format.ts';
 import { REASONS } from '../overview/unscored.tsx';
-import { link, navigate } from '../router.ts';
+import { ExemptSender } from '../policy/exempt-dialog.tsx';
+import { WeightDialog } from '../policy/weight-dialog.tsx';
+import { addressOf, link, navigate } from '../router.ts';
+import { RuleNotes } from '../rules/rule-notes.tsx';
 import { referenceOf } from './appeal.ts';
+import { explain } from './explanation.ts';
+import { effectOf } from './list.tsx';
 
 interface Props {
   id: string;
   /** The decision, if the list has it. Otherwise it is loaded. */
   known: DecisionRecord | undefined;
+  /** Opens the decision that many rows below this one. */
+  onStep(steps: number): void;
   onClose(): void;
 }
 
-export function Detail({ id, known, onClose }: Props) {
+export function Detail({ id, known, onStep, onClose }: Props) {
   const query = new URLSearchParams({ id, limit: '1' });
   const loaded = useApi<DecisionList>(known ? null : `/decisions?${query}`);
   const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
-    heading.current?.focus();
-    const onKey = (event: KeyboardEvent) =>
-      event.key === 'Escape' && !isInInput(event) && onClose();
-    addEventListener('keydown', onKey);
-    return () => removeEventListener('keydown', onKey);
-  }, [id]);
+  useEffect(() => heading.current?.focus(), []);
+  const shown = known ?? latest(loaded)?.decisions[0];
   return (
     <section class="panel detail" aria-labelledby="detail-title">
-      <div class="panel-head">
+      <div class="panel-head detail-head">
         <h2 id="detail-title" tabIndex={-1} ref={heading}>
           Decision
         </h2>
         <span class="panel-end">
-          <button type="button" onClick={onClose}>
+          <button type="button" aria-keyshortcuts="k" onClick={() => onStep(-1)}>
+            Previous
+          </button>
+          <button type="button" aria-keyshortcuts="j" onClick={() => onStep(1)}>
+            Next
+          </button>
+          <button type="button" aria-keyshortcuts="Escape" onClick={onClose}>
             Close
           </button>
         </span>
+        {shown && <Key decision={shown} />}
       </div>
       {known ? (
         <DecisionBody decision={known} />
@@ -53,6 +68,14 @@ export function Detail({ id, known, onClose }: Props) {
   );
 }
 
+/** The account, the model and the request id. They stay in view while the user scrolls. */
+const Key = ({ decision }: { decision: DecisionRecord }) => (
+  <p class="detail-key note">
+    {decision.account ? <Account decision={decision} /> : 'no account'} ·{' '}
+    {decision.model ?? 'no model'} · <code>{decision.request_id}</code>
+  </p>
+);
+
 const NotFound = () => (
   <Empty>
     <p>
@@ -63,21 +86,25 @@ const NotFound = () => (
   </Empty>
 );
 
-/** Returns whether the target of the event is an input, in which Escape has a different meaning. */
-const isInInput = ({ target }: Event) =>
-  target instanceof Element &&
-  target.closest('input:not([type=checkbox]), select, textarea') !== null;
+/** The open dialog: an exemption, or the weight of a hit. */
+type Proposal = 'exemption' | DecisionHit;
 
 function DecisionBody({ decision }: { decision: DecisionRecord }) {
   const { request_id, score, band, prior, hits, contributions, error } = decision;
   const reference = referenceOf(request_id);
+  const [proposal, setProposal] = useState<Proposal>();
+  const closeProposal = () => setProposal(undefined);
   return (
     <div class="decision-body">
       <p class="row">
-        <span class="note">
-          Request id (<code>x-hedgerow-request-id</code> of the response)
-        </span>
-        <code class="id">{request_id}</code> <Copy text={request_id} label="Copy id" />
+        <Copy text={request_id} label="Copy id" />
+        <Copy text={addressOf(link('decisions', { open: request_id }))} label="Copy link" />
+        <Copy text={explain(decision)} label="Copy explanation" />
+        {(decision.account || decision.tenant) && (
+          <button type="button" class="quiet" onClick={() => setProposal('exemption')}>
+            Exempt…
+          </button>
+        )}
       </p>
       {reference && (
         <p class="row">
@@ -103,8 +130,12 @@ function DecisionBody({ decision }: { decision: DecisionRecord }) {
         </div>
       )}
       <Outcome decision={decision} />
-      {hits.length > 0 && <Hits hits={hits} />}
+      {hits.length > 0 && <Hits hits={hits} onWeigh={setProposal} />}
       <Facts decision={decision} />
+      {proposal === 'exemption' && <ExemptSender decision={decision} onClose={closeProposal} />}
+      {proposal && proposal !== 'exemption' && (
+        <WeightDialog decision={decision} hit={proposal} onClose={closeProposal} />
+      )}
       <p class="note">
         Hedgerow never stores text of a request, so no prompt can be shown. Byte ranges locate the
         evidence; the first byte is byte 0.
@@ -126,7 +157,8 @@ function Outcome({ decision }: { decision: DecisionRecord }) {
   const enforcement =
     mode === 'enforce'
       ? `${DEGRADED[degraded] ?? 'was enforced.'}${refusal}`
-      : 'was only recorded: the mode is shadow, and the request was forwarded.';
+      : `was only recorded: in mode enforce, the request ${effectOf(decision)}. ` +
+        'The mode was shadow, so it was forwarded.';
   return (
     <p>
       {band && <BandTag band={band} />} <ActionTag action={action} />{' '}
@@ -141,33 +173,52 @@ function Outcome({ decision }: { decision: DecisionRecord }) {
   );
 }
 
-function Hits({ hits }: { hits: DecisionRecord['hits'] }) {
+interface HitsProps {
+  hits: DecisionRecord['hits'];
+  /** Called with a hit whose weight the user wants to change. */
+  onWeigh(hit: DecisionHit): void;
+}
+
+function Hits({ hits, onWeigh }: HitsProps) {
   return (
     <section>
       <h3>Evidence</h3>
       <ul class="hits">
-        {hits.map(({ name, family, weight, evidence, innocence, key }) => (
-          <li key={`${name} ${key}`}>
-            <a href={link('decisions', { signature: name })}>
-              <Name>{name}</Name>
-            </a>{' '}
-            <span class="note">{family}</span> <span class="weight">{decibans(weight)}</span>
-            {evidence.map((range) => (
-              <div key={`${range.field} ${range.start}`} class="where">
-                <code>{range.field}</code>{' '}
-                {range.end > range.start ? byteRange(range) : 'as a whole'}
-              </div>
-            ))}
-            {innocence && <div class="where">innocence: {innocence.join(', ')}</div>}
-            {key && (
-              <div class="where">
-                indicator <code>{key}</code>
-              </div>
-            )}
-          </li>
+        {hits.map((hit) => (
+          <Hit key={`${hit.name} ${hit.key}`} hit={hit} onWeigh={() => onWeigh(hit)} />
         ))}
       </ul>
     </section>
+  );
+}
+
+function Hit({ hit, onWeigh }: { hit: DecisionHit; onWeigh(): void }) {
+  const { name, family, weight, evidence, innocence, key } = hit;
+  return (
+    <li>
+      <a href={link('rules', { rule: name })} title="Open the rule">
+        <Name>{name}</Name>
+      </a>{' '}
+      <span class="note">{family}</span> <span class="weight">{decibans(weight)}</span>
+      {evidence.map((range) => (
+        <div key={`${range.field} ${range.start}`} class="where">
+          <code>{range.field}</code> {range.end > range.start ? byteRange(range) : 'as a whole'}
+        </div>
+      ))}
+      {innocence && <div class="where">innocence: {innocence.join(', ')}</div>}
+      {key && (
+        <div class="where">
+          indicator <code>{key}</code>
+        </div>
+      )}
+      <RuleNotes name={name} />
+      <p class="row where">
+        <a href={link('decisions', { signature: name })}>Decisions with this hit</a>
+        <button type="button" class="link" onClick={onWeigh}>
+          Change its weight…
+        </button>
+      </p>
+    </li>
   );
 }
 

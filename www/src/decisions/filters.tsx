@@ -1,17 +1,15 @@
 // The filters of the list. They are part of the address, so that a filtered list can be shared.
-import { ACTIONS, BANDS } from '../api.ts';
 import { Time } from '../components/ui.tsx';
 import { navigate } from '../router.ts';
-import { findRequestId } from './appeal.ts';
 import { fromInput, toInput, zone } from '../time.ts';
-
-type FilterValues = Record<string, string>;
+import { CHOICES, type FilterValues, type Known, toPattern } from './known.ts';
+import { requestIdIn } from './request-id.ts';
 
 const TEXT_FILTERS: readonly [name: string, label: string, hint: string][] = [
-  ['signature', 'Signature', 'synthesis_pairs'],
+  ['signature', 'Signature', 'name or a part'],
   ['account', 'Account', 'first digits'],
-  ['cluster', 'Cluster', '5b0f3a91'],
-  ['model', 'Model', 'demo-large'],
+  ['cluster', 'Cluster', 'id or a part'],
+  ['model', 'Model', 'name or a part'],
   ['colo', 'Colo', 'FRA'],
   ['id', 'Request id', 'id, reference or header line'],
 ];
@@ -32,14 +30,31 @@ const parseTime = (value: string | null | undefined) =>
 /** Returns the filters in the parameters of the address. Other parameters are left out. */
 export function filtersOf(params: URLSearchParams): FilterValues {
   const texts = NAMES.map((name) => {
-    const text = params.get(name)?.trim();
-    return [name, name === 'id' && text ? (findRequestId(text).id ?? text) : text];
+    const value = params.get(name)?.trim();
+    return [name, value && name === 'id' ? requestIdIn(value) : value];
   });
   const times = TIME_FILTERS.map(([name]) => [name, parseTime(params.get(name))?.toString()]);
   return Object.fromEntries([...texts, ...times].filter(([, value]) => value));
 }
 
-export function Filters({ filters }: { filters: FilterValues }) {
+/** Filters with patterns: the API matches `*` with any part of a value. */
+const PATTERNS = ['signature', 'cluster', 'model', 'colo'];
+
+/** Converts a text that the user typed to the value of a filter. */
+function toValue(name: string, text: string, known: Known): string {
+  if (name === 'id') return requestIdIn(text);
+  if (name === 'account') return text.toLowerCase();
+  return PATTERNS.includes(name) ? toPattern(text, known[name]) : text;
+}
+
+interface Props {
+  filters: FilterValues;
+  /** Holds the known values. They do not render the form again, which would reset its inputs. */
+  known: { current: Known };
+  onFocus(): void;
+}
+
+export function Filters({ filters, known, onFocus }: Props) {
   const isEmpty = Object.keys(filters).length === 0;
   const apply = (event: Event) => {
     event.preventDefault();
@@ -47,20 +62,20 @@ export function Filters({ filters }: { filters: FilterValues }) {
     const at = type === 'datetime-local' && value ? fromInput(value) : null;
     // Ignores times before 1970, which the first digits of a year mean while the user types.
     if (at !== null && !(at > 0)) return;
-    const text = value.trim();
-    const id = name === 'id' ? findRequestId(text).id : null;
-    navigate('decisions', { ...filters, [name]: at ?? id ?? text });
+    const typed = at ?? toValue(name, value.trim(), known.current);
+    navigate('decisions', { ...filters, [name]: typed });
   };
   return (
     <form
       class="fields filters"
       onSubmit={(event) => event.preventDefault()}
       onChange={apply}
+      onFocusIn={onFocus}
       role="search"
       aria-label="Filter decisions"
     >
-      <Choice name="band" label="Band" values={[...BANDS, 'unscored']} value={filters.band} />
-      <Choice name="action" label="Action" values={ACTIONS} value={filters.action} />
+      <Choice name="band" label="Band" values={CHOICES.band} value={filters.band} />
+      <Choice name="action" label="Action" values={CHOICES.action} value={filters.action} />
       <Choice name="enforced" label="Enforced" values={['true']} value={filters.enforced} />
       {TEXT_FILTERS.map(([name, label, hint]) => (
         <label key={name} class={`filter-${name}`}>
@@ -69,6 +84,7 @@ export function Filters({ filters }: { filters: FilterValues }) {
             name={name}
             value={filters[name] ?? ''}
             placeholder={hint}
+            list={`known-${name}`}
             autocomplete="off"
             spellcheck={false}
           />
@@ -93,6 +109,19 @@ export function Filters({ filters }: { filters: FilterValues }) {
     </form>
   );
 }
+
+/** The known values, which the browser offers while the user types. */
+export const Suggestions = ({ known }: { known: Known }) => (
+  <>
+    {Object.entries(known).map(([name, values]) => (
+      <datalist key={name} id={`known-${name}`}>
+        {values.map((value) => (
+          <option key={value} value={value} />
+        ))}
+      </datalist>
+    ))}
+  </>
+);
 
 /** Shows the time range with seconds, because the inputs show only minutes. */
 function TimeRange({ filters: { since, until, ...others } }: { filters: FilterValues }) {
@@ -139,7 +168,8 @@ function Choice({ name, label, values, value = '' }: ChoiceProps) {
       {label}
       <select name={name} value={value}>
         <option value="">any</option>
-        {values.map((option) => (
+        {/* Shows a value of the address even if it is unknown. */}
+        {[...new Set([...values, value])].filter(Boolean).map((option) => (
           <option key={option} value={option}>
             {option}
           </option>

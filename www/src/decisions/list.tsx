@@ -1,23 +1,34 @@
-// The list of the newest decisions. The list does not move while the user reads: new decisions
-// appear only after a click, unless “Follow” is checked.
+// The list of the newest decisions, sorted by any column. The list does not move while the user
+// reads: new decisions appear only after a click, unless “Follow” is checked.
 import { useEffect, useState } from 'preact/hooks';
-import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
+import {
+  type Action,
+  ACTIONS,
+  BANDS,
+  type DecisionList,
+  type DecisionRecord,
+  useApi,
+} from '../api.ts';
 import { Async, Empty } from '../components/async-states.tsx';
 import { LiveStatus, useLiveUpdates } from '../components/live-updates.tsx';
+import { type Sorting, useSort } from '../components/sort.ts';
 import { Table } from '../components/table.tsx';
 import { ActionTag, BandTag, Hash, Name, Panel, Time } from '../components/ui.tsx';
 import { download } from '../download.ts';
 import { count, score as formatScore } from '../format.ts';
 import { link } from '../router.ts';
 import { findRequestId } from './appeal.ts';
-
-type FilterValues = Record<string, string>;
+import { type FilterValues, type Known, mismatches } from './known.ts';
 
 interface Props {
   filters: FilterValues;
+  known: Known;
   /** Request id of the open decision. */
   openId: string | null;
-  /** Called with the listed decisions, so that a decision can be opened without another request. */
+  /**
+   * Called with the listed decisions in their order, so that they can be opened without another
+   * request.
+   */
   onList(decisions: readonly DecisionRecord[]): void;
 }
 
@@ -25,7 +36,7 @@ const PAGE = 100;
 /** The API returns at most this number of decisions. */
 const MAX_DECISIONS = 500;
 
-export function List({ filters, openId, onList }: Props) {
+export function List({ filters, known, openId, onList }: Props) {
   const { changes, seconds, live } = useLiveUpdates();
   const [limit, setLimit] = useState(PAGE);
   const query = new URLSearchParams({ limit: String(limit), ...filters });
@@ -38,7 +49,8 @@ export function List({ filters, openId, onList }: Props) {
     const isMore = shown?.decisions.length === PAGE && (latest?.decisions.length ?? 0) > PAGE;
     if (latest && (follow || isMore || !shown?.decisions.length)) setShown(latest);
   }, [latest, follow]);
-  useEffect(() => onList(shown?.decisions ?? []), [shown]);
+  const { sorted, sorting } = useSort(shown?.decisions ?? NONE, SORT_VALUES, 'at');
+  useEffect(() => void (shown && onList(sorted)), [sorted]);
   const controls = (
     <>
       <LiveStatus live={live} />
@@ -52,13 +64,12 @@ export function List({ filters, openId, onList }: Props) {
       </label>
     </>
   );
-  const kind = filters.enforced ? 'enforced' : 'sampled';
-  const note = latest && `${kind}: ${count(latest.kept)} kept of ${count(latest.counted)} counted`;
+  const note = latest && sampleNote(latest, filters, limit);
   // After “Show more”, keeps the current list until the longer list is loaded.
   const current =
     loaded.state === 'loading' && shown ? ({ state: 'ready', data: shown } as const) : loaded;
   return (
-    <Panel title="Newest first" note={note} end={controls} class="decision-list">
+    <Panel title="List" note={note} end={controls} class="decision-list">
       <NewDecisions
         count={newDecisions(shown, latest)}
         limit={limit}
@@ -68,17 +79,49 @@ export function List({ filters, openId, onList }: Props) {
         {() =>
           shown &&
           (shown.decisions.length ? (
-            <DecisionTable decisions={shown.decisions} filters={filters} openId={openId} />
+            <DecisionTable
+              decisions={sorted}
+              sorting={sorting}
+              filters={filters}
+              openId={openId}
+            />
           ) : (
-            <NoDecisions filters={filters} />
+            <NoDecisions filters={filters} known={known} />
           ))
         }
       </Async>
       {shown && shown.decisions.length > 0 && (
-        <More decisions={shown.decisions} limit={limit} onMore={() => setLimit(MAX_DECISIONS)} />
+        <More decisions={sorted} limit={limit} onMore={() => setLimit(MAX_DECISIONS)} />
       )}
     </Panel>
   );
+}
+
+const NONE: readonly DecisionRecord[] = [];
+
+/** Values to sort by. The order of bands and actions is their severity. */
+const SORT_VALUES = {
+  at: ({ at }: DecisionRecord) => at,
+  band: ({ band }: DecisionRecord) => band && BANDS.indexOf(band),
+  score: ({ score }: DecisionRecord) => score,
+  action: ({ action }: DecisionRecord) => ACTIONS.indexOf(action),
+  account: ({ account_label, account }: DecisionRecord) => account_label ?? account,
+  model: ({ model }: DecisionRecord) => model,
+  colo: ({ colo }: DecisionRecord) => colo,
+};
+
+/**
+ * Describes how many decisions are listed, kept and counted. The API counts without the filters,
+ * except the time range, so the counts do not look like those of an account or model.
+ */
+function sampleNote(list: DecisionList, filters: FilterValues, limit: number): string {
+  const { since, until, enforced, ...others } = filters;
+  const { length } = list.decisions;
+  const listed = `${count(length)}${length >= limit ? '+' : ''}`;
+  const kind = enforced ? 'enforced decisions' : 'sample';
+  const kept = `${kind}: ${count(list.kept)} kept of ${count(list.counted)} counted`;
+  const isFiltered = Object.keys(others).length > 0;
+  return isFiltered ? `${listed} match; ${kept}, whatever the filters` : kept;
 }
 
 /** Returns the number of decisions in `latest` that are not shown. */
@@ -145,7 +188,7 @@ function More({ decisions, limit, onMore }: MoreProps) {
   );
 }
 
-function NoDecisions({ filters }: { filters: FilterValues }) {
+function NoDecisions({ filters, known }: { filters: FilterValues; known: Known }) {
   if (filters.id && findRequestId(filters.id).mistyped) {
     return (
       <Empty>
@@ -155,15 +198,29 @@ function NoDecisions({ filters }: { filters: FilterValues }) {
     );
   }
   if (Object.keys(filters).length) {
+    const found = mismatches(filters, known);
     return (
       <Empty>
         <p>No stored decision matches these filters.</p>
-        <p>
-          {filters.id
-            ? 'Every enforced decision is stored for a time, but only a sample of the others. ' +
-              'The Worker’s log has every request id.'
-            : 'Remove some filters to see more.'}
-        </p>
+        {found.map(({ name, problem, suggestions }) => (
+          <p key={name}>
+            {problem}
+            {suggestions.length > 0 && ' Did you mean '}
+            {suggestions.map((value, index) => (
+              <span key={value}>
+                {index > 0 && ', '}
+                <a href={link('decisions', { ...filters, [name]: value })}>{value}</a>
+              </span>
+            ))}
+            {suggestions.length > 0 && '?'}
+          </p>
+        ))}
+        {found.length === 0 && (
+          <p>
+            Remove some filters to see more. Every enforced decision is stored for a time, but only
+            a sample of the others. The Worker’s log has every request id.
+          </p>
+        )}
       </Empty>
     );
   }
@@ -180,24 +237,26 @@ function NoDecisions({ filters }: { filters: FilterValues }) {
 
 interface TableProps {
   decisions: readonly DecisionRecord[];
+  sorting: Sorting;
   filters: FilterValues;
   openId: string | null;
 }
 
-function DecisionTable({ decisions, filters, openId }: TableProps) {
+function DecisionTable({ decisions, sorting, filters, openId }: TableProps) {
   return (
     <Table
       label="Decisions"
       class="decisions tight"
+      sorting={sorting}
       columns={[
-        'Time',
-        'Band',
-        { title: 'Score', number: true },
-        'Action',
+        { title: 'Time', by: 'at' },
+        { title: 'Band', by: 'band' },
+        { title: 'Score', number: true, by: 'score' },
+        { title: 'Action', by: 'action' },
         'Top hits',
-        'Account',
-        'Model',
-        'Colo',
+        { title: 'Account', by: 'account' },
+        { title: 'Model', by: 'model' },
+        { title: 'Colo', by: 'colo' },
         'Dialect',
         'Request id',
       ]}
@@ -214,10 +273,19 @@ function DecisionTable({ decisions, filters, openId }: TableProps) {
   );
 }
 
-/** Describes the effect of a decision on the request; null if it had none. */
-export function effectOf({ enforced, degraded }: DecisionRecord): string | null {
-  if (!enforced) return null;
-  return degraded === 'edited' ? 'degraded' : 'refused';
+/** Effects of the actions on a request. */
+const EFFECTS: Readonly<Record<Action, string>> = {
+  allow: '',
+  tag: 'tagged',
+  degrade: 'degraded',
+  throttle: 'refused',
+  block: 'refused',
+};
+
+/** Describes the effect of a decision on the request; an empty text if it had none. */
+export function effectOf({ enforced, degraded, mode, action }: DecisionRecord): string {
+  if (enforced) return degraded === 'edited' ? 'degraded' : 'refused';
+  return mode === 'shadow' && action !== 'allow' ? `would be ${EFFECTS[action]}` : '';
 }
 
 /** Returns the id of the link in a row. Closing the decision focuses this link. */
@@ -230,7 +298,7 @@ interface RowProps {
 }
 
 function Row({ decision, href, isOpen }: RowProps) {
-  const { request_id, score, action, mode, account, account_label, model } = decision;
+  const { request_id, score, action, account, account_label, model } = decision;
   const effect = effectOf(decision);
   const open = (event: Event) => {
     if (!(event.target as Element).closest('a')) location.hash = href;
@@ -248,7 +316,6 @@ function Row({ decision, href, isOpen }: RowProps) {
       <td class="number">{score === null ? '–' : formatScore(score)}</td>
       <td class="nowrap">
         <ActionTag action={action} />
-        {mode === 'shadow' && action !== 'allow' && <span class="note"> in shadow</span>}
         {effect && <span class="note"> {effect}</span>}
       </td>
       <TopHits decision={decision} />

@@ -40,7 +40,7 @@ export function Summary({ series, earlier, shadow }: Props) {
         {change(suspicious, true)}
       </Figure>
       <Figure
-        name="Degraded or refused"
+        name={curbedName(shadow)}
         value={share(sum(enforcedRequests), total)}
         full={`${count(sum(enforcedRequests))} requests`}
       >
@@ -62,6 +62,11 @@ export function Summary({ series, earlier, shadow }: Props) {
 /** Returns the failures per step. */
 const failures = (series: Series) =>
   series.at.map((_, step) => sum(series.errors.map(({ points }) => points[step] ?? 0)));
+/** Returns the name for requests with such an action. In shadow mode, it is not carried out. */
+function curbedName(shadow: number | null | undefined): string {
+  if (shadow === 1) return 'Would be degraded or refused';
+  return shadow === 0 ? 'Degraded or refused' : 'Degraded or refused, or would be';
+}
 
 function shadowNote(part: number | null | undefined): string {
   if (part === undefined) return ' mode not loaded yet';

@@ -5,6 +5,7 @@ import { Empty, Loading, Problem } from '../components/async-states.tsx';
 import { Panel } from '../components/ui.tsx';
 import type { Explained, Explanation } from '../core/core.ts';
 import { byteRange, count, decibans } from '../format.ts';
+import { link } from '../router.ts';
 import { InputError } from './input-error.ts';
 import type { QueryResult, Rules } from './use-scoring.ts';
 
@@ -167,7 +168,10 @@ function Conditions({ explanation, rules, textFields }: ConditionsProps) {
   return (
     <div class="conditions">
       <h3>
-        <span class="name">{name}</span> <Holds holds={holds} />{' '}
+        <span class="name">
+          {rules?.file ? name : <a href={link('rules', { rule: name })}>{name}</a>}
+        </span>{' '}
+        <Holds holds={holds} />{' '}
         <span class="note">{decibans(weight)}</span>
       </h3>
       {signature && (

@@ -4,6 +4,7 @@ import { isObject } from '../json.ts';
 import { InputError } from './input-error.ts';
 import { parseCurl } from './parse-curl.ts';
 import { entriesOf, type HarEntry, parseEntry } from './parse-har.ts';
+import { toDecision } from './recorded-decision.ts';
 
 export type InputFormat = 'http' | 'curl' | 'har' | 'line' | 'body';
 export const INPUT_FORMATS: Record<InputFormat, string> = {
@@ -72,6 +73,12 @@ export function parseInput(text: string, options: ParseOptions): ParsedInput {
     );
   }
   const json = parseJson(text);
+  if (toDecision(text)) {
+    throw new InputError(
+      'This is a decision, which has no text of the request to score.',
+      'Open its request id under Decisions, or drop a file of decisions here to count them.',
+    );
+  }
   const format = options.format ?? detectFormat(text, json);
   if (!format) {
     throw new InputError(

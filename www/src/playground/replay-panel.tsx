@@ -161,7 +161,7 @@ function Running({ file, progress, onCancel }: RunningProps) {
 }
 
 function Outcome({ summary }: { summary: Summary }) {
-  const { requests, seconds, other, unreadable } = summary;
+  const { requests, seconds, other, unreadable, recorded } = summary;
   const rate = seconds ? Math.round(requests / seconds) : requests;
   return (
     <>
@@ -169,6 +169,12 @@ function Outcome({ summary }: { summary: Summary }) {
         {count(requests)} lines in {seconds.toFixed(1)} s ({count(rate)} per second), of which{' '}
         {count(other)} are not LLM calls and {count(unreadable)} are unreadable.
       </p>
+      {recorded > 0 && (
+        <p class="note">
+          {count(recorded)} lines are decisions that the console exported. They have no text of a
+          request, so they are counted as they were decided, and not scored with these rules.
+        </p>
+      )}
       <div class="outcomes">
         <Bands summary={summary} />
         {summary.labels.length > 0 && <Labels summary={summary} />}

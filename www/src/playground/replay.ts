@@ -1,6 +1,8 @@
 // Replays recorded traffic: streams the lines of a file through a separate core.
 import { type Action, ACTIONS, type Band, BANDS } from '../api.ts';
 import { Core, type Scored } from '../core/core.ts';
+import type { Verdict } from '../policy/effect.ts';
+import { type RecordedDecision, toDecision } from './recorded-decision.ts';
 
 export interface Progress {
   /** Number of bytes of the file that are scored so far. */
@@ -22,6 +24,8 @@ export interface Summary {
   /** Number of requests that are not LLM calls. */
   other: number;
   unreadable: number;
+  /** Number of decisions of the console, which count as they were made: they have no request. */
+  recorded: number;
   /** The first problems. */
   problems: { line: number; problem: string }[];
 }
@@ -53,6 +57,9 @@ const zeroBands = () => Object.fromEntries(BANDS.map((band) => [band, 0])) as Re
 const zeroActions = () =>
   Object.fromEntries(ACTIONS.map((action) => [action, 0])) as Record<Action, number>;
 
+/** Called with the verdict on each LLM call, and the number of its line. */
+type OnVerdict = (line: number, verdict: Verdict) => void;
+
 /**
  * Scores every line of a file. Rejects if it is cancelled, or if the file or bundle is unreadable.
  */
@@ -61,20 +68,24 @@ export async function replay(
   bundle: string,
   onProgress: (progress: Progress) => void,
   signal: AbortSignal,
+  onVerdict?: OnVerdict,
 ): Promise<Summary> {
   signal.throwIfAborted();
   const core = new Core();
   const end = () => core.end();
   signal.addEventListener('abort', end, { once: true });
   const start = performance.now();
-  const tally = new Tally();
+  const tally = new Tally(onVerdict);
   let lastReport = start;
   try {
     for await (const { lines, bytes } of batchesOf(file.stream())) {
-      const texts = lines.filter(({ problem }) => !problem).map(({ text }) => text);
+      const read = lines.map((line) => ({ line, decision: toDecision(line.text) }));
+      const requests = read.filter(({ line, decision }) => !line.problem && !decision);
+      const texts = requests.map(({ line }) => line.text);
       const scored = (await core.scoreAll(bundle, texts)).values();
-      for (const line of lines) {
-        tally.add(line, line.problem ? { error: line.problem } : scored.next().value!);
+      for (const { line, decision } of read) {
+        if (decision) tally.addRecorded(decision);
+        else tally.add(line, line.problem ? { error: line.problem } : scored.next().value!);
       }
       signal.throwIfAborted();
       const now = performance.now();
@@ -101,6 +112,12 @@ class Tally {
   #problems: Summary['problems'] = [];
   #other = 0;
   #unreadable = 0;
+  #recorded = 0;
+  #onVerdict: OnVerdict | undefined;
+
+  constructor(onVerdict?: OnVerdict) {
+    this.#onVerdict = onVerdict;
+  }
 
   add(line: Line, scored: Scored | { error: string }) {
     this.requests += 1;
@@ -112,9 +129,22 @@ class Tally {
       if (label) label.other += 1;
       return;
     }
-    this.#outcomes[decision.band][decision.action] += 1;
-    if (label) label.bands[decision.band] += 1;
-    for (const { name } of decision.hits) {
+    const { score, band, action } = decision;
+    this.#onVerdict?.(line.number, { score, band, action });
+    if (label) label.bands[band] += 1;
+    this.#count(decision);
+  }
+
+  /** Counts a decision of the console as it was made. */
+  addRecorded(decision: RecordedDecision) {
+    this.requests += 1;
+    this.#recorded += 1;
+    this.#count(decision);
+  }
+
+  #count({ band, action, hits }: RecordedDecision) {
+    if (band) this.#outcomes[band][action] += 1;
+    for (const { name } of hits) {
       this.#signatures.set(name, (this.#signatures.get(name) ?? 0) + 1);
     }
   }
@@ -131,6 +161,7 @@ class Tally {
       signatures: signatures.sort((one, two) => two.hits - one.hits),
       other: this.#other,
       unreadable: this.#unreadable,
+      recorded: this.#recorded,
       problems: this.#problems,
     };
   }

@@ -7,7 +7,7 @@ import { Waterfall } from '../components/waterfall.tsx';
 import type { Scored } from '../core/core.ts';
 import { bytes, count } from '../format.ts';
 import { REASONS } from '../overview/unscored.tsx';
-import { link } from '../router.ts';
+import { addressOf, link } from '../router.ts';
 import { EXAMPLES } from './examples.ts';
 import { InputError } from './input-error.ts';
 import { encode, type Result } from './share-link.ts';
@@ -110,8 +110,7 @@ export function ResultPanel(props: Props) {
     );
   }
   if (!result) return <NotScored />;
-  const address = link('playground', { result: encode(result) });
-  const url = `${location.origin}${location.pathname}${address}`;
+  const url = addressOf(link('playground', { result: encode(result) }));
   return (
     <Panel title="Result" end={<Copy text={url} label="Copy link without the text" />}>
       <ScoreChart result={result} onHover={onHover} onPick={onPick} />

@@ -1,10 +1,11 @@
 // The editor of a file. Its code is loaded on demand.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { ApiError } from '../api.ts';
 import { Loading, Problem } from '../components/async-states.tsx';
 import { core, type ExemplarResult, type Finding } from '../core/core.ts';
 import { currentText, loadError } from './drafts.ts';
 import type { Editor } from './editor.ts';
+import { diffLines } from './line-diff.ts';
 
 /**
  * A position to which the cursor moves. Each move needs a new object, so that the same position can
@@ -35,7 +36,6 @@ export function EditView({ path, text, shipped, findings, exemplars, target, onC
   useEffect(() => editor?.replace(currentText(path, shipped)), [editor, text]);
   useEffect(() => editor?.showFindings(findings), [editor, findings]);
   useEffect(() => editor?.showExemplars(exemplars), [editor, exemplars]);
-  useEffect(() => editor?.showChanges(original), [editor, original]);
   useEffect(() => {
     if (editor && target?.path === path) editor.jump(target.line, target.column);
   }, [editor, target]);
@@ -55,18 +55,34 @@ export function EditView({ path, text, shipped, findings, exemplars, target, onC
           Compare with the shipped text
         </button>
       </div>
-      {original !== null && (
-        <p class="note">
-          Highlighted: changes against the rules built into this console. The panel Diff shows the
-          changes against the released rules.
-        </p>
-      )}
+      {original !== null && <Changes original={original} text={text} />}
       {problem && <Problem error={problem} />}
       <div class="editor-frame">
         {!editor && !problem && <Loading lines={12} />}
         <div class="editor-host" ref={host} />
       </div>
     </div>
+  );
+}
+
+/** The changes of a text against the shipped text, line by line. */
+function Changes({ original, text }: { original: string; text: string }) {
+  const lines = useMemo(() => diffLines(original, text), [original, text]);
+  return (
+    <>
+      <p class="note">
+        {lines.length ? 'Changes' : 'No changes'} against the rules built into this console. The
+        panel Diff shows the changes against the released rules.
+      </p>
+      {lines.length > 0 && (
+        <pre class="text-diff" tabIndex={0} role="region" aria-label="Changed lines">
+          {lines.map(({ kind, text }, index) => {
+            const Line = kind === '+' ? 'ins' : kind === '-' ? 'del' : 'span';
+            return <Line key={index}>{`${kind} ${text}\n`}</Line>;
+          })}
+        </pre>
+      )}
+    </>
   );
 }
 

@@ -71,16 +71,4 @@ export const editorTheme = EditorView.theme({
     fontSize: '13px',
     padding: '6px 10px',
   },
-  '&.cm-merge-b .cm-changedLine': {
-    backgroundColor: 'color-mix(in srgb, var(--accent) 13%, transparent)',
-  },
-  '&.cm-merge-b .cm-changedText': {
-    background: 'color-mix(in srgb, var(--accent) 26%, transparent)',
-  },
-  '&.cm-merge-b .cm-deletedText': {
-    background: 'color-mix(in srgb, var(--hostile) 24%, transparent)',
-  },
-  '.cm-deletedChunk': { backgroundColor: 'color-mix(in srgb, var(--hostile) 9%, transparent)' },
-  '.cm-changedLineGutter': { backgroundColor: 'var(--accent)' },
-  '.cm-deletedLineGutter': { backgroundColor: 'var(--hostile)' },
 });

@@ -1,11 +1,6 @@
 // The text editor. It is in a shadow root, where CodeMirror uses adopted style sheets. Outside of a
 // shadow root, CodeMirror would add style elements, which the Content-Security-Policy forbids.
-import {
-  autocompletion,
-  closeBrackets,
-  closeBracketsKeymap,
-  completionKeymap,
-} from '@codemirror/autocomplete';
+import { autocompletion, completionKeymap } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap, indentWithTab } from '@codemirror/commands';
 import { yaml } from '@codemirror/lang-yaml';
 import {
@@ -22,8 +17,7 @@ import {
   previousDiagnostic,
   setDiagnostics,
 } from '@codemirror/lint';
-import { unifiedMergeView } from '@codemirror/merge';
-import { Compartment, EditorState, type Text, Transaction } from '@codemirror/state';
+import { EditorState, type Text, Transaction } from '@codemirror/state';
 import {
   drawSelection,
   EditorView,
@@ -79,7 +73,6 @@ export interface Options {
 
 export class Editor {
   #view: EditorView;
-  #changes = new Compartment();
 
   constructor(root: ShadowRoot, { path, text, fields, onChange }: Options) {
     const listener = EditorView.updateListener.of((update) => {
@@ -112,21 +105,18 @@ export class Editor {
             indentAfter(state.sliceDoc(state.doc.lineAt(at).from, at)),
           ),
           bracketMatching(),
-          closeBrackets(),
           replaceSelection,
           language,
           syntaxHighlighting(highlighting),
           EditorView.lineWrapping,
           EditorView.contentAttributes.of(attributes),
           keymap.of([
-            ...closeBracketsKeymap,
             ...completionKeymap,
             ...defaultKeymap,
             ...historyKeymap,
             { key: 'F8', run: nextDiagnostic, shift: previousDiagnostic },
             indentWithTab,
           ]),
-          this.#changes.of([]),
           editorTheme,
           listener,
         ],
@@ -152,15 +142,6 @@ export class Editor {
 
   showExemplars(exemplars: readonly ExemplarResult[]) {
     this.#view.dispatch({ effects: showExemplars(this.#view.state.doc, exemplars) });
-  }
-
-  /** Highlights the changes against `original`; null removes the highlights. */
-  showChanges(original: string | null) {
-    const extension =
-      original === null
-        ? []
-        : unifiedMergeView({ original, mergeControls: false, syntaxHighlightDeletions: false });
-    this.#view.dispatch({ effects: this.#changes.reconfigure(extension) });
   }
 
   /** Moves the cursor to a line and column, both counted from 1, and focuses the editor. */

@@ -48,7 +48,9 @@ function Workbench({ shipped, params }: { shipped: Files; params: URLSearchParam
   const [target, setTarget] = useState<CursorTarget | null>(null);
   const [isCreating, setIsCreating] = useState(false);
   const firstRule = Object.keys(files).find((path) => path.endsWith('.yml'))!;
-  const path = pathOf(files, params.get('rule')) ?? firstRule;
+  const wanted = params.get('rule');
+  const found = pathOf(files, wanted);
+  const path = found ?? firstRule;
   const tab = params.get('tab') === 'edit' ? 'edit' : 'about';
   const counts = useMemo(() => countByPath(checked.report?.findings ?? []), [checked.report]);
   const bundle = checked.isRunning ? null : (checked.report?.bundle ?? null);
@@ -87,6 +89,7 @@ function Workbench({ shipped, params }: { shipped: Files; params: URLSearchParam
         </span>
       </div>
       {reverts && <DriftNotice serial={baseline.newest?.serial} reverts={reverts} />}
+      {wanted && !found && <UnknownRule name={wanted} />}
       {isCreating && (
         <NewRule files={files} onCreate={create} onCancel={() => setIsCreating(false)} />
       )}
@@ -122,6 +125,19 @@ function Workbench({ shipped, params }: { shipped: Files; params: URLSearchParam
     </>
   );
 }
+
+const UnknownRule = ({ name }: { name: string }) => (
+  <Problem
+    error={
+      new ApiError(
+        0,
+        'unknown_rule',
+        `this console was not built with a rule named “${name}”`,
+        'search for a part of the name; a rule of the release that decided may be missing here',
+      )
+    }
+  />
+);
 
 function ChangeNote({ changed }: { changed: Files }) {
   const count = Object.keys(changed).length;

@@ -9,13 +9,19 @@ import { BandTag, Panel } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
 import { inBand, type Progress, replay, type Summary } from '../playground/replay.ts';
 import { useReplayFile } from '../playground/replay-file.ts';
+import { Effect, type Verdict } from '../policy/effect.ts';
+import { EffectTables } from '../policy/effect-tables.tsx';
 import { link } from '../router.ts';
 import type { Baseline } from './baseline.ts';
 
 interface Summaries {
   before: Summary;
   after: Summary;
+  effect: Effect;
 }
+
+/** Maximum number of requests that are compared one by one, to bound the memory. */
+const MAX_COMPARED = 300_000;
 
 type State =
   | { state: 'idle' }
@@ -48,9 +54,16 @@ export function ReplayImpact({ baseline, bundle, affectsCorrelations }: Props) {
         setState({ state: 'running', progress: (round + bytes / total) / 2 });
     setState({ state: 'running', progress: 0 });
     try {
-      const before = await replay(file, from, report(0), signal);
-      const after = await replay(file, bundle, report(1), signal);
-      setState({ state: 'done', from, to: bundle, file, before, after });
+      const verdicts = new Map<number, Verdict>();
+      const effect = new Effect();
+      const before = await replay(file, from, report(0), signal, (line, verdict) => {
+        if (verdicts.size < MAX_COMPARED) verdicts.set(line, verdict);
+      });
+      const after = await replay(file, bundle, report(1), signal, (line, to) => {
+        const from = verdicts.get(line);
+        if (from) effect.add({ request: String(line), from, to });
+      });
+      setState({ state: 'done', from, to: bundle, file, before, after, effect });
     } catch (error) {
       setState(signal.aborted ? { state: 'idle' } : { state: 'failed', error: replayError(error) });
     }
@@ -85,7 +98,7 @@ export function ReplayImpact({ baseline, bundle, affectsCorrelations }: Props) {
         </div>
       )}
       {state.state === 'failed' && <Problem error={state.error} />}
-      {file && state.state === 'done' && <Comparison before={state.before} after={state.after} />}
+      {file && state.state === 'done' && <Comparison {...state} />}
     </Panel>
   );
 }
@@ -124,7 +137,7 @@ const signed = (change: number) => {
   return `${sign}${count(Math.abs(change))}`;
 };
 
-function Comparison({ before, after }: Summaries) {
+function Comparison({ before, after, effect }: Summaries) {
   const hits = new Map(before.signatures.map(({ name, hits }) => [name, { from: hits, to: 0 }]));
   for (const { name, hits: to } of after.signatures) {
     hits.set(name, { from: hits.get(name)?.from ?? 0, to });
@@ -142,6 +155,9 @@ function Comparison({ before, after }: Summaries) {
   }));
   return (
     <div class="rule-impact">
+      <div>
+        <EffectTables effect={effect} toRequest={(line) => `line ${line}`} />
+      </div>
       <ChangeTable title="Requests by band" rows={bands} />
       {changed.length ? (
         <ChangeTable title="Hits by signature" rows={changed} />

@@ -22,7 +22,7 @@ async function parse(text: string): Promise<Parsed> {
   }
 }
 
-function useRules(text: string, isYaml: boolean): Parsed | null {
+export function useRules(text: string, isYaml: boolean): Parsed | null {
   const [parsed, setParsed] = useState<Parsed | null>(null);
   useEffect(() => {
     if (!isYaml) return;
@@ -180,7 +180,7 @@ interface TextListProps {
   links?: boolean;
 }
 
-function TextList({ items, links = false }: TextListProps) {
+export function TextList({ items, links = false }: TextListProps) {
   if (!items.length) return <p class="note">Not given.</p>;
   return (
     <ul>
