@@ -143,8 +143,8 @@ fn problems_between_layers_are_findings() {
         ),
         (&[], &[file("a.yml", &own_rule())], "ours/a.yml:8:8: unknown tag 'hedgerow.own'; "),
         (
-            &[families.clone()],
-            &[families.clone()],
+            std::slice::from_ref(&families),
+            std::slice::from_ref(&families),
             "ours/families.toml:1:1: the family 'own' is already defined; remove it here",
         ),
         (

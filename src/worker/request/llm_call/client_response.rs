@@ -9,11 +9,12 @@ use web_sys::Response;
 use super::LlmCall;
 use crate::isolate::principals::OriginNames;
 use crate::request::cors::{add_cors_headers, expose_header};
+use crate::request::header_list::remove_header;
 use crate::request::response::RequestError;
 use crate::request::sender;
 use crate::request::sender::Sender;
 use crate::request::tag;
-use crate::request::upstream::{Answer, Upstream, remove_header};
+use crate::request::upstream::{Answer, Upstream};
 
 impl LlmCall<'_> {
     /// Splits the origin's answer into the response for the client and the names that the origin
