@@ -166,6 +166,8 @@ describe.skipIf(!canRun)('the commands of the page', () => {
   async function runStep({ line, commands, expected }: Step) {
     await copyValues(commands);
     const attempt = async () => {
+      // An isolate with traffic reports its decisions, and reads releases and stops.
+      for (const edge of fleet?.edges ?? []) await edge.ask();
       const { code, output } = await shell.run(prepare(commands));
       expect(code, `docs/first-week.md:${line}\n${commands}\n\n${output}`).toBe(0);
       expectLines(output, expected);
