@@ -78,7 +78,7 @@ impl ReleaseStore for DirectoryStore {
             let bundle = Bundle::parse(&bytes).ok();
             let uploaded = modified_seconds(&path);
             entries.push(match bundle {
-                Some(bundle) => BundleInfo::new(digest, bytes.len(), &bundle, uploaded),
+                Some(bundle) => BundleInfo::new(digest, &bytes, &bundle, uploaded),
                 None => {
                     let bytes = bytes.len() as u64;
                     BundleInfo { digest, bytes, uploaded, ..BundleInfo::default() }

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use hedgerow_core::Ruleset;
+use hedgerow_core::ruleset::content_digest;
 use once_cell::unsync::OnceCell;
 
 use crate::platform::panic::catch_panic;
@@ -14,6 +15,7 @@ use crate::platform::panic::catch_panic;
 static BUNDLE: &[u8] = include_bytes!(env!("EMBEDDED_BUNDLE"));
 
 thread_local! {
+    static CONTENT: OnceCell<String> = const { OnceCell::new() };
     // Not a `RefCell`: if the platform ended the invocation that compiles, a `RefCell` would stay
     // borrowed.
     static RULESET: OnceCell<Rc<Ruleset>> = const { OnceCell::new() };
@@ -22,6 +24,11 @@ thread_local! {
 /// Returns the embedded bundle, as JSON.
 pub fn bundle() -> &'static [u8] {
     BUNDLE
+}
+
+/// Returns the content digest of the embedded bundle, computed once per isolate.
+pub fn content() -> String {
+    CONTENT.with(|cell| cell.get_or_init(|| content_digest(BUNDLE)).clone())
 }
 
 /// Returns the embedded ruleset, compiled once per isolate. The error says why it does not load,
