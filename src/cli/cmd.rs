@@ -14,6 +14,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod indicators;
 pub mod keygen;
+pub mod policy;
 pub mod push;
 pub mod release;
 pub mod replay;

@@ -14,7 +14,7 @@ use crate::secret_file::{env_var, warn_if_readable_by_others};
 use crate::signer::Signer;
 
 /// The deployment that a command uses.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct TargetArgs {
     /// Use the deployment at this URL, such as https://api.example.com; default: HEDGEROW_URL, or
     /// `url` in the settings.

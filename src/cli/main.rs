@@ -2,6 +2,7 @@
 //! exit code.
 
 mod account_ids;
+mod atomic_file;
 mod cmd;
 mod config;
 mod dates;
@@ -22,8 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use cmd::{
     account, audit, build, calibrate, check, clusters, convert, decisions, diff, docs, evaluate,
-    explain, indicators, keygen, push, release, replay, score, seeds, simulate, status, stop, test,
-    vendor,
+    explain, indicators, keygen, policy, push, release, replay, score, seeds, simulate, status,
+    stop, test, vendor,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -94,6 +95,16 @@ enum Command {
     Stop(stop::StopArgs),
     /// End a stop: release the current bundles again, signed, so that they are enforced.
     Resume(release::ResumeArgs),
+    /// Exempt an account, a tenant, a path or a signature: add an exemption to policy.toml, or
+    /// remove one.
+    Exempt(policy::ExemptArgs),
+    /// Give a signature, correlation or list another weight in policy.toml, or its own weight
+    /// again.
+    Weigh(policy::WeighArgs),
+    /// Disable a signature, correlation or list in policy.toml, or enable it again.
+    Disable(policy::DisableArgs),
+    /// Set the mode of an account, tenant or cluster in policy.toml, or remove the setting.
+    Override(policy::OverrideArgs),
     /// Show the current release, its share of the traffic, and its decisions.
     Status(status::StatusArgs),
     /// Show what changes from one bundle to another.
@@ -136,6 +147,10 @@ fn main() -> ExitCode {
         Command::Rollback(args) => release::rollback(&args, config, format),
         Command::Stop(args) => stop::run(&args, config, format),
         Command::Resume(args) => release::resume(&args, config, format),
+        Command::Exempt(args) => policy::exempt(&args, config, format),
+        Command::Weigh(args) => policy::weigh(&args, config, format),
+        Command::Disable(args) => policy::disable(&args, config, format),
+        Command::Override(args) => policy::set_mode(&args, config, format),
         Command::Status(args) => status::run(&args, config, format),
         Command::Diff(args) => diff::run(&args, config, format),
         Command::Audit(args) => audit::run(&args, config, format),

@@ -75,6 +75,11 @@ impl RuleDirectories {
         })
     }
 
+    /// Returns the directory of the uppermost layer.
+    pub fn uppermost(&self) -> PathBuf {
+        self.iter().last().map_or_else(|| self.base.clone(), |(_, directory)| directory)
+    }
+
     /// Returns the path that a finding has for the user.
     pub fn locate(&self, path: &str) -> PathBuf {
         self.base.join(path)

@@ -87,6 +87,20 @@ impl RuleSources {
         }
     }
 
+    /// Returns the text of a file of the uppermost layer; `None` if that layer does not have it.
+    pub fn uppermost_file(&self, path: &str) -> Option<&str> {
+        let (_, files) = self.layers.last()?;
+        files.iter().find(|file| file.path == path).map(|file| file.text.as_str())
+    }
+
+    /// Adds a file to the uppermost layer, or replaces it.
+    pub fn set_uppermost_file(&mut self, file: RuleFile) {
+        if let Some((_, files)) = self.layers.last_mut() {
+            files.retain(|other| other.path != file.path);
+            files.push(file);
+        }
+    }
+
     /// Checks the files. The error lists the findings.
     pub fn check(&self) -> std::result::Result<Rules, Vec<Finding>> {
         hedgerow_sigma::check_layers(&self.layers())

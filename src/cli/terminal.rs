@@ -59,6 +59,18 @@ pub fn print_error(message: &str) {
     let _ = writeln!(io::stderr(), "hedgerow: {}", sanitize_for_terminal(message));
 }
 
+/// Asks a question on standard error, and returns whether the answer on standard input is yes.
+/// Returns `None` if one of the two is not a terminal, or if the answer cannot be read.
+pub fn ask(question: &str) -> Option<bool> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return None;
+    }
+    let _ = write!(io::stderr(), "hedgerow: {} [y/N] ", sanitize_for_terminal(question));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).ok()?;
+    Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
 /// Replaces control characters except newline and tab. Text from files and servers must not send
 /// commands to the terminal.
 pub fn sanitize_for_terminal(text: &str) -> String {

@@ -13,7 +13,7 @@ use crate::matching::{Hit, Program, compile};
 use crate::rules::bundle;
 pub use crate::rules::bundle::{
     BUNDLE_FORMAT, Bundle, MAX_BUNDLE_BYTES, MAX_COMPILE_BYTES, MAX_SAFE_INTEGER, MAX_SIGNATURES,
-    digest, is_digest, short_digest,
+    content_digest, digest, is_digest, short_digest,
 };
 use crate::rules::concept::Concept;
 use crate::rules::correlation::{Attribution, Correlation};

@@ -31,6 +31,7 @@
 //!
 //! - `bundle (digest TEXT, serial, created, bytes, signatures, lists, uploaded INTEGER, signature
 //!   TEXT)`, and `bundle_part (digest TEXT, part INTEGER, text TEXT)`: its text in parts of 1 MiB.
+//! - `bundle_content (digest, content TEXT)`: the content digest of each bundle.
 //! - `stale_bundle (digest TEXT)`: bundles that were deleted from the tables, but not from KV yet.
 //! - `release (serial INTEGER, kind TEXT, stored INTEGER, published INTEGER, active, text,
 //!   signature, key TEXT)`: signed manifests; `published` is null until KV has the release.
@@ -127,7 +128,7 @@ use self::exemptions::ExemptionCache;
 use self::indicator_memory::{FiringStats, StoredIndicators};
 use self::name_quota::NameQuota;
 use self::signed::ReleaseKind;
-use self::tables::{StoredRelease, Tables};
+use self::tables::Tables;
 use crate::admin_api::error::ApiError;
 use crate::isolate::active_rules;
 use crate::platform::clock::now_seconds;
@@ -351,14 +352,16 @@ impl Registry {
     /// Lists the newest releases, newest first: 20 by default, at most 100.
     fn releases(&self, query: &HashMap<String, String>) -> HandlerResult {
         let limit = parse_number(query, "limit")?.unwrap_or(20).clamp(1, 100);
-        let releases = self.tables()?.releases(limit)?;
-        let releases = releases.into_iter().map(StoredRelease::into_api).collect();
+        let tables = self.tables()?;
+        let releases = tables.releases(limit)?.into_iter();
+        let releases = releases.map(|release| release.into_api(tables)).collect();
         Ok((200, json!(api::ReleaseList { releases })))
     }
 
     /// Returns the newest release, even if it is not published yet; `not_found` if there is none.
     fn current_release(&self) -> HandlerResult {
-        let current = self.tables()?.newest_release()?;
+        let tables = self.tables()?;
+        let current = tables.newest_release()?;
         let none = || {
             ApiError::new(
                 404,
@@ -367,7 +370,7 @@ impl Registry {
                 "make one with `hedgerow release`",
             )
         };
-        Ok((200, json!(current.ok_or_else(none)?.into_api())))
+        Ok((200, json!(current.ok_or_else(none)?.into_api(tables))))
     }
 
     /// Compares two bundles. Each of the query parameters `from` and `to` is the digest of a stored
@@ -419,9 +422,10 @@ impl Registry {
             now,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             embedded: embedded.ok().map(|ruleset| ruleset.digest().to_owned()),
+            embedded_content: active_rules::embedded::content(),
             keys: keys.as_base64().map(str::to_owned).collect(),
             exemptions,
-            release: current.map(StoredRelease::into_api),
+            release: current.map(|release| release.into_api(tables)),
             stop: self.stop_status()?,
             mode_ceiling: Some(self.settings.mode_ceiling),
             publication: api::PublicationStatus {

@@ -6,6 +6,8 @@ import { coveredCalls, OPERATIONS } from './openapi.ts';
 import {
   Admin,
   ADMIN_TOKEN,
+  type Bundle,
+  canonicalJson,
   EMBEDDED,
   epochSeconds,
   makeBundle,
@@ -14,7 +16,7 @@ import {
   signBundle,
   signRelease,
 } from './release-fixtures.ts';
-import { eventually, Origin, send, useFleet, useOrigin } from './support.ts';
+import { eventually, Origin, send, sha256, useFleet, useOrigin } from './support.ts';
 
 const keys = keyPair();
 const ADDRESS = '203.0.113.77';
@@ -225,6 +227,7 @@ describe('responses', () => {
       201,
       {
         digest: second.digest,
+        content: expect.stringMatching(/^[0-9a-f]{64}$/),
         serial: second.serial,
         created: expect.any(Number),
         bytes: Buffer.byteLength(second.text),
@@ -391,6 +394,35 @@ describe('responses', () => {
         expect.toBeOneOf([200, 400]),
       ]);
   });
+
+  it('bundles that decide alike have the same content digest', async () => {
+    const { content, digest } = await described(makeBundle({ willow_tall: 9 }));
+    const again = await described(makeBundle({ willow_tall: 9 }));
+    expect([again.content, again.digest === digest]).toEqual([content, false]);
+    const members = JSON.parse(makeBundle({ willow_tall: 9 }).text);
+    for (const name of ['serial', 'created', 'sources']) delete members[name];
+    expect(content).toBe(sha256(canonicalJson(members)));
+    const changed = [
+      makeBundle({ willow_tall: 10 }),
+      makeBundle({ willow_wide: 9 }),
+      makeBundle({ willow_tall: 9 }, { policy: { mode: 'enforce' } }),
+    ];
+    for (const bundle of changed) expect((await described(bundle)).content).not.toBe(content);
+    const { release, embedded_content } = await reader.status();
+    expect(embedded_content).toMatch(/^[0-9a-f]{64}$/);
+    const current = await reader.getOk('/releases/current');
+    expect(release.contents).toEqual({ [second.digest]: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect(current.contents).toEqual(release.contents);
+  });
+
+  /** Uploads a bundle, and returns its description in the list of bundles. */
+  async function described(bundle: Bundle) {
+    const { body } = await admin.upload(keys, bundle);
+    const { bundles } = await reader.getOk('/bundles');
+    const stored = bundles.find(({ digest }: { digest: string }) => digest === bundle.digest);
+    expect(stored).toEqual(body);
+    return stored;
+  }
 
   it('the audit log has caller, action, time, client hash and result, but no address', async () => {
     await admin.upload(keyPair(), first);

@@ -442,4 +442,37 @@ ${exemplar('near: one', 'no-match', 1)}
       expect.stringContaining('enforcement is not stopped'),
     ]);
   });
+
+  it('a patch during a canary reaches every bundle, and keeps the accounts', async () => {
+    const { serial } = await admin.getOk('/releases/current');
+    writeRules(26);
+    await succeed(['push', 'rules', '--canary', '40']);
+    await fleet.untilRelease(serial + 1);
+    const inCanary = async () => {
+      const rulesets: (string | null)[] = [];
+      for (let number = 0; number < 30; number++) {
+        const authorization = `Bearer sk-patch-${number}`;
+        rulesets.push((await fleet.edge.ask(SUSPECT, { authorization })).ruleset);
+      }
+      const { canary } = (await admin.getOk('/releases/current')).release;
+      return rulesets.map((ruleset) => ruleset === canary.digest);
+    };
+    const before = await inCanary();
+    expect(new Set(before)).toEqual(new Set([true, false]));
+    const end = ['--reason', 'ticket 9', '--until', '7d'];
+    const exemption = ['exempt', 'audit', '--path', '/v1/audit/**', '--rules', 'rules', ...end];
+    expect(await succeed(exemption)).toMatchObject({ next: 'hedgerow push --release --patch' });
+    const ending = await hedgerow(['push', 'rules', '--release'], edgeTarget());
+    expect([ending.code, ending.stderr]).toEqual([1, expect.stringContaining('ends the canary')]);
+    const { patch, release } = await succeed(['push', 'rules', '--release', '--patch']);
+    expect(patch.base).toBe('canary');
+    expect(release.release.canary).toMatchObject({ percent: 40 });
+    await fleet.untilRelease(serial + 2);
+    expect(await inCanary()).toEqual(before);
+    for (const { to, content } of patch.bundles) {
+      const { bundle } = await admin.getOk(`/bundles/${to}`);
+      expect(JSON.parse(bundle).policy.exemption).toMatchObject([{ name: 'audit' }]);
+      expect((await admin.status()).release.contents[to]).toBe(content);
+    }
+  });
 });

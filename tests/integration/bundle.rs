@@ -27,7 +27,7 @@ fn encoded_bytes_are_stable() {
         serial: 7,
         created: 1_800_000_000,
         active: "a".repeat(64),
-        canary: Some(Canary { digest: "b".repeat(64), percent: 12.5 }),
+        canary: Some(Canary { digest: "b".repeat(64), percent: 12.5, order: None }),
         shadow: Some(ShadowBundle { digest: EMBEDDED.to_owned() }),
         expires: Some(1_900_000_000),
         resumes: None,

@@ -8,6 +8,8 @@
     reason = "a test that cannot continue must stop, and prints why it is skipped"
 )]
 
+/// Changes that one can approve: content digests, patches, and commands that change the policy.
+mod approval;
 /// Bundles and releases: their bytes, formats and limits.
 mod bundle;
 /// Campaigns in recorded traffic, with the shipped rules.

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use crate::{from_root, hedgerow_command, skip};
 
 /// The directory of one test, with settings that use the folders `registry` (releases) and `rules`.
-struct Workspace {
-    path: PathBuf,
+pub struct Workspace {
+    pub path: PathBuf,
     env: Vec<(&'static str, String)>,
 }
 
@@ -36,7 +36,7 @@ impl Workspace {
         Self { path, env: Vec::new() }
     }
 
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let workspace = Self::without_key(name);
         workspace.succeed(&["keygen", "--output", "key"]);
         workspace
@@ -57,33 +57,33 @@ impl Workspace {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs a command that must succeed, and returns its standard output.
-    fn succeed(&self, arguments: &[&str]) -> String {
+    pub fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", all_output(&output));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.succeed(&[&["--format", "json"], arguments].concat())).unwrap()
     }
 
     /// Runs a command that must exit with a code, and returns all output.
-    fn exit_with(&self, code: i32, arguments: &[&str]) -> String {
+    pub fn exit_with(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", all_output(&output));
         all_output(&output)
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         fs::write(self.path.join(path), text).unwrap();
     }
 
-    fn read(&self, path: &str) -> String {
+    pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path.join(path)).unwrap()
     }
 
@@ -91,7 +91,7 @@ impl Workspace {
         TrustedKeys::parse(&self.read("key.pub")).unwrap()
     }
 
-    fn release(&self) -> Release {
+    pub fn release(&self) -> Release {
         Release::parse(self.read("registry/release.json").as_bytes()).unwrap()
     }
 
@@ -262,7 +262,7 @@ fn rules_with_findings_are_not_pushed() {
 }
 
 /// Writes a recording of `clear` harmless requests and `suspect` requests for pairs.
-fn write_recording(workspace: &Workspace, label: &str, clear: usize, suspect: usize) {
+pub fn write_recording(workspace: &Workspace, label: &str, clear: usize, suspect: usize) {
     let ask = |content: &str| {
         let body = json!({ "model": "m", "messages": [{ "role": "user", "content": content }] });
         let row =
@@ -325,7 +325,7 @@ fn release_promote_and_rollback_change_the_manifest() {
     workspace.succeed(&["release", &third[..8], "--canary", "12.5%", "--expires", "7d"]);
     let release = workspace.release();
     assert_eq!((release.serial, &release.active), (3, &first));
-    assert_eq!(release.canary, Some(Canary { digest: third.clone(), percent: 12.5 }));
+    assert_eq!(release.canary, Some(Canary { digest: third.clone(), percent: 12.5, order: None }));
     assert_eq!(release.shadow, Some(ShadowBundle { digest: second.clone() }), "the shadow stays");
     assert_eq!(release.expires.unwrap() - release.created, 604_800);
     workspace.succeed(&["promote", "--note", "fine so far"]);
@@ -651,7 +651,8 @@ fn commands_use_the_admin_api_of_a_deployment() {
     let url = serve(|first| {
         let status = json!({
             "now": 1_800_000_090, "version": "0.1.0", "embedded": "e".repeat(64), "keys": ["RW"],
-            "release": { "serial": 6, "kind": "release", "published": 1_800_000_010, "release": {
+            "release": { "serial": 6, "kind": "release", "published": 1_800_000_010,
+                "contents": { "a".repeat(64): "c".repeat(64) }, "release": {
                 "release": 1, "serial": 6, "created": 1_800_000_000, "active": "a".repeat(64),
                 "note": "weighs less", "author": "ana" } },
             "publication": { "serial": 6, "pending": null, "attempts": 0, "problem": null },
@@ -679,6 +680,10 @@ fn commands_use_the_admin_api_of_a_deployment() {
                 http(200, &json!({ "entries": [entry] }).to_string())
             }
             ("PUT", _) => http(201, "{}"),
+            ("GET", path) if path.starts_with("/diff?from=embedded&to=") => {
+                let diff = Diff { added: vec!["synthesis_pairs".to_owned()], ..Diff::default() };
+                http(200, &serde_json::to_string(&diff).unwrap())
+            }
             ("POST", "/releases") => {
                 http(202, r#"{"serial":1,"published":false,"problem":"KV refused"}"#)
             }
@@ -687,12 +692,19 @@ fn commands_use_the_admin_api_of_a_deployment() {
     });
     let workspace = remote("deployment", &url);
     let output = workspace.exit_with(1, &["push", "--release", "--wait", "--wait-seconds", "1"]);
-    for part in ["uploaded", "release 1 stored", "KV refused", "release 6 was published after it"] {
+    for part in [
+        "uploaded",
+        "+ synthesis_pairs",
+        "release 1 stored",
+        "KV refused",
+        "release 6 was published after it",
+    ] {
         assert!(output.contains(part), "{part}: {output}");
     }
     let text = workspace.succeed(&["status"]);
     for part in [
         "release     6 (release): active aaaaaaaaaaaa",
+        "content of active cccccccccccc",
         "90 s ago (2027-01-15 08:00), by ana",
         "weighs less",
         "published   6, 80 s ago",

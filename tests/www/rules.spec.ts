@@ -198,6 +198,10 @@ describe.skipIf(!canRun || !hasCli)('the view Rules', () => {
     const overview = await open(browser, at('overview?minutes=15'), { token: TOKEN });
     const active = overview.page.getByRole('region', { name: 'Active rules' });
     await active.getByText('weighs less').waitFor();
+    const { release } = await new Admin(fleet.edge, TOKEN).status();
+    const content = release.contents[release.release.active];
+    expect(content).toMatch(/^[0-9a-f]{64}$/);
+    await active.getByTitle(content).waitFor();
     overview.check();
     await overview.close();
     // After a reload, the drafts are gone, and the baseline is the new release.

@@ -86,6 +86,11 @@ export type BandSeries = {
 export type BundleInfo = {
   /** Digest of the bundle's text. */
   digest: string;
+  /**
+   * Content digest: the digest without serial, time and digests of source files. Empty in a
+   * response of an older Worker.
+   */
+  content: string;
   /** Number of the push that built the bundle, from 1; 0 if the bundle was not built for a push. */
   serial: number;
   /** Time of the build. */
@@ -120,6 +125,11 @@ export type Canary = {
   digest: string;
   /** Percent of the accounts, above 0 and up to 100. */
   percent: number;
+  /**
+   * Digest of the bundle in whose order accounts get the canary; the canary's own by default. A
+   * canary that replaces another one after a patch keeps its order, and so its accounts.
+   */
+  order?: string;
 };
 
 /** An account that has several keys of a cluster, and may be the only link between parts of it. */
@@ -421,6 +431,8 @@ export type DeploymentStatus = {
   version: string;
   /** Digest of the embedded rules; null if they do not load. */
   embedded: string | null;
+  /** Content digest of the embedded rules; empty in a response of an older Worker. */
+  embedded_content: string;
   /** Public keys that the deployment trusts. */
   keys: Array<string>;
   /** Newest release; null before the first release. */
@@ -820,6 +832,11 @@ export type ReleaseInfo = {
   published: number | null;
   /** Signed content; null if it has a format that this version does not know. */
   release: Release | null;
+  /**
+   * Content digests of the bundles of `release`, by digest of the bundle. Bundles that are no
+   * longer stored are missing, and so are the embedded rules.
+   */
+  contents: { [key in string]: string };
   /** Signed text of `release`. */
   text: string;
   /** Minisign signature of the release: the text of the `.minisig` file. */

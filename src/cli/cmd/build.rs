@@ -30,13 +30,15 @@ pub fn run(args: &BuildArgs, config: Option<&Path>, format: Format) -> Result<Ou
     }
     let bytes = rules.encode_bundle();
     std::fs::write(&args.output, &bytes).map_err(|error| io_error(&args.output, &error))?;
-    let (digest, signatures) = (ruleset::digest(&bytes), rules.bundle().signatures.len());
+    let (digest, content) = (ruleset::digest(&bytes), ruleset::content_digest(&bytes));
+    let signatures = rules.bundle().signatures.len();
     match format {
-        Format::Json => print_json(
-            &json!({ "digest": digest, "bytes": bytes.len(), "signatures": signatures }),
-        )?,
+        Format::Json => print_json(&json!({
+            "digest": digest, "content": content, "bytes": bytes.len(), "signatures": signatures,
+        }))?,
         Format::Text => {
             print_line(format_args!("{digest}  {}", args.output.display()))?;
+            print_line(format_args!("{content}  content digest"))?;
             print_line(format_args!("{signatures} signatures, {} bytes", bytes.len()))?;
         }
     }

@@ -41,7 +41,7 @@ pub struct DiffArgs {
 /// One side of a comparison.
 pub enum Side {
     /// A bundle that was read.
-    Loaded { digest: String, bundle: Box<Bundle> },
+    Loaded { digest: String, content: String, bundle: Box<Bundle> },
     /// The rules that are embedded in the Worker. The command cannot read them.
     Embedded,
 }
@@ -74,7 +74,9 @@ pub fn run(args: &DiffArgs, config: Option<&Path>, format: Format) -> Result<Out
     };
     match format {
         Format::Json => print_json(&json!({
-            "from": from.digest(), "to": to.digest(), "diff": diff, "replay": decision_diff,
+            "from": from.digest(), "from_content": from.content(),
+            "to": to.digest(), "to_content": to.content(),
+            "diff": diff, "replay": decision_diff,
         }))?,
         Format::Text => {
             print_diff(&from, &to, &diff)?;
@@ -93,15 +95,30 @@ impl Side {
         }
     }
 
+    /// Returns the content digest; `None` for the embedded rules.
+    fn content(&self) -> Option<&str> {
+        match self {
+            Self::Loaded { content, .. } => Some(content),
+            Self::Embedded => None,
+        }
+    }
+
+    /// Returns the digest and the content digest as text.
+    fn describe(&self) -> String {
+        let content = self.content().map(|content| format!(", content {content}"));
+        self.digest().to_owned() + &content.unwrap_or_default()
+    }
+
     /// Parses a bundle. `source` names it in errors.
     pub fn from_bytes(bytes: &[u8], source: &str) -> Result<Self> {
         let bundle = Bundle::parse(bytes);
         let bundle = bundle.map_err(|error| Error::Io(format!("{source}: {error}")))?;
-        Ok(Self::Loaded { digest: ruleset::digest(bytes), bundle: Box::new(bundle) })
+        let (digest, content) = (ruleset::digest(bytes), ruleset::content_digest(bytes));
+        Ok(Self::Loaded { digest, content, bundle: Box::new(bundle) })
     }
 
     fn ruleset(&self) -> Result<Ruleset> {
-        let Self::Loaded { digest, bundle } = self else {
+        let Self::Loaded { digest, bundle, .. } = self else {
             return Err(Error::Io(
                 "--replay needs the bytes of both bundles, and the embedded rules are in the \
                  Worker; give the rules directory that it was built from"
@@ -218,7 +235,12 @@ impl LazyStore<'_> {
 
 /// Prints the digests of two bundles, and their differences.
 pub fn print_diff(from: &Side, to: &Side, diff: &Diff) -> Result<()> {
-    print_line(format_args!("from {}\nto   {}", from.digest(), to.digest()))?;
+    print_line(format_args!("from {}\nto   {}", from.describe(), to.describe()))?;
+    print_changes(diff)
+}
+
+/// Prints the differences between two bundles, one in each line.
+pub fn print_changes(diff: &Diff) -> Result<()> {
     if diff.is_empty() {
         return print_line(format_args!("no differences: the bundles are equivalent"));
     }

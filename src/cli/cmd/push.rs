@@ -1,48 +1,60 @@
-//! `hedgerow push [DIR…] [--replay FILES…] [--release | --canary PERCENT | --shadow]`: checks,
-//! tests, builds, signs and uploads rules.
+//! `hedgerow push [DIR…] [--replay FILES…] [--release | --canary PERCENT | --shadow] [--patch]`:
+//! checks, tests, builds, signs and uploads rules.
+
+mod active_bundle;
+mod merge;
+mod noise;
+mod patch;
+mod upload;
 
 use std::path::{Path, PathBuf};
 
-use hedgerow_core::api::BundleInfo;
-use hedgerow_core::rules::policy::NoiseBudget;
-use hedgerow_core::ruleset::short_digest;
-use hedgerow_core::{Bundle, Ruleset, ruleset};
+use active_bundle::ActiveBundle;
+use hedgerow_core::rules::release::EMBEDDED;
+use hedgerow_core::ruleset::{Diff, is_digest, short_digest};
+use hedgerow_core::{Bundle, Release};
 use hedgerow_sigma::{Canonical, Finding};
+use noise::NoiseReport;
+use patch::{PatchBase, PatchOptions};
 use serde_json::{Value, json};
+use upload::{BuiltBundle, compile, content_of, prepare, upload};
 
-use super::evaluate::clopper_pearson;
-use super::release::{BundleRole, Publisher, RolloutArgs};
-use super::replay::{BandCounts, Summary, replay_files};
+use super::diff::print_changes;
+use super::release::{BundleRole, Publisher, RolloutArgs, confirm_end};
 use crate::config::{Config, TargetArgs};
-use crate::dates::now;
 use crate::error::{Error, Outcome, Result};
-use crate::format::percent;
-use crate::remote::{ReleaseCommand, SignedText};
+use crate::remote::ReleaseCommand;
 use crate::rule_directories::RuleDirectories;
 use crate::rules::{RulesArgs, print_findings, read_rules};
-use crate::terminal::{Format, print_json, print_line};
+use crate::terminal::{Format, print_error, print_json, print_line};
 
 #[derive(clap::Args)]
 pub struct PushArgs {
     #[command(flatten)]
     rules: RulesArgs,
-    /// Score recorded requests first, and reject rules that hit more of the requests labelled
-    /// benign than `[noise]` in the policy allows.
+    /// Score recorded requests first, with these rules and with the active ones. Reject rules that
+    /// make more requests labelled benign suspect, or fewer requests labelled harvest, than
+    /// `[noise]` in the policy allows.
     #[arg(long, value_name = "FILES", num_args = 1..)]
     replay: Vec<PathBuf>,
+    /// Push only if this is the content digest of the rules, as `hedgerow build` prints it.
+    #[arg(long, value_name = "DIGEST", value_parser = parse_content)]
+    expect_content: Option<String>,
     /// Make the bundle active for all accounts.
     #[arg(long)]
     release: bool,
+    /// Carry the change of the rules into the active bundle, the canary and the shadow, which keep
+    /// their accounts. The change is the difference from BASE; by default, from the bundle that
+    /// differs least.
+    #[arg(
+        long, value_name = "BASE", value_enum, num_args = 0..=1, require_equals = true,
+        default_missing_value = "nearest", requires = "release",
+    )]
+    patch: Option<PatchBase>,
     #[command(flatten)]
     rollout: RolloutArgs,
     #[command(flatten)]
     target: TargetArgs,
-}
-
-/// A bundle that was built and is not uploaded yet, and its compiled form.
-struct BuiltBundle {
-    bundle: Bundle,
-    ruleset: Ruleset,
 }
 
 pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -53,44 +65,132 @@ pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Out
         Ok(built) => built,
         Err(findings) => return print_findings(&directories, &findings, "", format),
     };
-    let noise_report = if args.replay.is_empty() {
-        None
-    } else {
-        Some(check_noise(&args.replay, &built.ruleset)?)
-    };
+    check_content(args.expect_content.as_deref(), &built.bundle)?;
     let publisher = Publisher::open(&config, args.rollout.publish.wait)?;
     let expires = args.rollout.expires_at()?;
-    let pushed = upload(&publisher, built)?;
-    if format == Format::Text {
-        print_result(&pushed, noise_report.as_ref())?;
-        if role.is_none() {
-            print_line(format_args!(
-                "release it with `hedgerow release {}`",
-                short_digest(&pushed.digest)
-            ))?;
-        };
+    if let Some(base) = args.patch {
+        let publish = &args.rollout.publish;
+        let options = PatchOptions { base, replay: &args.replay, expires, publish };
+        return patch::run(&options, &publisher, built.bundle, format);
     }
-    let PushedBundle { digest, bundle, is_new } = pushed;
-    let mut output = json!({
-        "digest": digest, "new": is_new, "serial": bundle.serial, "noise": noise_report,
-        "signatures": bundle.signatures.len(), "lists": bundle.lists.len(),
-    });
-    let Some(role) = role else {
-        if format == Format::Json {
-            print_json(&output)?;
-        }
-        return Ok(Outcome::Success);
+    let current = match role.is_some() || !args.replay.is_empty() {
+        true => publisher.current_release()?,
+        false => None,
     };
-    let release = publisher.next_release(&digest, role, expires, &args.rollout.publish)?;
-    let (outcome, published) =
-        publisher.publish(ReleaseCommand::Release, &release, &args.rollout.publish, format)?;
+    let active = ActiveBundle::load(&publisher, current.as_ref());
+    let active_ruleset = if args.replay.is_empty() { None } else { active.ruleset() };
+    let noise = noise::check(&args.replay, &built.ruleset, active_ruleset.as_ref())?;
+    let Some(role) = role else { return push_only(&publisher, built, noise, format) };
+    push_and_release(
+        args,
+        &publisher,
+        built,
+        &Plan { role, expires, current, active, noise },
+        format,
+    )
+}
+
+/// The release that a push makes.
+struct Plan {
+    role: BundleRole,
+    /// End in seconds since the epoch, if it is given.
+    expires: Option<u64>,
+    /// The release before it; `None` if nothing was released.
+    current: Option<Release>,
+    active: ActiveBundle,
+    noise: Option<NoiseReport>,
+}
+
+/// Uploads a bundle without a release, and prints the result.
+fn push_only(
+    publisher: &Publisher,
+    built: BuiltBundle,
+    noise: Option<NoiseReport>,
+    format: Format,
+) -> Result<Outcome> {
+    let prepared = prepare(publisher, built.bundle)?;
+    upload(publisher, &prepared)?;
     if format == Format::Json {
-        if let Some(object) = output.as_object_mut() {
-            object.insert("release".to_owned(), published);
+        print_json(&prepared.to_json(noise.as_ref()))?;
+        return Ok(Outcome::Success);
+    }
+    noise.as_ref().map_or(Ok(()), NoiseReport::print_text)?;
+    prepared.print_text()?;
+    print_line(format_args!(
+        "release it with `hedgerow release {}`",
+        short_digest(&prepared.digest)
+    ))?;
+    Ok(Outcome::Success)
+}
+
+/// Shows what a bundle changes, uploads it, and publishes a release with it.
+fn push_and_release(
+    args: &PushArgs,
+    publisher: &Publisher,
+    built: BuiltBundle,
+    plan: &Plan,
+    format: Format,
+) -> Result<Outcome> {
+    let Plan { role, expires, current, active, noise } = plan;
+    let publish_args = &args.rollout.publish;
+    let prepared = prepare(publisher, built.bundle)?;
+    let release = publisher.build_release(
+        current.as_ref(),
+        &prepared.digest,
+        *role,
+        *expires,
+        publish_args,
+    )?;
+    let mut diff = active.diff(&prepared.bundle);
+    if format == Format::Text {
+        noise.as_ref().map_or(Ok(()), NoiseReport::print_text)?;
+        diff.as_ref().map_or(Ok(()), |diff| print_diff(active, diff))?;
+    }
+    confirm_end(current.as_ref(), &release, args.rollout.yes)?;
+    upload(publisher, &prepared)?;
+    if format == Format::Text {
+        prepared.print_text()?;
+    }
+    if active.digest == EMBEDDED && publisher.store.is_registry() {
+        diff = diff_with_embedded(publisher, &prepared.digest);
+        if let (Format::Text, Some(diff)) = (format, &diff) {
+            print_diff(active, diff)?;
         }
+    }
+    let (outcome, published) =
+        publisher.publish(ReleaseCommand::Release, &release, publish_args, format)?;
+    if format == Format::Json {
+        let mut output = prepared.to_json(noise.as_ref());
+        insert(&mut output, "diff", json!(diff));
+        insert(&mut output, "release", published);
         print_json(&output)?;
     }
     Ok(outcome)
+}
+
+/// Returns what changes from the embedded rules to a stored bundle. Only the registry knows the
+/// embedded rules, and it compares stored bundles only. If it cannot compare them, prints a
+/// warning, because a release may have to replace embedded rules that do not load.
+fn diff_with_embedded(publisher: &Publisher, digest: &str) -> Option<Diff> {
+    let diff = publisher.store.diff(EMBEDDED, digest);
+    if let Err(Error::Io(problem) | Error::Rejected(problem)) = &diff {
+        print_error(&format!(
+            "warning: the rules cannot be compared with the embedded rules: {problem}"
+        ));
+    }
+    diff.ok()
+}
+
+fn print_diff(active: &ActiveBundle, diff: &Diff) -> Result<()> {
+    print_line(format_args!("changes from the active rules {}:", short_digest(&active.digest)))?;
+    print_changes(diff)
+}
+
+/// Sets a member of a JSON object.
+fn insert(object: &mut Value, name: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
 }
 
 /// Returns the role for which the bundle is released; `None` if it is only uploaded. Returns an
@@ -123,138 +223,22 @@ fn build(directories: &RuleDirectories) -> Result<std::result::Result<BuiltBundl
     Ok(Ok(BuiltBundle { bundle, ruleset }))
 }
 
-/// Compiles a bundle with every regex, as the edge does.
-fn compile(bytes: &[u8]) -> Result<Ruleset> {
-    let ruleset =
-        Ruleset::load(bytes).and_then(|ruleset| ruleset.compile_regexes().map(|()| ruleset));
-    ruleset.map_err(|error| Error::Rejected(format!("the edge would refuse these rules: {error}")))
-}
-
-/// The newest bundle of the registry after a push.
-struct PushedBundle {
-    digest: String,
-    bundle: Bundle,
-    /// Whether this push uploaded the bundle.
-    is_new: bool,
-}
-
-/// Signs and uploads a bundle, unless it is equivalent to the newest bundle.
-fn upload(publisher: &Publisher, built: BuiltBundle) -> Result<PushedBundle> {
-    let bundles = publisher.store.bundles()?;
-    if let Some(newest) = bundles.first()
-        && let Some(newest_bundle) = load_verified(publisher, newest)?
-        && newest_bundle.is_equivalent(&built.bundle)
-    {
-        let digest = newest.digest.clone();
-        return Ok(PushedBundle { digest, bundle: newest_bundle, is_new: false });
-    }
-    let max_serial = bundles.iter().map(|info| info.serial).max().unwrap_or(0);
-    let bundle = Bundle { serial: max_serial.saturating_add(1), created: now(), ..built.bundle };
-    let bytes = bundle.encode();
-    let digest = ruleset::digest(&bytes);
-    // The bundle is compiled again, because its serial and date have changed since the build: the
-    // check must cover the bytes that are sent.
-    compile(&bytes)?;
-    let text = String::from_utf8(bytes).map_err(|error| Error::Io(error.to_string()))?;
-    let comment = format!("hedgerow bundle {digest}");
-    let signature = publisher.signer.sign(text.as_bytes(), &comment)?;
-    publisher.store.upload(&digest, &SignedText { text, signature })?;
-    Ok(PushedBundle { digest, bundle, is_new: true })
-}
-
-/// Returns a bundle of the registry if it is readable, unchanged, and signed with the publisher's
-/// key; otherwise `None`. A bundle that another key signed does not count, so it is uploaded again:
-/// the edge would reject it as soon as it no longer trusts the other key.
-fn load_verified(publisher: &Publisher, info: &BundleInfo) -> Result<Option<Bundle>> {
-    let signed = publisher.store.bundle(&info.digest)?;
-    Ok(signed.verified_bundle(&info.digest, publisher.signer.verifying_keys()).ok())
-}
-
-/// Scores recorded requests, and returns the noise report: the counts of benign requests, the noise
-/// budget, and the upper ends of the 95 % intervals in percent. Returns `Rejected` if the rules hit
-/// more benign requests than the policy allows, if no request is benign, or if a line is not
-/// readable.
-fn check_noise(files: &[PathBuf], ruleset: &Ruleset) -> Result<Value> {
-    let summary = replay_files(files, ruleset, true, &mut |_, _, _| Ok(()))?;
-    if let Some(first) = summary.unreadable().first() {
-        let count = summary.unreadable().len();
-        return Err(Error::Rejected(format!(
-            "{first}; correct or remove {count} such lines, or omit the file from --replay"
-        )));
-    }
-    let counts = summary.counts(BENIGN_LABEL);
-    if counts.requests == 0 {
-        return Err(Error::Rejected(format!(
-            "the noise is unknown: expected requests labelled \"{BENIGN_LABEL}\" in the recorded \
-             files; give files with such requests, or omit --replay"
-        )));
-    }
-    let budget = ruleset.policy().noise;
-    match noise_excess(counts, budget) {
-        None => {
-            let upper = |count: u64| 100.0 * clopper_pearson(count, counts.requests).1;
-            let upper = json!({ "notice": upper(counts.notice), "suspect": upper(counts.suspect) });
-            Ok(json!({ "benign": counts, "budget": budget, "upper": upper }))
-        }
-        Some(excess) => {
-            Err(Error::Rejected(format!("{excess}{}", format_top_signatures(&summary))))
-        }
+/// Returns `Rejected` if the content digest of a bundle is not the expected one.
+fn check_content(expected: Option<&str>, bundle: &Bundle) -> Result<()> {
+    let content = content_of(bundle);
+    match expected {
+        Some(expected) if expected != content => Err(Error::Rejected(format!(
+            "the rules have the content digest {content}: expected {expected}, and nothing was \
+             pushed; push the approved rules, or have these approved"
+        ))),
+        _ => Ok(()),
     }
 }
 
-/// Returns the error message if the benign requests exceed the noise budget, or `None` if they do
-/// not.
-fn noise_excess(counts: BandCounts, budget: NoiseBudget) -> Option<String> {
-    let rows =
-        [("suspect", counts.suspect, budget.suspect), ("notice", counts.notice, budget.notice)];
-    let (band, count, max_percent) = rows
-        .into_iter()
-        .find(|(_, count, max_percent)| percent(*count, counts.requests) > *max_percent)?;
-    Some(format!(
-        "the rules are too noisy: {count} of {} benign requests ({:.2} %) are {band} or worse: \
-         expected at most {max_percent} % (`noise.{band}` in policy.toml); narrow or reweigh these \
-         signatures, or raise the budget:",
-        counts.requests,
-        percent(count, counts.requests),
-    ))
-}
-
-fn format_top_signatures(summary: &Summary) -> String {
-    let rows = summary.top_signatures(BENIGN_LABEL, 10).into_iter();
-    rows.map(|(name, hits)| format!("\n  {name:<48} {hits}")).collect()
-}
-
-fn print_result(pushed: &PushedBundle, noise_report: Option<&Value>) -> Result<()> {
-    let PushedBundle { digest, bundle, is_new } = pushed;
-    if let Some(noise) = noise_report {
-        let count =
-            |name: &str| noise.get("benign").and_then(|row| row.get(name)?.as_u64()).unwrap_or(0);
-        let upper = |name: &str| {
-            noise.get("upper").and_then(|row| row.get(name)?.as_f64()).unwrap_or(100.0)
-        };
-        print_line(format_args!(
-            "benign requests: {}, of which {} notice or worse, {} suspect or worse; upper ends of \
-             the 95 % intervals: {:.2} % and {:.2} %",
-            count("requests"),
-            count("notice"),
-            count("suspect"),
-            upper("notice"),
-            upper("suspect"),
-        ))?;
+fn parse_content(text: &str) -> std::result::Result<String, String> {
+    let digest = text.to_ascii_lowercase();
+    match is_digest(&digest) {
+        true => Ok(digest),
+        false => Err("expected all 64 hexadecimal digits of a content digest".to_owned()),
     }
-    if !is_new {
-        return print_line(format_args!(
-            "{digest}  is the newest bundle and equivalent: nothing to upload"
-        ));
-    }
-    print_line(format_args!("{digest}  uploaded"))?;
-    print_line(format_args!(
-        "push {}, {} signatures, {} lists",
-        bundle.serial,
-        bundle.signatures.len(),
-        bundle.lists.len()
-    ))
 }
-
-/// Label of harmless requests in recorded traffic.
-const BENIGN_LABEL: &str = "benign";

@@ -1,8 +1,11 @@
 //! `hedgerow release`, `promote`, `rollback` and `resume`: make the next release from the current
 //! release, sign it, and publish it.
 
+mod ending;
+
 use std::path::Path;
 
+pub use ending::confirm_end;
 use hedgerow_core::api::{BundleInfo, PublishResult};
 use hedgerow_core::rules::release::{Canary, EMBEDDED, RELEASE_FORMAT, ShadowBundle};
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
@@ -77,6 +80,9 @@ pub struct RolloutArgs {
     /// 2027-01-31. After that, the embedded rules decide.
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
+    /// End a canary or a shadow without asking, if the release ends one.
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     pub publish: PublishArgs,
 }
@@ -154,7 +160,10 @@ pub fn run(args: &ReleaseArgs, config: Option<&Path>, format: Format) -> Result<
     };
     publisher.verify_bundle(&digest)?;
     let role = args.rollout.role().unwrap_or(BundleRole::Active);
-    let release = publisher.next_release(&digest, role, expires, &args.rollout.publish)?;
+    let current = publisher.current_release()?;
+    let release =
+        publisher.build_release(current.as_ref(), &digest, role, expires, &args.rollout.publish)?;
+    confirm_end(current.as_ref(), &release, args.rollout.yes)?;
     publisher.publish_and_print(ReleaseCommand::Release, &release, &args.rollout.publish, format)
 }
 
@@ -252,7 +261,7 @@ impl Publisher {
     }
 
     /// Verifies and returns the current release; `None` if nothing was released.
-    fn current_release(&self) -> Result<Option<Release>> {
+    pub fn current_release(&self) -> Result<Option<Release>> {
         self.store
             .current_release()?
             .map(|signed| signed.verified_release(&self.trusted_keys))
@@ -291,18 +300,6 @@ impl Publisher {
         Ok(EMBEDDED.to_owned())
     }
 
-    /// Makes the release that follows the current one. Returns `Rejected` if the bundle of a canary
-    /// or shadow is already active.
-    pub fn next_release(
-        &self,
-        digest: &str,
-        role: BundleRole,
-        expires: Option<u64>,
-        publish_args: &PublishArgs,
-    ) -> Result<Release> {
-        self.build_release(self.current_release()?.as_ref(), digest, role, expires, publish_args)
-    }
-
     /// Returns the time of the stop in force. Returns `Rejected` if enforcement is not stopped.
     fn stop_in_force(&self) -> Result<u64> {
         if !self.store.is_registry() {
@@ -322,7 +319,7 @@ impl Publisher {
     }
 
     /// Returns the release that follows the current one with the same bundles.
-    fn follow(&self, current: Option<&Release>, publish_args: &PublishArgs) -> Release {
+    pub fn follow(&self, current: Option<&Release>, publish_args: &PublishArgs) -> Release {
         Release {
             format_version: RELEASE_FORMAT,
             serial: current.map_or(0, |release| release.serial).saturating_add(1),
@@ -337,7 +334,9 @@ impl Publisher {
         }
     }
 
-    fn build_release(
+    /// Makes the release that follows the current one. Returns `Rejected` if the bundle of a canary
+    /// or shadow is already active.
+    pub fn build_release(
         &self,
         current: Option<&Release>,
         digest: &str,
@@ -364,7 +363,12 @@ impl Publisher {
                 // shadow.
                 release.expires = expires;
             }
-            BundleRole::Canary(percent) => release.canary = Some(Canary { digest, percent }),
+            BundleRole::Canary(percent) => {
+                // Another share of the same canary keeps the order of its accounts.
+                let same = release.canary.filter(|canary| canary.digest == digest);
+                let order = same.and_then(|canary| canary.order);
+                release.canary = Some(Canary { digest, percent, order });
+            }
             BundleRole::Shadow => release.shadow = Some(ShadowBundle { digest }),
         }
         Ok(release)

@@ -15,7 +15,8 @@ use hedgerow_core::evaluate::decision::DecisionHit;
 use hedgerow_core::{Decision, Ruleset};
 pub use reader::{ReplayEvent, locate_problems, progress_bar, read_merged, read_recordings};
 use serde_json::json;
-pub use summary::{BandCounts, Summary, UNLABELLED};
+use summary::Summary;
+pub use summary::{BandCounts, UNLABELLED};
 
 use crate::error::{Error, Outcome, Result, io_error};
 use crate::rules::RulesetArgs;
@@ -64,7 +65,7 @@ pub fn run(args: &ReplayArgs, config: Option<&Path>, format: Format) -> Result<O
 
 /// Scores recorded files in the order of time, and calls `on_decision` with the file, line and
 /// decision of every LLM call. With `correlate`, indicators affect later requests.
-pub fn replay_files(
+fn replay_files(
     files: &[PathBuf],
     ruleset: &Ruleset,
     correlate: bool,

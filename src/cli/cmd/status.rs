@@ -5,12 +5,14 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use hedgerow_core::Release;
 use hedgerow_core::api::{
     BandChange, DeploymentStatus, ErrorCount, ExemptionInfo, IndicatorCause, IndicatorStatus,
     PathCount, PrincipalsStatus, PublicationStatus, PullStatus, ShadowTraffic, SignatureDifference,
     SignatureHits, StopStatus, TrafficSummary,
 };
 use hedgerow_core::rules::policy::Mode;
+use hedgerow_core::rules::release::EMBEDDED;
 use hedgerow_core::ruleset::short_digest;
 use serde_json::Value;
 
@@ -160,6 +162,7 @@ fn print_release(status: &DeploymentStatus) -> Result<()> {
         stored.serial,
         describe_release(release)
     ))?;
+    print_contents(status, release)?;
     let author = if release.author.is_empty() { "an unnamed author" } else { &release.author };
     print_line(format_args!(
         "            {} ago ({}), by {author}",
@@ -173,6 +176,23 @@ fn print_release(status: &DeploymentStatus) -> Result<()> {
         return Ok(());
     }
     print_detail(&release.note)
+}
+
+/// Prints the content digest of each bundle of the release, as far as the deployment knows it.
+fn print_contents(status: &DeploymentStatus, release: &Release) -> Result<()> {
+    let canary = release.canary.as_ref().map(|canary| &canary.digest);
+    let shadow = release.shadow.as_ref().map(|shadow| &shadow.digest);
+    let rows = [("active", Some(&release.active)), ("canary", canary), ("shadow", shadow)];
+    let contents = status.release.as_ref().map(|stored| &stored.contents);
+    for (role, digest) in rows {
+        let Some(digest) = digest else { continue };
+        let content = match digest.as_str() {
+            EMBEDDED => Some(&status.embedded_content).filter(|content| !content.is_empty()),
+            digest => contents.and_then(|contents| contents.get(digest)),
+        };
+        content.map_or(Ok(()), |content| print_detail(&format!("content of {role} {content}")))?;
+    }
+    Ok(())
 }
 
 fn print_publication(status: &DeploymentStatus) -> Result<()> {

@@ -2,7 +2,7 @@
 //! (`CONFIG_URL`).
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -11,6 +11,7 @@ use hedgerow_core::ruleset::{Diff, is_digest};
 use hedgerow_core::{Bundle, Release, ruleset};
 
 use super::store::{ReleaseCommand, ReleaseStore, SignedText, serial_conflict};
+use crate::atomic_file::write_atomically;
 use crate::error::{Error, Result, io_error};
 
 /// A directory that contains `release.json`, `bundles/<digest>.json`, and the history
@@ -78,7 +79,7 @@ impl ReleaseStore for DirectoryStore {
             let bundle = Bundle::parse(&bytes).ok();
             let uploaded = modified_seconds(&path);
             entries.push(match bundle {
-                Some(bundle) => BundleInfo::new(digest, bytes.len(), &bundle, uploaded),
+                Some(bundle) => BundleInfo::new(digest, &bytes, &bundle, uploaded),
                 None => {
                     let bytes = bytes.len() as u64;
                     BundleInfo { digest, bytes, uploaded, ..BundleInfo::default() }
@@ -190,19 +191,6 @@ fn write_signed(path: &Path, signed: &SignedText) -> Result<()> {
     }
     write_atomically(&signature_path(path), &signed.signature)?;
     write_atomically(path, &signed.text)
-}
-
-fn write_atomically(path: &Path, text: &str) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary_path = PathBuf::from(name);
-    let written = File::create(&temporary_path)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary_path, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary_path);
-        io_error(path, &error)
-    })
 }
 
 fn signature_path(path: &Path) -> PathBuf {

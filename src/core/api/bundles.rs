@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::bundle::Bundle;
+use crate::rules::bundle::{Bundle, content_digest};
 
 /// The response of `GET /bundles`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct BundleList {
 pub struct BundleInfo {
     /// Digest of the bundle's text.
     pub digest: String,
+    /// Content digest: the digest without serial, time and digests of source files. Empty in a
+    /// response of an older Worker.
+    pub content: String,
     /// Number of the push that built the bundle, from 1; 0 if the bundle was not built for a push.
     pub serial: u64,
     /// Time of the build.
@@ -56,14 +59,15 @@ pub struct BundleUpload {
 }
 
 impl BundleInfo {
-    /// Creates the description of a bundle whose text has `bytes` bytes. `uploaded` is the time of
-    /// the upload, in seconds since the epoch.
-    pub fn new(digest: String, bytes: usize, bundle: &Bundle, uploaded: u64) -> Self {
+    /// Creates the description of a bundle with this text. `uploaded` is the time of the upload, in
+    /// seconds since the epoch.
+    pub fn new(digest: String, text: &[u8], bundle: &Bundle, uploaded: u64) -> Self {
         Self {
             digest,
+            content: content_digest(text),
             serial: bundle.serial,
             created: bundle.created,
-            bytes: bytes as u64,
+            bytes: text.len() as u64,
             signatures: bundle.signatures.len() as u64,
             lists: bundle.lists.len() as u64,
             uploaded,

@@ -1,5 +1,7 @@
 //! `/releases`, `/promote` and `/rollback`: releases, which name the bundles in force.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -28,6 +30,10 @@ pub struct ReleaseInfo {
     /// Signed content; null if it has a format that this version does not know.
     #[serde(deserialize_with = "deserialize_known_format")]
     pub release: Option<Release>,
+    /// Content digests of the bundles of `release`, by digest of the bundle. Bundles that are no
+    /// longer stored are missing, and so are the embedded rules.
+    #[serde(default)]
+    pub contents: BTreeMap<String, String>,
     /// Signed text of `release`.
     #[serde(default)]
     pub text: String,

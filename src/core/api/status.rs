@@ -19,6 +19,8 @@ pub struct DeploymentStatus {
     pub version: String,
     /// Digest of the embedded rules; null if they do not load.
     pub embedded: Option<String>,
+    /// Content digest of the embedded rules; empty in a response of an older Worker.
+    pub embedded_content: String,
     /// Public keys that the deployment trusts.
     pub keys: Vec<String>,
     /// Newest release; null before the first release.

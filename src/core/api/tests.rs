@@ -56,6 +56,7 @@ fn audit() {
 fn bundles() {
     let info = BundleInfo {
         digest: "ab".into(),
+        content: "cd".into(),
         serial: 2,
         created: 1_700_000_000,
         bytes: 77,
@@ -64,8 +65,8 @@ fn bundles() {
         uploaded: 1_700_000_009,
     };
     let json = json!({
-        "digest": "ab", "serial": 2, "created": 1_700_000_000, "bytes": 77, "signatures": 6,
-        "lists": 1, "uploaded": 1_700_000_009,
+        "digest": "ab", "content": "cd", "serial": 2, "created": 1_700_000_000, "bytes": 77,
+        "signatures": 6, "lists": 1, "uploaded": 1_700_000_009,
     });
     assert_json(BundleList { bundles: vec![info] }, json!({ "bundles": [json] }));
     let upload = BundleUpload { bundle: "{}".into(), signature: "s".into() };
@@ -419,6 +420,7 @@ fn status() {
         now: 1_700_000_100,
         version: "0.2.0".into(),
         embedded: Some("cd".into()),
+        embedded_content: "ef".into(),
         keys: vec!["RW".into()],
         release: Some(release()),
         stop: Some(stop_status()),
@@ -445,8 +447,9 @@ fn status() {
         traffic: TrafficSummary::default(),
     };
     let json = json!({
-        "now": 1_700_000_100, "version": "0.2.0", "embedded": "cd", "keys": ["RW"],
-        "release": release_json(), "stop": stop_json(), "mode_ceiling": "enforce",
+        "now": 1_700_000_100, "version": "0.2.0", "embedded": "cd",
+        "embedded_content": "ef", "keys": ["RW"], "release": release_json(), "stop": stop_json(),
+        "mode_ceiling": "enforce",
         "exemptions": [{ "name": "audit", "until": 1_800_000_000, "reason": "nightly" }],
         "publication": { "serial": 4, "pending": 5, "attempts": 0, "problem": null },
         "pull": {

@@ -302,7 +302,50 @@ pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// Returns the SHA-256 of bytes in lower-case hex.
 pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    finish(Sha256::new_with_prefix(bytes))
+}
+
+/// Returns the content digest of a bundle's text: the digest of the text without the members
+/// `serial`, `created` and `sources`, which decide nothing.
+///
+/// So two builds of the same rules have the same content digest, and a bundle that decides
+/// differently has another one. The text must be canonical JSON, as every build writes it;
+/// otherwise the digest is that of other bytes.
+pub fn content_digest(text: &[u8]) -> String {
+    let mut hash = Sha256::new_with_prefix(b"{");
+    let mut separator: &[u8] = b"";
+    let (mut depth, mut start) = (0_usize, 1_usize);
+    let mut remaining = text;
+    while let Some((byte, tail)) = remaining.split_first() {
+        let offset = text.len().saturating_sub(remaining.len());
+        remaining = tail;
+        match byte {
+            b'{' | b'[' => depth = depth.saturating_add(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => remaining = skip_string(tail),
+            _ => {}
+        }
+        // The end of a member of the outermost object.
+        if (*byte == b',' && depth == 1) || (*byte == b'}' && depth == 0) {
+            let member = text.get(start..offset).unwrap_or_default();
+            if !UNDECIDING_MEMBERS.iter().any(|name| member.starts_with(name)) {
+                hash.update(separator);
+                hash.update(member);
+                separator = b",";
+            }
+            start = offset.saturating_add(1);
+        }
+    }
+    hash.update(b"}");
+    finish(hash)
+}
+
+/// The names of the members that decide nothing, as canonical JSON.
+const UNDECIDING_MEMBERS: [&[u8]; 3] = [b"\"created\":", b"\"serial\":", b"\"sources\":"];
+
+/// Returns a finished hash in lower-case hex.
+fn finish(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the first 12 digits of a digest, for display.
@@ -313,4 +356,44 @@ pub fn short_digest(digest: &str) -> &str {
 /// Returns whether a text is a SHA-256 in lower-case hex.
 pub fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_digest_covers_all_members_that_decide() {
+        let policy = r#""policy":{"serial":1,"text":"},{\""}"#;
+        let (created, serial) = (r#""created":7,"#, r#""serial":9,"#);
+        let sources = r#","sources":{"a":"b"}"#;
+        let signatures = r#""signatures":[]"#;
+        let bundle = format!(r#"{{{created}"format":1,{policy},{serial}{signatures}{sources}}}"#);
+        let content = format!(r#"{{"format":1,{policy},{signatures}}}"#);
+        assert_eq!(content_digest(bundle.as_bytes()), digest(content.as_bytes()));
+        // change, whether the content digest stays
+        let rows = [
+            ("\"created\":7", "\"created\":8", true),
+            ("\"serial\":9", "\"serial\":10", true),
+            ("{\"a\":\"b\"}", "{\"a\":\"c\",\"d\":\"}\"}", true),
+            ("\"serial\":1,", "\"serial\":2,", false),
+            ("\"signatures\":[]", "\"signatures\":[1]", false),
+            ("\"format\":1", "\"format\":2", false),
+            ("},{", "}{", false),
+        ];
+        for (from, to, is_same) in rows {
+            let changed = bundle.replacen(from, to, 1);
+            assert_ne!(changed, bundle, "{from}");
+            let changed = content_digest(changed.as_bytes());
+            assert_eq!(changed == content_digest(bundle.as_bytes()), is_same, "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn the_content_digest_of_any_bytes_exists() {
+        for text in ["", "{", "}", "}}}}{", "\"", "{\"a\":[[[", "[,]", "{\"serial\":"] {
+            assert!(is_digest(&content_digest(text.as_bytes())), "{text}");
+        }
+        assert_eq!(content_digest(b"{}"), content_digest(b"{\"serial\":1}"));
+    }
 }

@@ -231,6 +231,9 @@ pub struct SignatureOverride {
     /// Whether the signature is disabled.
     #[serde(default)]
     pub off: bool,
+    /// Reason, for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
 }
 
 /// An exception: requests that fulfil all its conditions are allowed, or some signatures do not

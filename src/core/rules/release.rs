@@ -69,6 +69,11 @@ pub struct Canary {
     pub digest: String,
     /// Percent of the accounts, above 0 and up to 100.
     pub percent: f64,
+    /// Digest of the bundle in whose order accounts get the canary; the canary's own by default. A
+    /// canary that replaces another one after a patch keeps its order, and so its accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub order: Option<String>,
 }
 
 /// A bundle that is only evaluated.
@@ -150,6 +155,7 @@ impl Release {
     /// Returns the first problem of the members; `None` if all are valid.
     fn validation_error(&self) -> Option<&'static str> {
         let digests = [Some(&self.active), self.canary.as_ref().map(|canary| &canary.digest)];
+        let order = self.canary.as_ref().and_then(|canary| canary.order.as_ref());
         let shadow = self.shadow.as_ref().map(|shadow| &shadow.digest);
         let is_valid_reference = |name: &&String| is_digest(name) || *name == EMBEDDED;
         let percent = self.canary.as_ref().map_or(1.0, |canary| canary.percent);
@@ -159,7 +165,12 @@ impl Release {
         if self.serial == 0 || self.serial > MAX_SAFE_INTEGER {
             return Some("its serial is not a number from 1 to 2⁵³ − 1");
         }
-        if !digests.into_iter().chain([shadow]).flatten().all(|name| is_valid_reference(&name)) {
+        if !digests
+            .into_iter()
+            .chain([shadow, order])
+            .flatten()
+            .all(|name| is_valid_reference(&name))
+        {
             return Some("a bundle is named by neither 64 hexadecimal digits nor `embedded`");
         }
         let is_valid_percent = percent > 0.0 && percent <= 100.0;
@@ -188,11 +199,13 @@ impl Release {
     /// Returns whether an account gets the canary. A request without an account never gets it.
     ///
     /// The answer is the same in every isolate. An account stays in the canary when the percentage
-    /// grows. The order in which accounts get a bundle depends on the bundle.
+    /// grows. The order in which accounts get a bundle depends on the bundle, or on another bundle
+    /// that the canary names.
     pub fn is_in_canary(&self, account: Option<&str>) -> bool {
         match (&self.canary, account) {
             (Some(canary), Some(account)) => {
-                rollout_fraction(&canary.digest, account) < canary.percent / 100.0
+                let order = canary.order.as_ref().unwrap_or(&canary.digest);
+                rollout_fraction(order, account) < canary.percent / 100.0
             }
             _ => false,
         }
@@ -219,7 +232,7 @@ mod tests {
             serial: 7,
             created: 1_800_000_000,
             active: "a".repeat(64),
-            canary: Some(Canary { digest: "b".repeat(64), percent: 10.0 }),
+            canary: Some(Canary { digest: "b".repeat(64), percent: 10.0, order: None }),
             shadow: None,
             expires: None,
             resumes: None,
@@ -258,6 +271,14 @@ mod tests {
             (canary.digest, canary.percent) = ("c".repeat(64), 10.0);
         }
         assert_ne!(tenth, member_count(&release), "another bundle, another order");
+        let members = |release: &Release| -> Vec<bool> {
+            accounts.iter().map(|account| release.is_in_canary(Some(account))).collect()
+        };
+        let others = members(&release);
+        if let Some(canary) = &mut release.canary {
+            canary.order = Some(std::mem::replace(&mut canary.digest, "d".repeat(64)));
+        }
+        assert_eq!(members(&release), others, "another bundle in the same order");
     }
 
     #[test]
@@ -285,12 +306,13 @@ mod tests {
             change(&mut release);
             serde_json::to_vec(&release).unwrap()
         };
-        let invalid: [(fn(&mut Release), &str); 6] = [
+        let invalid: [(fn(&mut Release), &str); 7] = [
             (|release| release.serial = 0, "serial"),
             (|release| release.serial = 1 << 53, "serial"),
             (|release| release.active = "A".repeat(64), "named"),
             (|release| release.canary.as_mut().unwrap().percent = 0.0, "percent"),
             (|release| release.canary.as_mut().unwrap().percent = 100.5, "percent"),
+            (|release| release.canary.as_mut().unwrap().order = Some("x".into()), "named"),
             (|release| release.note = "x".repeat(MAX_RELEASE_BYTES), "16 KiB"),
         ];
         for (change, expected) in invalid {

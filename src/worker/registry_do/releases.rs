@@ -93,7 +93,7 @@ impl Registry {
         let compiled = catch_panic(|| {
             let bundle = Bundle::parse(bytes)?;
             let digest = expected_digest.to_owned();
-            let stored = BundleInfo::new(digest, bytes.len(), &bundle, now_seconds());
+            let stored = BundleInfo::new(digest, bytes, &bundle, now_seconds());
             Ruleset::new(bundle, expected_digest.to_owned())?.compile_regexes()?;
             Ok(stored)
         });

@@ -3,7 +3,7 @@
 //! and names. The head comment of `registry_do.rs` describes all tables.
 
 use hedgerow_core::api::{AuditEntry, BundleInfo, ReleaseInfo};
-use hedgerow_core::ruleset::Release;
+use hedgerow_core::ruleset::{Release, content_digest};
 use serde::Deserialize;
 use worker::{SqlStorage, SqlStorageValue, State};
 
@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS bundle (
     uploaded INTEGER NOT NULL, signature TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS bundle_part (
     digest TEXT NOT NULL, part INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (digest, part));
+CREATE TABLE IF NOT EXISTS bundle_content (digest TEXT PRIMARY KEY, content TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS stale_bundle (digest TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS release (
     serial INTEGER PRIMARY KEY, kind TEXT NOT NULL, stored INTEGER NOT NULL, published INTEGER,
@@ -111,22 +112,45 @@ impl StoredRelease {
         Release::parse(self.text.as_bytes()).ok()
     }
 
-    /// Returns the release in the form of the API.
-    pub fn into_api(self) -> ReleaseInfo {
+    /// Returns the release in the form of the API, with the content digests of its bundles.
+    pub fn into_api(self, tables: &Tables) -> ReleaseInfo {
         let release = self.manifest();
+        let stored = |digest| tables.bundle(digest).ok().flatten();
+        let bundles = release.iter().flat_map(Release::digests).filter_map(stored);
+        let contents = bundles.map(|bundle| (bundle.digest, bundle.content)).collect();
         let Self { serial, kind, published, text, signature, key } = self;
-        ReleaseInfo { serial, kind, published, release, text, signature, key }
+        ReleaseInfo { serial, kind, published, release, contents, text, signature, key }
     }
 }
 
 type Result<T> = std::result::Result<T, ApiError>;
 
 impl Tables {
-    /// Opens the tables, and creates missing tables.
+    /// Opens the tables, and creates missing tables and content digests.
     pub fn open(state: &State) -> worker::Result<Self> {
         let sql = state.storage().sql();
         sql.exec(SCHEMA, None)?;
-        Ok(Self { sql })
+        let tables = Self { sql };
+        // An error is logged. The digests are then missing, but everything else works.
+        let _ = tables.add_contents();
+        Ok(tables)
+    }
+
+    /// Stores the content digests of bundles that a version without content digests has stored.
+    fn add_contents(&self) -> Result<()> {
+        for BundleInfo { digest, content, .. } in self.bundles()? {
+            if content.is_empty()
+                && let Some((text, _)) = self.bundle_text(&digest)?
+            {
+                self.set_content(&digest, &content_digest(text.as_bytes()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_content(&self, digest: &str, content: &str) -> Result<()> {
+        let query = "INSERT OR REPLACE INTO bundle_content (digest, content) VALUES (?, ?)";
+        self.exec(query, vec![digest.into(), content.into()])
     }
 
     /// Executes a statement. Logs an error, and returns `unavailable`.
@@ -199,16 +223,17 @@ impl Tables {
             let values = vec![bundle.digest.as_str().into(), integer(number as u64), part.into()];
             self.exec(query, values)?;
         }
-        let BundleInfo { digest, serial, created, bytes, signatures, lists, uploaded } = bundle;
+        let BundleInfo { digest, content, serial, created, bytes, signatures, lists, uploaded } =
+            bundle;
+        self.set_content(digest, content)?;
         let mut values = vec![SqlStorageValue::from(digest.as_str())];
         values.extend(
             [serial, created, bytes, signatures, lists, uploaded].map(|number| integer(*number)),
         );
         values.push(signature.into());
-        let query = format!(
-            "INSERT INTO bundle ({BUNDLE_COLUMNS}, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        );
-        self.exec(&query, values)?;
+        let query = "INSERT INTO bundle (digest, serial, created, bytes, signatures, lists,
+            uploaded, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        self.exec(query, values)?;
         self.prune_bundles()
     }
 
@@ -222,8 +247,10 @@ impl Tables {
         let values = || vec![integer(MAX_SPARE_BUNDLES), integer(RELEASES_WITH_BUNDLES)];
         self.exec(&format!("INSERT OR IGNORE INTO stale_bundle (digest) {stale}"), values())?;
         let is_stale = "digest IN (SELECT digest FROM stale_bundle)";
-        self.exec(&format!("DELETE FROM bundle_part WHERE {is_stale}"), Vec::new())?;
-        self.exec(&format!("DELETE FROM bundle WHERE {is_stale}"), Vec::new())
+        for table in ["bundle_part", "bundle_content", "bundle"] {
+            self.exec(&format!("DELETE FROM {table} WHERE {is_stale}"), Vec::new())?;
+        }
+        Ok(())
     }
 
     /// Removes and returns the digests of bundles that were deleted from the tables, but not from
@@ -370,7 +397,8 @@ impl Tables {
 }
 
 /// The columns of a [`BundleInfo`].
-const BUNDLE_COLUMNS: &str = "digest, serial, created, bytes, signatures, lists, uploaded";
+const BUNDLE_COLUMNS: &str = "digest, serial, created, bytes, signatures, lists, uploaded,
+    ifnull((SELECT content FROM bundle_content WHERE digest = bundle.digest), '') AS content";
 
 /// Splits a text into parts of at most [`PART_BYTES`], at character boundaries.
 fn split_into_parts(text: &str) -> Vec<&str> {

@@ -28,11 +28,12 @@ export function ReleaseStatus({ status }: { status: DeploymentStatus }) {
   );
 }
 
-function Released({ status: { release, embedded } }: { status: DeploymentStatus }) {
+function Released({ status }: { status: DeploymentStatus }) {
+  const { release, embedded } = status;
   if (!release) {
     return (
       <Fact name="Release">
-        None yet: the embedded rules <Hash value={embedded} /> decide.
+        None yet: the embedded rules <Bundle digest={embedded} status={status} /> decide.
       </Fact>
     );
   }
@@ -54,22 +55,45 @@ function Released({ status: { release, embedded } }: { status: DeploymentStatus 
         {manifest.note && `: ${manifest.note}`}
       </Fact>
       <Fact name="Active">
-        <Hash value={manifest.active} />
+        <Bundle digest={manifest.active} status={status} />
       </Fact>
       {manifest.canary && (
         <Fact name="Canary">
-          <Hash value={manifest.canary.digest} /> for {manifest.canary.percent} % of the accounts
+          <Bundle digest={manifest.canary.digest} status={status} /> for {manifest.canary.percent} %
+          of the accounts
         </Fact>
       )}
       {manifest.shadow && (
         <Fact name="Shadow">
-          <Hash value={manifest.shadow.digest} />, scored but not enforced
+          <Bundle digest={manifest.shadow.digest} status={status} />, scored but not enforced
         </Fact>
       )}
       {manifest.expires && (
         <Fact name="Expires">
           <Time at={manifest.expires * 1000} />; then the embedded rules decide
         </Fact>
+      )}
+    </>
+  );
+}
+
+interface BundleProps {
+  digest: string | null;
+  status: DeploymentStatus;
+}
+
+/** Shows the digest and the content digest of a bundle, which stays the same in another build. */
+function Bundle({ digest, status }: BundleProps) {
+  const isEmbedded = digest === 'embedded' || digest === status.embedded;
+  const content = isEmbedded ? status.embedded_content : status.release?.contents[digest ?? ''];
+  return (
+    <>
+      <Hash value={digest} />
+      {content && (
+        <>
+          {' '}
+          (content <Hash value={content} />)
+        </>
       )}
     </>
   );

@@ -79,11 +79,21 @@ struct FileCounts {
 }
 
 impl BandCounts {
-    fn record(&mut self, band: Band) {
+    /// Counts a request in a band.
+    pub fn record(&mut self, band: Band) {
         self.requests += 1;
         self.notice += u64::from(band >= Band::Notice);
         self.suspect += u64::from(band >= Band::Suspect);
         self.hostile += u64::from(band >= Band::Hostile);
+    }
+
+    /// Counts a request in each band that `band` reaches and `other` does not.
+    pub fn add_reached(&mut self, band: Band, other: Band) {
+        let reaches = |limit: Band| u64::from(band >= limit && other < limit);
+        self.requests += u64::from(band > other);
+        self.notice += reaches(Band::Notice);
+        self.suspect += reaches(Band::Suspect);
+        self.hostile += reaches(Band::Hostile);
     }
 
     fn add(&mut self, other: &Self) {
@@ -118,22 +128,6 @@ impl Summary {
     /// Returns the lines that are not requests: `path:line:1: problem`.
     pub fn unreadable(&self) -> &[String] {
         &self.unreadable
-    }
-
-    /// Returns the counts of the requests with a label.
-    pub fn counts(&self, label: &str) -> BandCounts {
-        self.labels.get(label).map_or_else(BandCounts::default, |label| label.counts)
-    }
-
-    /// Returns at most `limit` signatures that hit requests with a label, with their numbers of
-    /// hits, most hits first.
-    pub fn top_signatures(&self, label: &str, limit: usize) -> Vec<(&str, u64)> {
-        let rows = self.signatures.iter();
-        let mut rows: Vec<(&str, u64)> =
-            rows.filter_map(|(name, hits)| Some((name.as_str(), *hits.get(label)?))).collect();
-        rows.sort_by_key(|(name, hits)| (Reverse(*hits), *name));
-        rows.truncate(limit);
-        rows
     }
 
     /// Counts a request of a file. `evaluated` is `None` for a request that is not an LLM call.

@@ -48,7 +48,7 @@ pub fn release() -> ReleaseInfo {
         serial: 5,
         created: 1_700_000_000,
         active: "embedded".into(),
-        canary: Some(Canary { digest: "ab".into(), percent: 2.5 }),
+        canary: Some(Canary { digest: "ab".into(), percent: 2.5, order: None }),
         shadow: None,
         expires: None,
         resumes: Some(1_700_000_030),
@@ -60,6 +60,7 @@ pub fn release() -> ReleaseInfo {
         kind: "promote".into(),
         published: None,
         release: Some(release),
+        contents: [("ab".into(), "cd".into())].into(),
         text: "{}".into(),
         signature: "untrusted comment".into(),
         key: "RW".into(),
@@ -74,7 +75,7 @@ pub fn release_json() -> Value {
             "canary": { "digest": "ab", "percent": 2.5 }, "resumes": 1_700_000_030,
             "note": "a note", "author": "bo",
         },
-        "text": "{}", "signature": "untrusted comment", "key": "RW",
+        "contents": { "ab": "cd" }, "text": "{}", "signature": "untrusted comment", "key": "RW",
     })
 }
 

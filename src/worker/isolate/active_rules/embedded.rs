@@ -10,6 +10,7 @@ use std::rc::Rc;
 use brotli_decompressor::Decompressor;
 use hedgerow_core::Ruleset;
 use hedgerow_core::error::Error;
+use hedgerow_core::ruleset::content_digest;
 use once_cell::unsync::OnceCell;
 
 use crate::platform::panic::catch_panic;
@@ -22,6 +23,7 @@ static BUNDLE: &[u8] = include_bytes!(env!("EMBEDDED_BUNDLE"));
 const ENCODING: &str = env!("EMBEDDED_ENCODING");
 
 thread_local! {
+    static CONTENT: OnceCell<String> = const { OnceCell::new() };
     // Not a `RefCell`: if the platform ended the invocation that compiles, a `RefCell` would stay
     // borrowed.
     static RULESET: OnceCell<Rc<Ruleset>> = const { OnceCell::new() };
@@ -38,6 +40,13 @@ pub fn bundle() -> Result<Cow<'static, [u8]>, Error> {
         Error::new(format!("the embedded bundle is not brotli: {error}"), "build the Worker again")
     })?;
     Ok(Cow::Owned(json))
+}
+
+/// Returns the content digest of the embedded bundle, computed once per isolate; empty if the build
+/// compressed the bundle wrongly.
+pub fn content() -> String {
+    let compute = || bundle().map(|json| content_digest(&json)).unwrap_or_default();
+    CONTENT.with(|cell| cell.get_or_init(compute).clone())
 }
 
 /// Returns the embedded ruleset, compiled once per isolate. The error says why it does not load,

@@ -1,0 +1,230 @@
+//! Carries the difference between two bundles over to a third bundle.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow_core::Bundle;
+use serde_json::{Map, Value};
+
+/// Returns `target` with the changes from `base` to `new`. The serial and the time are 0. The error
+/// lists the places that `target` has changed in another way, such as
+/// `policy.exemption[audit].until`.
+///
+/// A rule, a concept or a seed set is carried over as a whole. In the policy and in lists, each
+/// setting and each entry is carried over separately, except that the routes are one setting,
+/// because their order counts.
+pub fn carry_over(base: &Bundle, new: &Bundle, target: &Bundle) -> Result<Bundle, Vec<String>> {
+    let mut conflicts = Vec::new();
+    let [from, to, onto] = [base, new, target].map(to_value);
+    let merged = merge("", from.as_ref(), to.as_ref(), onto.as_ref(), &mut conflicts);
+    if !conflicts.is_empty() {
+        return Err(conflicts);
+    }
+    let merged: Option<Bundle> = merged.and_then(|merged| serde_json::from_value(merged).ok());
+    let merged = merged.ok_or_else(|| vec!["the format of the bundle".to_owned()])?;
+    Ok(Bundle { sources: merge_sources(base, new, target), ..merged })
+}
+
+/// Returns the part of a bundle that decides.
+fn to_value(bundle: &Bundle) -> Option<Value> {
+    let bundle = Bundle { serial: 0, created: 0, sources: BTreeMap::new(), ..bundle.clone() };
+    serde_json::to_value(bundle).ok()
+}
+
+/// Returns the digests of the source files of a merged bundle. A file that both sides have changed
+/// is left out: no directory contains its merged text.
+fn merge_sources(base: &Bundle, new: &Bundle, target: &Bundle) -> BTreeMap<String, String> {
+    let mut sources = target.sources.clone();
+    for path in base.sources.keys().chain(new.sources.keys()) {
+        let [from, to, onto] = [base, new, target].map(|bundle| bundle.sources.get(path));
+        if from == to || onto == to {
+            continue;
+        }
+        match to.filter(|_| onto == from) {
+            Some(digest) => drop(sources.insert(path.clone(), digest.clone())),
+            None => drop(sources.remove(path)),
+        }
+    }
+    sources
+}
+
+/// Returns `target` with the changes from `base` to `new`, at a path in the bundle. `None` is a
+/// missing value. Adds the paths that cannot be merged to `conflicts`.
+fn merge(
+    path: &str,
+    base: Option<&Value>,
+    new: Option<&Value>,
+    target: Option<&Value>,
+    conflicts: &mut Vec<String>,
+) -> Option<Value> {
+    if base == new || target == new {
+        return target.cloned();
+    }
+    if base == target {
+        return new.cloned();
+    }
+    if let (Some(Value::Object(base)), Some(Value::Object(new)), Some(Value::Object(target))) =
+        (base, new, target)
+        && !is_whole(path)
+    {
+        return Some(Value::Object(merge_objects(path, base, new, target, conflicts)));
+    }
+    if let (Some(base), Some(new), Some(target)) = (labelled(base), labelled(new), labelled(target))
+    {
+        return Some(Value::Array(merge_arrays(path, &base, &new, &target, conflicts)));
+    }
+    conflicts.push(path.to_owned());
+    target.cloned()
+}
+
+/// Returns whether a path is a rule, a concept or a seed set.
+fn is_whole(path: &str) -> bool {
+    let wholes = ["signatures[", "correlations[", "concepts[", "seeds["];
+    wholes.iter().any(|whole| path.starts_with(whole))
+}
+
+fn merge_objects(
+    path: &str,
+    base: &Map<String, Value>,
+    new: &Map<String, Value>,
+    target: &Map<String, Value>,
+    conflicts: &mut Vec<String>,
+) -> Map<String, Value> {
+    let keys: BTreeSet<&String> = base.keys().chain(new.keys()).chain(target.keys()).collect();
+    let merge_member = |key: &String| {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let merged = merge(&path, base.get(key), new.get(key), target.get(key), conflicts);
+        Some((key.clone(), merged?))
+    };
+    keys.into_iter().filter_map(merge_member).collect()
+}
+
+/// The items of an array, each with its label.
+type Items<'v> = Vec<(&'v str, &'v Value)>;
+
+/// Returns the items of an array of objects that have different names, ids or values; empty for a
+/// missing array, and `None` for any other value.
+fn labelled(value: Option<&Value>) -> Option<Items<'_>> {
+    let Some(value) = value else { return Some(Vec::new()) };
+    let items: Option<Items<'_>> =
+        value.as_array()?.iter().map(|item| Some((label_of(item)?, item))).collect();
+    let distinct = |items: &Items<'_>| {
+        items.iter().map(|(label, _)| *label).collect::<BTreeSet<&str>>().len() == items.len()
+    };
+    items.filter(distinct)
+}
+
+fn label_of(item: &Value) -> Option<&str> {
+    LABELS.iter().find_map(|key| item.get(*key)).and_then(Value::as_str)
+}
+
+/// The members that identify an object in an array.
+const LABELS: [&str; 3] = ["name", "id", "value"];
+
+/// Merges arrays item by item. The items of `target` keep their order, and new items follow. The
+/// outermost arrays of a bundle are sorted by name.
+fn merge_arrays<'v>(
+    path: &str,
+    base: &Items<'v>,
+    new: &Items<'v>,
+    target: &Items<'v>,
+    conflicts: &mut Vec<String>,
+) -> Vec<Value> {
+    let by_label = |items: &Items<'v>| items.iter().copied().collect::<BTreeMap<&str, &Value>>();
+    let [base, new_items, target_items] = [base, new, target].map(by_label);
+    let added = new.iter().filter(|(label, _)| !target_items.contains_key(label));
+    let mut labels: Vec<&str> = target.iter().chain(added).map(|(label, _)| *label).collect();
+    if !path.contains(['.', '[']) {
+        labels.sort_unstable();
+    }
+    let merge_item = |label: &str| {
+        let [base, new, target] =
+            [&base, &new_items, &target_items].map(|items| items.get(label).copied());
+        merge(&format!("{path}[{label}]"), base, new, target, conflicts)
+    };
+    labels.into_iter().filter_map(merge_item).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_core::rules::policy::Policy;
+    use serde_json::json;
+
+    use super::*;
+
+    fn exemption(name: &str, until: u64) -> Value {
+        json!({ "name": name, "reason": "r", "until": until, "path": "/**" })
+    }
+
+    fn bundle(policy: &Value) -> Bundle {
+        let policy: Policy = serde_json::from_value(policy.clone()).unwrap();
+        Bundle::new(policy, Vec::new())
+    }
+
+    #[test]
+    fn changes_are_carried_over_and_conflicts_are_named() {
+        let [a, b, b2, c] =
+            [("a", 1), ("b", 2), ("b", 3), ("c", 4)].map(|(name, until)| exemption(name, until));
+        let route = |path: &str| json!({ "path": path, "mode": "shadow" });
+        let exemptions = |list: &[&Value]| json!({ "exemption": list });
+        let routes = |list: &[&str]| {
+            let list: Vec<Value> = list.iter().map(|path| route(path)).collect();
+            json!({ "route": list })
+        };
+        // name, base, new, target, expected policy or conflict
+        let rows: [(&str, Value, Value, Value, Result<Value, &str>); 9] = [
+            ("added", json!({}), exemptions(&[&b]), exemptions(&[&a]), Ok(exemptions(&[&a, &b]))),
+            ("removed", exemptions(&[&b]), json!({}), exemptions(&[&a, &b]), Ok(exemptions(&[&a]))),
+            (
+                "changed",
+                exemptions(&[&b]),
+                exemptions(&[&b2]),
+                exemptions(&[&c, &b]),
+                Ok(exemptions(&[&c, &b2])),
+            ),
+            ("already", json!({}), exemptions(&[&b]), exemptions(&[&b]), Ok(exemptions(&[&b]))),
+            (
+                "both added",
+                json!({}),
+                exemptions(&[&b]),
+                exemptions(&[&b2]),
+                Err("policy.exemption[b]"),
+            ),
+            (
+                "removed and changed",
+                exemptions(&[&b]),
+                json!({}),
+                exemptions(&[&b2]),
+                Err("policy.exemption[b]"),
+            ),
+            (
+                "two settings",
+                json!({ "bands": { "suspect": 50.0 } }),
+                json!({ "bands": { "suspect": 60.0 } }),
+                json!({ "bands": { "suspect": 50.0, "hostile": 99.0 }, "mode": "enforce" }),
+                Ok(json!({ "bands": { "suspect": 60.0, "hostile": 99.0 }, "mode": "enforce" })),
+            ),
+            ("routes", routes(&[]), routes(&["/a"]), routes(&["/b"]), Err("policy.route")),
+            ("new routes", routes(&[]), routes(&["/a"]), json!({}), Ok(routes(&["/a"]))),
+        ];
+        for (name, base, new, target, expected) in rows {
+            let merged = carry_over(&bundle(&base), &bundle(&new), &bundle(&target));
+            match expected {
+                Ok(policy) => assert_eq!(merged.unwrap().policy, bundle(&policy).policy, "{name}"),
+                Err(path) => assert_eq!(merged.unwrap_err(), [path], "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_both_sides_changed_is_no_source() {
+        let with_sources = |rows: &[(&str, &str)]| {
+            let sources = rows.iter().map(|(path, digest)| (path.to_string(), digest.to_string()));
+            Bundle { sources: sources.collect(), ..bundle(&json!({})) }
+        };
+        let base = with_sources(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
+        let new = with_sources(&[("a", "2"), ("b", "2"), ("c", "1"), ("e", "1")]);
+        let target = with_sources(&[("a", "1"), ("b", "3"), ("c", "3"), ("d", "1")]);
+        let merged = carry_over(&base, &new, &target).unwrap();
+        assert_eq!(merged.sources, with_sources(&[("a", "2"), ("c", "3"), ("e", "1")]).sources);
+    }
+}
