@@ -1,6 +1,6 @@
 // A table that scrolls horizontally if it is wider than its panel. It can also be scrolled by
-// keyboard. Columns can be sortable. On narrow screens, the rows of a table with many columns become
-// cards.
+// keyboard. Columns can be sortable. On narrow screens, the rows of a table with many columns
+// become cards.
 import './table.css';
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
