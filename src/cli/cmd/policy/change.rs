@@ -34,8 +34,8 @@ impl PolicyArgs {
     }
 }
 
-/// Reads the rules, applies `edit` to the policy of the uppermost layer, and checks the rules again.
-/// If they have no findings, writes the policy, and prints the difference and the next command.
+/// Reads the rules, applies `edit` to the policy of the uppermost layer, and checks the rules. If
+/// they have no findings, writes the policy, and prints the difference and the next command.
 /// Otherwise prints the findings, and writes nothing.
 pub fn change_policy(
     args: &PolicyArgs,
