@@ -94,6 +94,7 @@ use crate::ledger_do::counters::{Counters, ENFORCED_EVICTED, Report};
 use crate::ledger_do::decisions::{Decisions, RETENTION_SECONDS, has_stored_decisions};
 use crate::ledger_do::enforced::EnforcedDecisions;
 use crate::ledger_do::period::Period;
+use crate::ledger_do::rollup::HOUR;
 use crate::ledger_do::series::{Series, TimeBuckets};
 use crate::platform::clock::now_ms;
 use crate::platform::settings::Settings;
@@ -276,6 +277,9 @@ impl DurableObject for Ledger {
         if is_idle {
             self.flush()?;
             self.save_recent()?;
+        }
+        self.roll_up()?;
+        if is_idle {
             // This alarm deletes old decisions if no report arrives before.
             if let Some(seconds) = self.seconds_until_expiry()? {
                 self.state.storage().set_alarm(Duration::from_secs(seconds)).await?;
@@ -283,7 +287,6 @@ impl DurableObject for Ledger {
         } else {
             self.ensure_alarm().await?;
         }
-        self.roll_up()?;
         Response::empty()
     }
 }
@@ -332,15 +335,14 @@ impl Ledger {
         self.record_counters(counters)
     }
 
-    /// Returns the seconds after which the newest decisions expire; `None` if no decisions are
-    /// stored.
+    /// Returns the seconds after which stored decisions expire, at least an hour, because old ones
+    /// are deleted once an hour; `None` if no decisions are stored.
     fn seconds_until_expiry(&self) -> worker::Result<Option<u64>> {
         let sql = self.sql();
         let sampled = has_stored_decisions(&sql)?.then_some(RETENTION_SECONDS);
-        let mut enforced = self.enforced.borrow_mut();
-        let has_enforced = enforced.stored_count(&sql)? > 0;
-        let enforced = has_enforced.then_some(enforced.retention_seconds(&sql)?);
-        Ok(sampled.into_iter().chain(enforced).min())
+        let now = clock::now_seconds();
+        let enforced = self.enforced.borrow_mut().seconds_until_expiry(&sql, now)?;
+        Ok(sampled.into_iter().chain(enforced).min().map(|seconds| seconds.max(HOUR)))
     }
 
     /// Adds reported counters to the current minute and slice.

@@ -1042,6 +1042,11 @@ export type TrafficSummary = {
    */
   forwarded_unread: Array<PathCount>;
   /**
+   * Requests that were refused or degraded, but whose decisions are not kept: an isolate had no
+   * room for them, or the ledger deleted them because of `max_bytes`.
+   */
+  enforced_not_kept: number;
+  /**
    * Number of reports of isolates by MiB of the isolate's Wasm memory, rounded up to a multiple
    * of 16.
    */

@@ -356,6 +356,13 @@ fn print_unscored(traffic: &TrafficSummary) -> Result<()> {
         let reasons = traffic.by_unscored.iter();
         print_shares(traffic, "by reason", reasons.map(|(key, count)| (key.clone(), *count)))?;
     }
+    if traffic.enforced_not_kept > 0 {
+        let count = traffic.enforced_not_kept;
+        print_line(format_args!(
+            "\nnot kept: the decisions about {count} refused or degraded requests; too many came at \
+             once, or `max_bytes` under `[decisions]` in the policy is too small"
+        ))?;
+    }
     if traffic.forwarded_unread.is_empty() {
         return Ok(());
     }

@@ -511,6 +511,7 @@ fn traffic() {
         incomplete: 1,
         by_unscored: counts([("late", 1)]),
         forwarded_unread: vec![PathCount { method: "PUT".into(), path: "/a/*".into(), count: 2 }],
+        enforced_not_kept: 1,
         memory_mib: counts([("32", 1)]),
         errors: vec![ErrorCount { message: "it failed".into(), count: 2 }],
         shadow: Some(shadow),
@@ -522,7 +523,7 @@ fn traffic() {
         "signatures": [{ "name": "grading", "hits": 1 }],
         "incomplete": 1, "by_unscored": { "late": 1 }, "memory_mib": { "32": 1 },
         "forwarded_unread": [{ "method": "PUT", "path": "/a/*", "count": 2 }],
-        "errors": [{ "message": "it failed", "count": 2 }],
+        "enforced_not_kept": 1, "errors": [{ "message": "it failed", "count": 2 }],
         "shadow": {
             "ruleset": "ef", "requests": 3,
             "bands": [{ "from": "clear", "to": "notice", "count": 3 }],

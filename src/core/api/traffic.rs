@@ -44,6 +44,9 @@ pub struct TrafficSummary {
     /// Requests with a body that were forwarded unread, by method and path, the most frequent
     /// first; at most 50.
     pub forwarded_unread: Vec<PathCount>,
+    /// Requests that were refused or degraded, but whose decisions are not kept: an isolate had no
+    /// room for them, or the ledger deleted them because of `max_bytes`.
+    pub enforced_not_kept: u64,
     /// Number of reports of isolates by MiB of the isolate's Wasm memory, rounded up to a multiple
     /// of 16.
     pub memory_mib: Counts,

@@ -14,7 +14,9 @@ use crate::admin_api::error::ApiError;
 use crate::admin_api::params;
 use crate::ledger_do::RECENT_SECONDS;
 use crate::ledger_do::client::fetch_counters;
-use crate::ledger_do::counters::{ANY_REASON, Counters};
+use crate::ledger_do::counters::{
+    ANY_REASON, Counters, ENFORCED, ENFORCED_DROPPED, ENFORCED_EVICTED, SCORING_FAILED,
+};
 use crate::platform::settings::Settings;
 use crate::registry_do::client;
 use crate::request::client_request::ClientRequest;
@@ -118,8 +120,9 @@ impl TrafficTotals {
             }
             ("memory", [mib]) => add(&mut self.summary.memory_mib, mib),
             ("error", [message]) => add(&mut self.errors, message),
-            // `/clusters` and `/series` show these counters.
-            ("cluster" | "cluster_model" | "score", _) => {}
+            (ENFORCED_DROPPED | ENFORCED_EVICTED, []) => self.summary.enforced_not_kept += count,
+            // `/clusters`, `/series` and `/decisions` show these counters.
+            ("cluster" | "cluster_model" | "score" | ENFORCED | SCORING_FAILED, _) => {}
             ("shadow", [ruleset, from, to]) => {
                 let shadow = self.shadows.entry(ruleset.clone()).or_default();
                 shadow.requests += count;
@@ -228,7 +231,12 @@ mod tests {
         counters.increment(["forwarded_unread", "PUT", "/b"]);
         counters.increment(["forwarded_unread", "PUT", "/b"]);
         counters.increment(["memory", "32"]);
+        counters.increment([ENFORCED]);
+        counters.increment([SCORING_FAILED]);
+        counters.increment([ENFORCED_DROPPED]);
+        counters.increment([ENFORCED_EVICTED]);
         let traffic = json!(summarize(&counters, 60));
+        assert_eq!(traffic["enforced_not_kept"], 2);
         assert_eq!(traffic["requests"], 3);
         assert_eq!(traffic["by_serial"], json!({ "3": 3 }));
         assert_eq!(traffic["by_band"], json!({ "clear": 2, "hostile": 1 }));

@@ -84,10 +84,11 @@ struct Telemetry {
 
 impl Telemetry {
     /// Adds a decision to the sample, if there is room, and to the enforced decisions if
-    /// `is_enforced` is true. `is_clear` is whether its band is `clear`. Calls `encode` only if the
-    /// record is needed.
+    /// `is_enforced` is true. `account` is the id of the sender, and `is_clear` whether the band is
+    /// `clear`. Calls `encode` only if the record is needed.
     fn add_record(
         &mut self,
+        account: Option<&str>,
         is_clear: bool,
         is_enforced: bool,
         encode: impl FnOnce() -> Option<Box<RawValue>>,
@@ -100,11 +101,19 @@ impl Telemetry {
             return;
         }
         let Some(record) = encode() else { return };
-        if is_enforced && !self.enforced.push(record.clone()) {
-            self.counters.increment([ENFORCED_DROPPED]);
+        if is_enforced {
+            let dropped = self.enforced.push(account.unwrap_or_default(), record.clone());
+            self.count_dropped(dropped);
         }
         if is_sampled {
             self.sample.push(is_clear, record);
+        }
+    }
+
+    /// Counts enforced decisions that are not reported.
+    fn count_dropped(&mut self, count: u64) {
+        if count > 0 {
+            self.counters.add(vec![ENFORCED_DROPPED.to_owned()], count);
         }
     }
 }
@@ -125,7 +134,8 @@ pub fn count_decision(
     shadow_decision: Option<&ShadowDecision>,
 ) {
     TELEMETRY.with_borrow_mut(|telemetry| {
-        telemetry.add_record(decision.band == Band::Clear, effect.is_enforced, || {
+        let (account, is_clear) = (decision.account.as_deref(), decision.band == Band::Clear);
+        telemetry.add_record(account, is_clear, effect.is_enforced, || {
             encode_decision(request_id, attribution, decision, model, effect)
         });
         let counters = &mut telemetry.counters;
@@ -215,7 +225,7 @@ pub fn record_unscored(
 ) {
     TELEMETRY.with_borrow_mut(|telemetry| {
         telemetry.counters.increment([SCORING_FAILED]);
-        telemetry.add_record(false, is_refused, || {
+        telemetry.add_record(line.account, false, is_refused, || {
             encode_unscored(attribution, line, error, is_refused)
         });
     });
@@ -287,9 +297,7 @@ async fn send(settings: &Settings) {
         } else {
             telemetry.counters.merge(report.counters);
             let dropped = telemetry.enforced.restore(report.enforced);
-            if dropped > 0 {
-                telemetry.counters.add(vec![ENFORCED_DROPPED.to_owned()], dropped);
-            }
+            telemetry.count_dropped(dropped);
             principals::restore_learned(report.names);
             telemetry.backoff.record_failure(now_ms(), MIN_BACKOFF, MAX_BACKOFF);
         }
@@ -332,9 +340,9 @@ mod tests {
         let mut telemetry = Telemetry::default();
         let record = || RawValue::from_string("{}".to_owned()).ok();
         for _ in 0..1_200 {
-            telemetry.add_record(false, true, record);
+            telemetry.add_record(None, false, true, record);
         }
-        telemetry.add_record(true, false, record);
+        telemetry.add_record(None, true, false, record);
         let count = |kind: &str| -> u64 {
             telemetry.counters.with_prefix([kind]).map(|(_, count)| count).sum()
         };

@@ -34,7 +34,7 @@ impl Ledger {
             self.find_sampled(query)?
         };
         if let Some(id) = query.get("id").filter(|_| matches.decisions.is_empty()) {
-            let found = self.enforced.borrow().find_by_id(&self.sql(), id)?;
+            let found = self.enforced.borrow_mut().find_by_id(&self.sql(), id, now_ms())?;
             let found = found.filter(|decision| decision.index.matches_query(query));
             matches.decisions.extend(found.map(|decision| (decision.index.at, decision.text)));
         }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use worker::{SqlStorage, SqlStorageValue};
 
 use crate::ledger_do::decisions::StoredDecision;
-use crate::ledger_do::enforced_page::{Page, Row, parse_records};
+use crate::ledger_do::enforced_page::{self, Page, parse_records};
 use crate::ledger_do::period::Period;
 use crate::platform::sql::integer;
 
@@ -84,6 +84,16 @@ struct RowSize {
     bytes: u64,
 }
 
+impl RowSize {
+    /// Returns the bytes that may be appended to the row at `now`, in milliseconds since the epoch.
+    /// A row ends after a day, because a row is deleted as a whole.
+    fn room(&self, now: u64) -> usize {
+        let is_open = now.saturating_sub(self.id) < DAY * 1_000;
+        let room = (ROW_BYTES as u64).saturating_sub(self.bytes);
+        if is_open { room as usize } else { 0 }
+    }
+}
+
 impl EnforcedDecisions {
     /// Adds decisions that an isolate reported. Malformed decisions are left out.
     pub fn record(&mut self, decisions: Vec<Box<RawValue>>) {
@@ -142,10 +152,10 @@ impl EnforcedDecisions {
         let query = "SELECT id, count, bytes FROM enforced_chunk ORDER BY id DESC LIMIT 1";
         let newest: Vec<RowSize> = sql.exec(query, None)?.to_array()?;
         let newest = newest.first().copied();
-        let room = newest.map_or(0, |row| (ROW_BYTES as u64).saturating_sub(row.bytes));
-        let (appended, chunks) = divide(&self.unsaved, room as usize);
-        let stored_bytes = self.stored_bytes(sql)?;
         let mut id = now.max(0.0) as u64;
+        let room = newest.map_or(0, |row| row.room(id));
+        let (appended, chunks) = divide(&self.unsaved, room);
+        let stored_bytes = self.stored_bytes(sql)?;
         if let Some(row) = newest {
             id = id.max(row.id.saturating_add(1));
             append(sql, row.id, &appended)?;
@@ -166,8 +176,8 @@ impl EnforcedDecisions {
         if let Some(bytes) = self.stored_bytes {
             return Ok(bytes);
         }
-        let query = "SELECT IFNULL(SUM(bytes), 0) AS sum FROM enforced_chunk";
-        Ok(*self.stored_bytes.insert(read_sum(sql, query, Vec::new())?))
+        let query = "SELECT IFNULL(SUM(bytes), 0) AS number FROM enforced_chunk";
+        Ok(*self.stored_bytes.insert(read_number(sql, query, Vec::new())?))
     }
 
     /// Deletes the oldest rows until the others are within the quota. Returns the number of deleted
@@ -195,31 +205,33 @@ impl EnforcedDecisions {
     }
 
     /// Returns the decision with this request id, a UUID of version 7; `None` if it is not stored,
-    /// or if the id is another text.
-    pub fn find_by_id(&self, sql: &SqlStorage, id: &str) -> worker::Result<Option<StoredDecision>> {
+    /// if it is older than `keep_days`, or if the id is another text. `now` is in milliseconds since
+    /// the epoch.
+    pub fn find_by_id(
+        &mut self,
+        sql: &SqlStorage,
+        id: &str,
+        now: f64,
+    ) -> worker::Result<Option<StoredDecision>> {
         let Some(time) = time_of_id(id) else { return Ok(None) };
         if let Some(unsaved) = self.unsaved.iter().find(|unsaved| unsaved.index.request_id == id) {
             return Ok(StoredDecision::parse(unsaved.text.clone()));
         }
-        #[derive(Deserialize)]
-        struct Records {
-            records: String,
-        }
-        // The first row is the newest one that was begun before the request. The database searches
-        // the rows, so that only the row with the id is copied.
-        let query = "SELECT records FROM (
-                SELECT records FROM enforced_chunk
-                WHERE id <= ? AND id >=
-                    (SELECT IFNULL(MAX(id), 0) FROM enforced_chunk WHERE id <= ?)
-                ORDER BY id LIMIT ?)
-            WHERE instr(records, ?) > 0 LIMIT 1";
         let latest = time.saturating_add(MAX_UPLOAD_MS + TOLERANCE_MS);
         let earliest = time.saturating_sub(TOLERANCE_MS);
-        let mut values = [latest, earliest, MAX_SEARCHED_ROWS].map(integer).to_vec();
-        values.push(id.into());
-        let rows: Vec<Records> = sql.exec(query, values)?.to_array()?;
-        let mut decisions = rows.iter().flat_map(|row| parse_records(&row.records));
-        Ok(decisions.find(|decision| decision.index.request_id == id))
+        // The first row is the newest one that was begun before the request.
+        let by_begin = "id <= ?1 AND id >=
+            (SELECT IFNULL(MAX(id), 0) FROM enforced_chunk WHERE id <= ?2)";
+        // A report that arrived much later, because the ledger was not reachable.
+        let by_content = "first_at <= ?1 AND last_at >= ?2";
+        let oldest = now - self.retention_seconds(sql)? as f64 * 1_000.0;
+        for rows in [by_begin, by_content] {
+            let found = find_in_rows(sql, rows, latest, earliest, id)?;
+            if let Some(found) = found {
+                return Ok(Some(found).filter(|decision| decision.index.at >= oldest));
+            }
+        }
+        Ok(None)
     }
 
     /// Adds the decisions that match `query` to a page, the newest first, and returns the page.
@@ -237,7 +249,7 @@ impl EnforcedDecisions {
             let query = "SELECT id, records FROM enforced_chunk
                 WHERE id < ? AND first_at <= ? ORDER BY id DESC LIMIT 1";
             let values = [below, first].map(integer).to_vec();
-            let mut rows: Vec<Row> = sql.exec(query, values)?.to_array()?;
+            let mut rows: Vec<enforced_page::Row> = sql.exec(query, values)?.to_array()?;
             Ok(rows.pop())
         })?;
         Ok(page)
@@ -251,9 +263,9 @@ impl EnforcedDecisions {
         }
         let bounds = [period.from, period.to].map(|at| integer(at.saturating_mul(1_000)));
         let [from, to] = &bounds;
-        let query = "SELECT IFNULL(SUM(count), 0) AS sum FROM enforced_chunk
+        let query = "SELECT IFNULL(SUM(count), 0) AS number FROM enforced_chunk
             WHERE first_at >= ? AND last_at < ?";
-        let whole = read_sum(sql, query, bounds.to_vec())?;
+        let whole = read_number(sql, query, bounds.to_vec())?;
         let query = "SELECT records FROM enforced_chunk
             WHERE last_at >= ? AND first_at < ? AND (first_at < ? OR last_at >= ?)
             ORDER BY id DESC LIMIT ?";
@@ -267,19 +279,58 @@ impl EnforcedDecisions {
 
     /// Returns the number of stored decisions.
     pub fn stored_count(&self, sql: &SqlStorage) -> worker::Result<u64> {
-        let query = "SELECT IFNULL(SUM(count), 0) AS sum FROM enforced_chunk";
-        Ok(read_sum(sql, query, Vec::new())?.saturating_add(self.unsaved.len() as u64))
+        let query = "SELECT IFNULL(SUM(count), 0) AS number FROM enforced_chunk";
+        Ok(read_number(sql, query, Vec::new())?.saturating_add(self.unsaved.len() as u64))
+    }
+
+    /// Returns the seconds after which the first row can be deleted; `None` without rows. `now` is
+    /// in seconds since the epoch.
+    pub fn seconds_until_expiry(
+        &mut self,
+        sql: &SqlStorage,
+        now: u64,
+    ) -> worker::Result<Option<u64>> {
+        let query = "SELECT IFNULL(MIN(last_at), 0) AS number FROM enforced_chunk";
+        let oldest = read_number(sql, query, Vec::new())? / 1_000;
+        let expiry = oldest.saturating_add(self.retention_seconds(sql)?).saturating_add(1);
+        Ok((oldest > 0).then(|| expiry.saturating_sub(now)))
     }
 }
 
-/// Reads the column `sum` of the only row of a query.
-fn read_sum(sql: &SqlStorage, query: &str, values: Vec<SqlStorageValue>) -> worker::Result<u64> {
+/// Reads the column `number` of the only row of a query.
+fn read_number(sql: &SqlStorage, query: &str, values: Vec<SqlStorageValue>) -> worker::Result<u64> {
     #[derive(Deserialize)]
-    struct Sum {
-        sum: u64,
+    struct Row {
+        number: u64,
     }
-    let row: Sum = sql.exec(query, values)?.one()?;
-    Ok(row.sum)
+    let row: Row = sql.exec(query, values)?.one()?;
+    Ok(row.number)
+}
+
+/// Returns the decision with a request id in the rows that fulfil a condition, which has the
+/// parameters `latest` (1) and `earliest` (2). The database searches the rows, so that only the row
+/// with the id is copied.
+fn find_in_rows(
+    sql: &SqlStorage,
+    condition: &str,
+    latest: u64,
+    earliest: u64,
+    id: &str,
+) -> worker::Result<Option<StoredDecision>> {
+    #[derive(Deserialize)]
+    struct Records {
+        records: String,
+    }
+    let query = format!(
+        "SELECT records FROM
+            (SELECT records FROM enforced_chunk WHERE {condition} ORDER BY id LIMIT ?3)
+        WHERE instr(records, ?4) > 0 LIMIT 1"
+    );
+    let mut values = [latest, earliest, MAX_SEARCHED_ROWS].map(integer).to_vec();
+    values.push(id.into());
+    let rows: Vec<Records> = sql.exec(&query, values)?.to_array()?;
+    let mut decisions = rows.iter().flat_map(|row| parse_records(&row.records));
+    Ok(decisions.find(|decision| decision.index.request_id == id))
 }
 
 /// Adds a row.
@@ -428,6 +479,22 @@ mod tests {
             assert_eq!((sum.id, sum.count, sum.bytes), (expected, 10 * expected, 100 * expected));
         }
         assert!(surplus(&[], 1).is_none());
+    }
+
+    #[test]
+    fn a_row_ends_when_it_is_full_or_a_day_old() {
+        let day = DAY * 1_000;
+        let rows = [
+            (0, 0, ROW_BYTES),
+            (100, day - 1, ROW_BYTES - 100),
+            (100, day, 0),
+            (ROW_BYTES as u64, 0, 0),
+            (2 * ROW_BYTES as u64, 0, 0),
+        ];
+        for (bytes, age, expected) in rows {
+            let row = RowSize { id: 7, count: 1, bytes };
+            assert_eq!(row.room(7 + age), expected, "{bytes} bytes, {age} ms");
+        }
     }
 
     #[test]

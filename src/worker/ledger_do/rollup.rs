@@ -16,7 +16,7 @@ use crate::platform::clock;
 use crate::platform::sql::integer;
 
 /// An hour in seconds.
-const HOUR: u64 = 3_600;
+pub(super) const HOUR: u64 = 3_600;
 
 /// Seconds for which the counters of hours are kept.
 pub(super) const HOUR_RETENTION_SECONDS: u64 = 31 * 24 * HOUR;

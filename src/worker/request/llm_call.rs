@@ -20,7 +20,7 @@ use hedgerow_core::{Assessment, Decision, Envelope, Ruleset};
 use js_sys::Uint8Array;
 use web_sys::{Headers, Response};
 
-use crate::isolate::active_rules::ActiveRules;
+use crate::isolate::active_rules::{self, ActiveRules};
 use crate::isolate::attribution::Attribution;
 use crate::isolate::enforced_buffer::Effect;
 use crate::isolate::principals::OriginNames;
@@ -426,7 +426,11 @@ impl<'a> LlmCall<'a> {
         shadow: Option<&ShadowDecision>,
     ) {
         let (id, attribution) = (self.upstream.request_id, self.attribution());
-        telemetry::set_decision_settings(self.active_rules.active().policy().decisions);
+        // Other rules, such as the embedded ones before the first poll, may have smaller limits, by
+        // which the ledger would delete decisions.
+        if let Some(deployed) = active_rules::deployed() {
+            telemetry::set_decision_settings(deployed.active().policy().decisions);
+        }
         telemetry::count_decision(id, &attribution, decision, model, effect, shadow);
         if let Some(cluster) = &decision.cluster {
             telemetry::count_cluster(cluster, decision.band, model);
