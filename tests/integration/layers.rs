@@ -333,6 +333,10 @@ fn a_project_begins_with_vendor_and_own_rules_that_pass() {
 #[test]
 fn findings_name_the_real_path_of_the_layer() {
     let project = small_project("paths");
+    let ended = "[[exemption]]\nname = 'old'\nreason = 'r'\npath = '/a'\nuntil = 2020-01-31\n";
+    project.write("ours/policy.toml", ended);
+    let (text, _) = project.run(&["check"], 1);
+    assert!(text.contains("ours/policy.toml:5:9: exemption 'old' has ended"), "{text}");
     project.write("ours/own/example.yml", "title: x\n");
     let (text, _) = project.run(&["check"], 1);
     assert!(text.contains("ours/own/example.yml:1:1: no description"), "{text}");
@@ -379,7 +383,7 @@ fn an_update_shows_what_changes_before_it_is_written() {
     assert!(!project.0.join("vendor/synthesis/pairs.yml").exists());
     assert!(project.0.join("ours/own/example.yml").exists());
     let report = project.json(&["rules", "update", "--from", "next"], 0);
-    assert_eq!(report["current"], true);
+    assert_eq!((&report["current"], &report["written"]), (&json!(true), &json!(false)));
     // The way back is the same command.
     project.succeed(&["rules", "update", "--from", "shipped"]);
     assert_eq!(project.read("vendor/SHA256SUMS"), before);
@@ -397,6 +401,7 @@ fn an_update_that_breaks_a_switch_is_not_written() {
     let unknown = format!("unknown signature '{ID}'; correct the name or remove the entry");
     assert!(text.contains(&unknown) && text.contains("ours/policy.toml:"), "{text}");
     assert!(text.contains("nothing was written: the rules would have findings"), "{text}");
+    assert!(text.contains("+ synthesis_reports\n- synthesis_pairs\n"), "the vendor's: {text}");
     assert!(project.read("vendor/VERSION").starts_with("1.0.0\n"));
     project.run(&["rules", "update", "--from", "next", "--force"], 1);
     assert!(project.read("vendor/VERSION").starts_with("2.0.0\n"));
@@ -422,6 +427,7 @@ fn an_edited_vendor_directory_is_not_replaced() {
     let (_, error) = project.run(&["rules", "update", "--from", "next"], 2);
     assert!(error.contains("SHA256SUMS") && error.contains("--force"), "{error}");
     project.succeed(&["rules", "update", "--from", "next", "--force"]);
+    assert!(project.0.join("vendor/SHA256SUMS").exists());
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn remove(directory: &Path) -> Result<()> {
 const VERSION_FILE: &str = "VERSION";
 
 /// The file with the digest of each file, in the format of `sha256sum --check`.
-const CHECKSUM_FILE: &str = "SHA256SUMS";
+pub const CHECKSUM_FILE: &str = "SHA256SUMS";
 
 /// Version of a directory without the file `VERSION`, such as `rules` in a checkout.
 const UNKNOWN_VERSION: &str = "unversioned";

@@ -8,7 +8,7 @@ use hedgerow_core::ruleset::{Diff, short_digest};
 use hedgerow_sigma::{Finding, Rules};
 use serde_json::json;
 
-use super::directory::{VendorRules, find_edits, restore};
+use super::directory::{CHECKSUM_FILE, VendorRules, find_edits, restore};
 use crate::cmd::diff::{DecisionDiff, Side, compare_decisions, print_diff};
 use crate::config::rule_directories;
 use crate::error::{Error, Outcome, Result, io_error};
@@ -45,7 +45,10 @@ struct Update {
     edits: Vec<String>,
     /// Findings in all layers after the update.
     findings: Vec<Finding>,
-    /// The change of the bundle; `None` if the rules have findings before or after the update.
+    /// Whether `change` is about all layers. If they have findings before or after the update, it
+    /// is about the vendor's rules alone.
+    is_whole: bool,
+    /// The change of the bundle; `None` if the vendor's rules alone have findings, too.
     change: Option<BundleChange>,
 }
 
@@ -61,7 +64,7 @@ struct BundleChange {
 pub fn run(args: &UpdateArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let update = Update::prepare(args, config)?;
     let is_blocked = !update.edits.is_empty() || !update.findings.is_empty();
-    let is_written = !args.dry_run && (args.force || !is_blocked);
+    let is_written = !args.dry_run && !update.is_current() && (args.force || !is_blocked);
     if format == Format::Text {
         update.print_text()?;
     }
@@ -83,7 +86,7 @@ impl Update {
         restore(&vendor)?;
         let vendor = fs::canonicalize(&vendor).map_err(|error| io_error(&vendor, &error))?;
         let edits = match find_edits(&vendor) {
-            Err(_) if args.force => Vec::new(),
+            Err(_) if args.force => vec![format!("{CHECKSUM_FILE}: missing")],
             edits => edits?,
         };
         let installed = VendorRules::load(Some(&vendor))?;
@@ -94,10 +97,11 @@ impl Update {
         let after = sources.check();
         let change = match (&before, &after) {
             (Ok(before), Ok(after)) => Some(BundleChange::new(before, after, &args.replay)?),
-            _ => None,
+            _ => BundleChange::of_vendor(&installed, &new)?,
         };
+        let is_whole = before.is_ok() && after.is_ok();
         let findings = after.err().unwrap_or_default();
-        Ok(Self { directories, vendor, installed, new, edits, findings, change })
+        Ok(Self { directories, vendor, installed, new, edits, findings, is_whole, change })
     }
 
     fn is_current(&self) -> bool {
@@ -124,13 +128,14 @@ impl Update {
         for edit in &self.edits {
             print_line(format_args!("{}/{edit} since it was written", self.vendor.display()))?;
         }
-        match &self.change {
-            Some(change) => change.print_text()?,
-            None if self.findings.is_empty() => print_line(format_args!(
-                "the rules have findings before the update, so the change is not shown; run \
-                 `hedgerow check`"
-            ))?,
-            None => {}
+        if !self.is_whole {
+            print_line(format_args!(
+                "the layers together have findings before or after the update, so the change of \
+                 the vendor's rules alone is shown, without recorded requests"
+            ))?;
+        }
+        if let Some(change) = &self.change {
+            change.print_text()?;
         }
         if !self.findings.is_empty() {
             print_line(format_args!("\nfindings after the update:"))?;
@@ -148,6 +153,7 @@ impl Update {
             ));
         }
         let reason = match (self.edits.is_empty(), self.findings.is_empty()) {
+            _ if self.is_current() => "the vendor directory has this version already",
             _ if args.dry_run => "--dry-run",
             (false, _) => {
                 "the vendor directory was edited: move the changes to an upper layer, or give \
@@ -167,7 +173,8 @@ impl Update {
             |rules: &VendorRules| json!({ "version": rules.version, "digest": rules.digest() });
         print_json(&json!({
             "from": describe(&self.installed), "to": describe(&self.new),
-            "current": self.is_current(), "edits": self.edits, "findings": self.findings,
+            "current": self.is_current(), "whole": self.is_whole,
+            "edits": self.edits, "findings": self.findings,
             "diff": self.change.as_ref().map(|change| &change.diff),
             "replay": self.change.as_ref().and_then(|change| change.decisions.as_ref()),
             "written": is_written,
@@ -186,6 +193,15 @@ impl BundleChange {
             files => Some(compare_decisions(files, &from, &to)?),
         };
         Ok(Self { from, to, diff, decisions })
+    }
+
+    /// Compares the vendor's rules alone. Returns `None` if they have findings.
+    fn of_vendor(installed: &VendorRules, new: &VendorRules) -> Result<Option<Self>> {
+        let before = hedgerow_sigma::check(&installed.files);
+        match (before, hedgerow_sigma::check(&new.files)) {
+            (Ok(before), Ok(after)) => Self::new(&before, &after, &[]).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn print_text(&self) -> Result<()> {
