@@ -26,10 +26,10 @@ pub mod auth;
 pub mod console;
 pub mod error;
 pub mod health;
+pub mod hidden;
 
 mod clusters;
 mod decisions;
-mod hidden;
 mod live;
 mod params;
 mod principals;

@@ -26,7 +26,7 @@ use hedgerow_core::api::ConsoleHost;
 use web_sys::{Request, Response};
 use worker::{Context, Env, ScheduleContext, ScheduledEvent, event};
 
-use crate::admin_api::{console, health};
+use crate::admin_api::{console, health, hidden};
 use crate::platform::panic;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
@@ -107,7 +107,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
         Route::Health => health::handle(&request, &settings, &context).await,
         Route::Console => console::handle(&request, &settings, &context).await,
         Route::AdminApi => admin_api::handle(&request, &settings, &context).await,
-        Route::NotFound => RequestError::NotFound.to_response(None, ""),
+        Route::NotFound => hidden::not_found(&request, &settings, &context).await,
         Route::Filter => filter::handle(&request, &settings, &context).await,
     })
 }

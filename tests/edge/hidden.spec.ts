@@ -42,8 +42,8 @@ const withHidden = (
     async (filter) => {
       const bundle = makeBundle({ lantern_red: 22 }, { policy: { admin: { hidden: true } } });
       await putRelease(await filter.kv(), keys, makeManifest(1, bundle), bundle);
+      // The isolate reads the release although it answers nothing else.
       await eventually('the release', async () => {
-        await filter.ask();
         expect((await get(filter.url + VERSION)).status).not.toBe(200);
       });
       origin.requests.length = 0;
@@ -81,6 +81,22 @@ it('the version needs a token, and is otherwise answered like an unknown path', 
     expect((await filter.health()).status).toBe(200);
   }));
 
+it('a wrong token has the same effect on hidden and on unknown paths', () =>
+  withHidden({ ENVIRONMENT: undefined }, async (filter) => {
+    const unknown = `${filter.url}/_hedgerow/unknown`;
+    const wrong = bearer('wrong-token-of-the-tests');
+    for (const url of [filter.url + VERSION, unknown]) {
+      const start = performance.now();
+      expect([url, await answer(url, wrong)]).toEqual([url, [404, null]]);
+      expect(performance.now() - start).toBeGreaterThan(500);
+    }
+    expect(await answer(unknown, bearer(READ_TOKEN))).toEqual([404, null]);
+    // More than the failures of two minutes, in case that a minute ends meanwhile.
+    const tries = await Promise.all(Array.from({ length: 50 }, () => answer(unknown, wrong)));
+    expect(tries.map(([status]) => status)).toContain(429);
+    expect((await get(unknown)).status).toBe(404);
+  }));
+
 it.skipIf(!hasConsole)('a browser can sign in to the console with the token as the password', () =>
   withHidden({}, async (filter) => {
     for (const target of [PAGE, '/_hedgerow', ASSET, VERSION]) {
@@ -95,6 +111,14 @@ it.skipIf(!hasConsole)('a browser can sign in to the console with the token as t
           target,
           target === '/_hedgerow' ? 308 : 200,
         ]);
+    }
+    // A cache that others share must not give them the files.
+    for (const [target, expected] of [
+      [PAGE, 'private, no-cache'],
+      [ASSET, 'private, max-age=31536000, immutable'],
+    ] as const) {
+      const { headers } = await get(filter.url + target, bearer(READ_TOKEN));
+      expect([target, headers.get('cache-control')]).toEqual([target, expected]);
     }
     // The API accepts no password: a browser would send it with requests of other sites.
     const status = `${filter.url}/_hedgerow/v1/status`;

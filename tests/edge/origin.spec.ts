@@ -67,6 +67,7 @@ const FORGED = {
   'x-real-ip': '192.0.2.1',
   'true-client-ip': '192.0.2.1',
   'x-client-ip': '192.0.2.1',
+  cf_connecting_ip: '192.0.2.1',
 };
 const DESCRIBING = /forwarded|real.ip|client.ip|connecting/;
 
@@ -134,7 +135,8 @@ it('with forwarded = "set", the address is that of the gateway’s client', () =
         'x-real-ip': '2001:db8::7',
       });
     // A client without the secret of the gateway cannot name an address.
-    for (const request of await sendAll(filter, { ...headers, 'x-of-gateway': '2001:db8::7' })) {
+    const forged = { 'x-of-gateway': '2001:db8::7', x_of_gateway: '2001:db8::7' };
+    for (const request of await sendAll(filter, { ...headers, ...forged })) {
       expect(described(request)).toMatchObject({ 'x-forwarded-for': CLIENT, 'x-real-ip': CLIENT });
       expect(JSON.stringify(request.rawHeaders)).not.toContain('2001:db8::7');
     }
@@ -194,6 +196,7 @@ it('an origin’s secret that cannot be used is not sent, and health says so', a
     ['short', 'at least 32 visible ASCII characters'],
     ['two words that together have more than 32 bytes', 'without spaces'],
     [SECRETS.ACCOUNT_SECRET, 'equals ACCOUNT_SECRET'],
+    [SECRETS.TAG_SECRET, 'equals TAG_SECRET'],
   ] as const)
     await withFilter({ origin, vars: { ORIGIN_SECRET: secret } }, async (filter) => {
       expect((await filter.ask()).status).toBe(200);

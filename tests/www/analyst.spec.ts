@@ -115,6 +115,38 @@ describe.skipIf(!canRun)('an analyst', () => {
       await close();
     });
 
+    it('the search for enforced decisions continues where an answer of the API ends', async () => {
+      const decision = await storedDecision(refusedId);
+      const { page, check, close } = await show('overview');
+      const answers: Readonly<Record<string, object>> = {
+        '': { decisions: [], next: '30_' },
+        '30_': { decisions: [], next: '20_' },
+        '20_': { decisions: [decision], next: '10_' },
+        '10_': { decisions: [] },
+      };
+      const asked: string[] = [];
+      await page.route(/\/v1\/decisions\?.*enforced=true/, async (route) => {
+        const before = new URL(route.request().url()).searchParams.get('before') ?? '';
+        if (before) asked.push(before);
+        const counts = { stored: 1, capacity: 1, kept: 1, counted: 1 };
+        await route.fulfill({ json: { ...answers[before], ...counts } });
+      });
+      await page.goto(at('decisions?enforced=true'));
+      await page.getByText('Older decisions were not searched yet').waitFor();
+      expect(await page.getByText('No stored decision matches').count()).toBe(0);
+      await expectAccessible(page);
+      const search = page.getByRole('button', { name: 'Search older decisions' });
+      await search.click();
+      await rows(page).filter({ hasText: refusedId.slice(-8) }).waitFor();
+      expect(asked).toEqual(['30_', '20_']);
+      await search.click();
+      await search.waitFor({ state: 'detached' });
+      expect(asked).toEqual(['30_', '20_', '10_']);
+      expect(await rows(page).count()).toBe(1);
+      check();
+      await close();
+    });
+
     it('a typed part of a name finds all names with it', async () => {
       const { page, check, close } = await show('decisions');
       const input = page.getByLabel('Signature', { exact: true });

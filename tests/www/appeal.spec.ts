@@ -5,6 +5,7 @@ import { findRequestId, referenceOf } from '../../www/src/decisions/appeal.ts';
 
 const ID = '01991b2c-3d4e-7c9e-9d38-3f2f6a9c8b7a';
 const REFERENCE = '06CHP-B1X9V-4YEKG-FSFDA-E8PYPZ';
+const OTHER = '6f1c2a9e-3b4d-4e5f-8a6b-7c8d9e0f1a2b';
 
 describe('appeal references', () => {
   it('are those of the core', () => {
@@ -27,6 +28,19 @@ describe('appeal references', () => {
     `x-hedgerow-request-id: ${ID.toUpperCase()}`,
   ])('are found in %j', (text) => {
     expect(findRequestId(text)).toEqual({ id: ID, mistyped: false });
+  });
+
+  it.each([
+    [`Organization ${OTHER} Appeal reference: ${REFERENCE}`, ID],
+    [`${REFERENCE} (${OTHER})`, ID],
+    [`org ${OTHER}, x-hedgerow-request-id: ${ID}`, ID],
+    [`${OTHER},${ID.toUpperCase()},${REFERENCE}`, ID],
+    [`Organization ${OTHER}`, OTHER],
+    [`Organization ${OTHER} Appeal reference: ${REFERENCE.replace('4', '5')}`, OTHER],
+    // Digits of the UUID and the word after it are the symbols of another reference.
+    [`6f1c2a9e-3b4d-4e5f-8a6b-7c8d9e0f106f opened ${REFERENCE}`, ID],
+  ])('%j means the id %s', (text, id) => {
+    expect(findRequestId(text)).toEqual({ id, mistyped: false });
   });
 
   it.each([

@@ -6,6 +6,7 @@ import { gravity, linkCount } from '../../www/src/clusters/gravity.ts';
 import { sortRows } from '../../www/src/components/sort.ts';
 import { explain } from '../../www/src/decisions/explanation.ts';
 import { mismatches, similar, toPattern } from '../../www/src/decisions/known.ts';
+import { MAX_PAGES, readOlder, union } from '../../www/src/decisions/older.ts';
 import { requestIdIn } from '../../www/src/decisions/request-id.ts';
 import { toPlainError } from '../../www/src/plain-errors.ts';
 import { toDecision } from '../../www/src/playground/recorded-decision.ts';
@@ -224,8 +225,46 @@ describe('the explanation for a customer', () => {
     [{ enforced: false, mode: 'shadow' }, /answered as usual/],
     [{ action: 'allow', enforced: false }, /answered as usual/],
     [{ incomplete: 'encoding' }, /could not be read/],
+    [{ score: null, band: null }, /refused, because it could not be checked/],
+    [{ score: null, band: null, enforced: false }, /answered as usual/],
+    [{ enforced: undefined }, /check refused/],
+    [{ enforced: undefined, action: 'throttle' }, /check refused/],
+    [{ enforced: undefined, action: 'degrade', degraded: 'edited' }, /removed some parameters/],
+    [{ enforced: undefined, action: 'degrade', degraded: 'unchanged' }, /answered as usual/],
+    [{ enforced: undefined, action: 'tag' }, /answered as usual/],
+    [{ enforced: undefined, mode: 'shadow' }, /answered as usual/],
+    [{ enforced: undefined, score: null, band: null }, /refused, because/],
+    [{ enforced: undefined, score: null, band: null, action: 'allow' }, /answered as usual/],
   ])('%j', (members, expected) => {
     expect(explain(decision(members))).toMatch(expected);
+  });
+});
+
+describe('older decisions', () => {
+  const [first, second] = [decision(), decision({ request_id: ID.replace('0', '1') })];
+  const found = (next?: string) => ({ decisions: [first], next });
+  const empty = (next?: string) => ({ decisions: [], next });
+
+  it.each([
+    ['the first page has one', [found('b')], ['a'], found('b')],
+    ['a later page has one', [empty('b'), empty('c'), found()], ['a', 'b', 'c'], found()],
+    ['all pages are empty', [empty('b'), empty()], ['a', 'b'], empty()],
+  ])('are searched page by page: %s', async (_, pages, asked, expected) => {
+    const read = vi.fn((before: string) => Promise.resolve(pages[asked.indexOf(before)]!));
+    expect(await readOlder(read, 'a')).toEqual(expected);
+    expect(read.mock.calls.flat()).toEqual(asked);
+  });
+
+  it('are searched on a bounded number of pages, after which a search continues', async () => {
+    const read = vi.fn((before: string) => Promise.resolve(empty(`${before}'`)));
+    const { decisions, next } = await readOlder(read, 'a');
+    expect([decisions, next]).toEqual([[], `a${"'".repeat(MAX_PAGES)}`]);
+    expect(read).toHaveBeenCalledTimes(MAX_PAGES);
+  });
+
+  it('are listed once', () => {
+    expect(union([first], [first, second])).toEqual([first, second]);
+    expect(union([], [second])).toEqual([second]);
   });
 });
 

@@ -44,14 +44,18 @@ pub enum Pasted {
     Nothing,
 }
 
-/// Finds the first request id in a text, such as a header line; otherwise the first reference. A
+/// Finds the first request id in a text, such as a header line; otherwise the first reference;
+/// otherwise the first UUID of another version, which may be any other id of the customer. A
 /// reference may contain spaces, hyphens or other separators, in any place, and letters in any
 /// case. `O` is read as 0, and `I` and `L` as 1.
 pub fn find_request_id(text: &str) -> Pasted {
-    if let Some(id) = find_uuid(text) {
+    if let Some(id) = uuids(text).find(|id| reference_of(id).is_some()) {
         return Pasted::RequestId(id);
     }
-    let words = text.split(|character: char| !character.is_alphanumeric());
+    // The digits of a UUID are not symbols of a reference.
+    let remove = |text: String, id: String| text.replace(&id, "|");
+    let plain = uuids(text).fold(text.to_ascii_lowercase(), remove);
+    let words = plain.split(|character: char| !character.is_alphanumeric());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     let mut is_mistyped = false;
     for start in 0..words.len() {
@@ -68,7 +72,11 @@ pub fn find_request_id(text: &str) -> Pasted {
             }
         }
     }
-    if is_mistyped { Pasted::Mistyped } else { Pasted::Nothing }
+    match uuids(text).next() {
+        Some(id) => Pasted::RequestId(id),
+        None if is_mistyped => Pasted::Mistyped,
+        None => Pasted::Nothing,
+    }
 }
 
 /// The meaning of words that were joined.
@@ -137,16 +145,16 @@ fn check(bits: u128) -> u8 {
     (0..122).rev().fold(0, next) ^ 0x55
 }
 
-/// Returns the first UUID in a text, in lower case.
-fn find_uuid(text: &str) -> Option<String> {
+/// Returns the UUIDs in a text, in lower case.
+fn uuids(text: &str) -> impl Iterator<Item = String> {
     let is_uuid = |candidate: &&str| {
         candidate.bytes().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         })
     };
-    let mut candidates = (0..text.len()).filter_map(|start| text.get(start..start + UUID_BYTES));
-    candidates.find(is_uuid).map(str::to_ascii_lowercase)
+    let candidates = (0..text.len()).filter_map(move |start| text.get(start..start + UUID_BYTES));
+    candidates.filter(is_uuid).map(str::to_ascii_lowercase)
 }
 
 /// Crockford's alphabet, which lacks I, L, O and U.
@@ -250,6 +258,26 @@ mod tests {
         ];
         for text in other {
             assert_eq!(find_request_id(text), Pasted::Nothing, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_uuids_count_only_without_a_request_id_and_a_reference() {
+        const OTHER: &str = "6f1c2a9e-3b4d-4e5f-8a6b-7c8d9e0f1a2b";
+        let reference = reference_of(ID).unwrap();
+        let mistyped = reference.replace('4', "5");
+        let rows = [
+            (format!("Organization {OTHER} Appeal reference: {reference}"), ID),
+            (format!("{reference} ({OTHER})"), ID),
+            (format!("org {OTHER}, x-hedgerow-request-id: {ID}"), ID),
+            (format!("{OTHER},{},{reference}", ID.to_uppercase()), ID),
+            (format!("Organization {OTHER}"), OTHER),
+            (format!("Organization {OTHER} Appeal reference: {mistyped}"), OTHER),
+            // Digits of the UUID and the word after it are the symbols of another reference.
+            (format!("6f1c2a9e-3b4d-4e5f-8a6b-7c8d9e0f106f opened {reference}"), ID),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(find_request_id(&text), found(expected), "{text}");
         }
     }
 

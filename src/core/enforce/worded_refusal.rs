@@ -106,19 +106,19 @@ impl WordedRefusal {
         body
     }
 
-    /// Adds delay, code and link, as far as they are known, to the details of Google's errors.
-    /// Gemini's clients read the delay here, not in `Retry-After`.
+    /// Adds delay, code and link, as far as they are known, to the details of Google's errors. The
+    /// code needs the link, whose host is its domain. Gemini's clients read the delay here, not in
+    /// `Retry-After`.
     fn add_google_details(&self, details: &mut Vec<Value>) {
         if self.refusal == Refusal::Throttle {
             let delay = format!("{}s", self.retry_after);
             details.insert(0, json!({ "@type": RETRY_INFO, "retryDelay": delay }));
         }
-        if let Some(code) = &self.code {
-            let host = self.link.as_deref().and_then(|link| link.split('/').nth(2));
+        // Google demands a domain for each reason.
+        let host = self.link.as_deref().and_then(|link| link.split(['/', '?', '#']).nth(2));
+        if let (Some(code), Some(domain)) = (&self.code, host) {
             let reason = code.to_ascii_uppercase();
-            details.push(json!({
-                "@type": ERROR_INFO, "reason": reason, "domain": host.unwrap_or_default()
-            }));
+            details.push(json!({ "@type": ERROR_INFO, "reason": reason, "domain": domain }));
         }
         if let Some(link) = &self.link {
             let link = json!({ "description": "Help", "url": link });
@@ -219,6 +219,27 @@ mod tests {
             { "@type": HELP, "links": [{ "description": "Help", "url": link }] },
         ]);
         assert_eq!(google["error"]["details"], details);
+    }
+
+    #[test]
+    fn the_domain_of_googles_reason_is_the_host_of_the_link() {
+        let rows = [
+            (Some("https://help.example.com"), Some("help.example.com")),
+            (Some("https://help.example.com/appeal/{appeal}"), Some("help.example.com")),
+            (Some("https://help.example.com?ref={appeal}"), Some("help.example.com")),
+            (Some("https://help.example.com#{request_id}"), Some("help.example.com")),
+            (Some("https://help.example.com:8443/?next=https://a/"), Some("help.example.com:8443")),
+            (None, None),
+        ];
+        for (link, expected) in rows {
+            let mut policy = worded_policy();
+            policy.refusals[0].link = link.map(str::to_owned);
+            let body = refusal(&policy, Refusal::Block, Dialect::Gemini).body();
+            let details = body["error"]["details"].as_array().unwrap();
+            let info = details.iter().find(|detail| detail["@type"] == ERROR_INFO);
+            let domain = info.map(|info| info["domain"].as_str().unwrap());
+            assert_eq!(domain, expected, "{link:?}");
+        }
     }
 
     #[test]

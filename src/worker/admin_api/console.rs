@@ -14,7 +14,6 @@ use crate::admin_api::auth;
 use crate::admin_api::auth::Tokens;
 use crate::admin_api::error::ApiError;
 use crate::admin_api::hidden;
-use crate::isolate::active_rules;
 use crate::platform::clock::with_timeout;
 use crate::platform::settings::Settings;
 use crate::request::client_request::ClientRequest;
@@ -64,9 +63,6 @@ pub async fn handle(
     if !matches!(request.method(), "GET" | "HEAD") {
         return RequestError::NotFound.to_response(None, "");
     }
-    // On a host of its own, the console may be all that the isolate answers, so that nothing else
-    // reads the policy that may hide it.
-    active_rules::refresh(settings, context).await;
     let has_token = match hidden::check(request, settings, context).await {
         Ok(has_token) => has_token,
         Err(rejection) => return rejection,
@@ -93,7 +89,7 @@ pub async fn handle(
     let fetch = assets.fetch(format!("https://assets{path}"), None);
     match with_timeout(fetch, ASSET_TIMEOUT).await {
         Some(Ok(asset)) if asset.status_code() == 200 => {
-            asset_response(asset.into(), path, request.method())
+            asset_response(asset.into(), path, request.method(), has_token)
         }
         Some(Ok(_)) => RequestError::NotFound.to_response(None, ""),
         _ => unavailable("the console's files cannot be read", "try again"),
@@ -117,7 +113,9 @@ async fn authorize(
 }
 
 /// Returns a file of the binding with the security headers, and without a body for HEAD.
-fn asset_response(asset: Response, path: &str, method: &str) -> Response {
+/// `is_hidden` is whether the request needed a token. Then caches of others must not store the
+/// response.
+fn asset_response(asset: Response, path: &str, method: &str, is_hidden: bool) -> Response {
     let response = Headers::new().and_then(|headers| {
         for name in ["content-type", "etag"] {
             if let Ok(Some(value)) = asset.headers().get(name) {
@@ -128,8 +126,13 @@ fn asset_response(asset: Response, path: &str, method: &str) -> Response {
             tag::set_header(&headers, name, value);
         }
         let cache_control = match path {
-            path if path.starts_with(ASSETS_PREFIX) => "public, max-age=31536000, immutable",
-            path if path.starts_with(RULES_PREFIX) => "private, max-age=31536000, immutable",
+            path if path.starts_with(ASSETS_PREFIX) && !is_hidden => {
+                "public, max-age=31536000, immutable"
+            }
+            path if path.starts_with(ASSETS_PREFIX) || path.starts_with(RULES_PREFIX) => {
+                "private, max-age=31536000, immutable"
+            }
+            _ if is_hidden => "private, no-cache",
             _ => "no-cache",
         };
         tag::set_header(&headers, "cache-control", cache_control);

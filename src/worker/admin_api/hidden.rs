@@ -6,6 +6,9 @@
 //! only as the password of HTTP Basic, and only after a response with status 401 has asked for it.
 //! On a host that the console shares, pages of the origin could ask for the same password, so the
 //! browser is not asked there.
+//!
+//! A wrong token has the same effect on unknown paths, so that the answers do not show which paths
+//! are hidden.
 
 use std::rc::Rc;
 
@@ -24,8 +27,29 @@ use crate::request::client_request::ClientRequest;
 use crate::request::response::RequestError;
 use crate::request::tag;
 
+/// Answers a request for an unknown path with 404. If the policy hides paths, a wrong token is
+/// counted, and delays the response.
+pub async fn not_found(
+    request: &ClientRequest,
+    settings: &Rc<Settings>,
+    context: &Context,
+) -> Response {
+    // The hidden paths answer other methods at once. Paths without the prefix are those of a client
+    // that takes the console's host for the API, with a key of the API.
+    let is_checked = request.header("authorization").is_some()
+        && matches!(request.method(), "GET" | "HEAD")
+        && request.path().starts_with("/_hedgerow");
+    if is_checked && let Err(rejection) = check(request, settings, context).await {
+        return rejection;
+    }
+    RequestError::NotFound.to_response(None, "")
+}
+
 /// Checks that a request may see a path that the policy may hide. Returns whether the request has a
 /// token; false if the policy does not hide the path, because then the token is not read.
+///
+/// Refreshes the rules first: these paths may be all that the isolate answers, so that nothing else
+/// reads the policy that may hide them.
 ///
 /// # Errors
 /// The response to a request without a token. After a wrong token, it is delayed.
@@ -34,6 +58,7 @@ pub async fn check(
     settings: &Rc<Settings>,
     context: &Context,
 ) -> Result<bool, Response> {
+    active_rules::refresh(settings, context).await;
     if !active_rules::current().is_ok_and(|rules| rules.active().policy().admin.hidden) {
         return Ok(false);
     }

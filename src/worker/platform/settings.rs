@@ -246,14 +246,9 @@ impl Settings {
         origin.into_iter().chain(account_secret).collect()
     }
 
-    /// Returns the reason why a secret counts as not set: it is missing or too short.
+    /// Returns the reason why a secret counts as not set.
     fn absence(&self, name: &str) -> String {
-        match text_var(&self.env, name) {
-            None => format!("{name} is missing"),
-            Some(_) => {
-                format!("{name} is too short: expected at least {MIN_SECRET_BYTES} characters")
-            }
-        }
+        secrets::absence(name, text_var(&self.env, name).as_deref())
     }
 
     /// Returns the problems that reduce protection without stopping traffic or scoring.
@@ -390,8 +385,7 @@ fn secret(env: &Env, name: &str) -> Option<String> {
 /// # Errors
 /// If the secret cannot be used.
 fn origin_secret(env: &Env) -> Result<Option<String>, ConfigProblem> {
-    let account_secret = text_var(env, "ACCOUNT_SECRET");
-    secrets::origin_secret(text_var(env, "ORIGIN_SECRET").as_deref(), account_secret.as_deref())
+    secrets::origin_secret(&|name| text_var(env, name))
 }
 
 /// Returns whether two secrets are equal, by comparing their hashes in constant time.

@@ -3,7 +3,9 @@
 //!
 //! The values of the latter come from the platform: the address of the connection, or the address
 //! that a trusted gateway names; and host and scheme of the requested URL. A value that a client
-//! sends never reaches the origin then.
+//! sends does not reach the origin then. This holds for the policy in force. Until an isolate has
+//! read a release, and after the release has expired, that is the policy of the build, so a setting
+//! that the origin relies on must be in that policy, too.
 
 use std::net::IpAddr;
 
@@ -45,7 +47,8 @@ const PLATFORM_PREFIXES: [&str; 2] = ["cf-connecting-ip", "cf-pseudo-ipv4"];
 pub struct OriginHeaders {
     /// Treatment of the headers with which a client describes itself.
     forwarded: ForwardedHeaders,
-    /// The header in which a gateway names its client, if the policy sets one.
+    /// The header in which a gateway names its client, if the policy sets one, with hyphens as its
+    /// only punctuation.
     address_header: Option<String>,
     /// Names and values.
     values: Vec<(&'static str, String)>,
@@ -68,19 +71,14 @@ impl OriginHeaders {
         let secret = settings.origin_secret.as_ref();
         values.extend(secret.map(|secret| (ORIGIN_SECRET_HEADER, secret.clone())));
         let address_header = policy.and_then(|policy| policy.identity.client_address.as_ref());
-        let address_header = address_header.map(|header| header.name().to_owned());
+        let address_header = address_header.map(|header| hyphenated(header.name()));
         Self { forwarded, address_header, values }
     }
 
     /// Removes and sets headers. The caller has removed the client's reserved headers.
     pub fn apply(&self, headers: &Headers) {
         if self.forwarded != ForwardedHeaders::Pass {
-            let removes_platform = self.forwarded == ForwardedHeaders::Remove;
-            let names = header_names(headers);
-            for name in names.iter().filter(|name| describes_client(name, removes_platform)) {
-                remove_header(headers, name);
-            }
-            if let Some(name) = &self.address_header {
+            for name in header_names(headers).iter().filter(|name| self.removes(name)) {
                 remove_header(headers, name);
             }
         }
@@ -88,17 +86,30 @@ impl OriginHeaders {
             tag::set_header(headers, name, value);
         }
     }
+
+    /// Returns whether `forwarded` removes a header, unless it is `pass`. `name` is in lower case.
+    fn removes(&self, name: &str) -> bool {
+        describes_client(name, self.forwarded == ForwardedHeaders::Remove)
+            || self.address_header.as_ref().is_some_and(|header| *header == hyphenated(name))
+    }
 }
 
 /// Returns whether a header describes the client. `name` is in lower case. As servers read
 /// `X_Forwarded.For` as `X-Forwarded-For`, every punctuation mark counts as a hyphen.
-/// `includes_platform` is whether the platform's headers with the client's address count.
+/// `includes_platform` is whether the platform's headers with the client's address count. In
+/// another spelling, they always count: then they are not from the platform.
 fn describes_client(name: &str, includes_platform: bool) -> bool {
-    let hyphenated = |byte: u8| if byte.is_ascii_alphanumeric() { byte as char } else { '-' };
-    let name: String = name.bytes().map(hyphenated).collect();
-    name.starts_with(FORWARDED_PREFIX)
-        || FORWARDED_NAMES.contains(&name.as_str())
-        || includes_platform && PLATFORM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    let plain = hyphenated(name);
+    plain.starts_with(FORWARDED_PREFIX)
+        || FORWARDED_NAMES.contains(&plain.as_str())
+        || (includes_platform || plain != name)
+            && PLATFORM_PREFIXES.iter().any(|prefix| plain.starts_with(prefix))
+}
+
+/// Returns a name with a hyphen in place of each byte that is neither a letter nor a digit.
+fn hyphenated(name: &str) -> String {
+    let replace = |byte: u8| if byte.is_ascii_alphanumeric() { byte as char } else { '-' };
+    name.bytes().map(replace).collect()
 }
 
 /// Returns the headers that describe a client with this address, which requested this URL. An
@@ -153,6 +164,30 @@ mod tests {
                 [true, false].map(|platform| describes_client(name, platform)),
                 [true, false]
             );
+        }
+        for name in ["cf_connecting_ip", "cf-connecting.ipv6", "cf_pseudo-ipv4"] {
+            assert!(describes_client(name, false) && describes_client(name, true), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_header_of_the_gateway_is_removed_in_every_spelling() {
+        let rows = [
+            (Some("x-edge-client"), "x-edge-client", true),
+            (Some("x-edge-client"), "x_edge.client", true),
+            (Some("x_edge_client"), "x-edge-client", true),
+            (Some("x-edge-client"), "x-edge-client2", false),
+            (None, "x-edge-client", false),
+        ];
+        for forwarded in [ForwardedHeaders::Set, ForwardedHeaders::Remove] {
+            for (header, name, expected) in rows {
+                let address_header = header.map(hyphenated);
+                let headers = OriginHeaders { forwarded, address_header, values: Vec::new() };
+                assert_eq!(headers.removes(name), expected, "{header:?} {name}");
+                assert!(headers.removes("cf_connecting_ip"));
+                let removes_platform = forwarded == ForwardedHeaders::Remove;
+                assert_eq!(headers.removes("cf-connecting-ip"), removes_platform);
+            }
         }
     }
 

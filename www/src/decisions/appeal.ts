@@ -4,12 +4,12 @@
 /** Crockford's alphabet, which lacks I, L, O and U. */
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const SYMBOLS = 26;
-const UUID_7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i;
-const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/i;
+const UUID_7 = /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/i;
+const UUIDS = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/gi;
 
 /** Returns the appeal reference of a request id; null if the id is not a UUID of version 7. */
 export function referenceOf(id: string): string | null {
-  if (!UUID_7.test(id)) return null;
+  if (UUID_7.exec(id)?.[0] !== id) return null;
   const value = BigInt(`0x${id.replaceAll('-', '')}`);
   const bits =
     ((value >> 80n) << 74n) | (((value >> 64n) & 0xfffn) << 62n) | BigInt.asUintN(62, value);
@@ -23,13 +23,15 @@ export function referenceOf(id: string): string | null {
 
 /**
  * Returns the first request id in a pasted text, such as a header line; otherwise the id that the
- * first appeal reference means; null if the text has neither. `mistyped` is true if the text has a
- * reference with a wrong, a missing or an additional symbol.
+ * first appeal reference means; otherwise the first UUID of another version, which may be any other
+ * id of the customer; null if the text has none of them. `mistyped` is true if the text has no UUID
+ * and a reference with a wrong, a missing or an additional symbol.
  */
 export function findRequestId(text: string): { id: string | null; mistyped: boolean } {
-  const uuid = UUID.exec(text)?.at(0)?.toLowerCase();
-  if (uuid) return { id: uuid, mistyped: false };
-  const words = text.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  const requestId = UUID_7.exec(text)?.[0];
+  if (requestId) return { id: requestId.toLowerCase(), mistyped: false };
+  // The digits of a UUID are not symbols of a reference.
+  const words = text.replace(UUIDS, '|').split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   let mistyped = false;
   for (let start = 0; start < words.length; start++) {
     for (let end = start + 1; end <= words.length; end++) {
@@ -40,7 +42,8 @@ export function findRequestId(text: string): { id: string | null; mistyped: bool
       mistyped ||= isAlmostReference(joined, words.slice(start, end));
     }
   }
-  return { id: null, mistyped };
+  const other = text.match(UUIDS)?.[0]?.toLowerCase() ?? null;
+  return { id: other, mistyped: mistyped && other === null };
 }
 
 /** Returns the values of symbols; null if a character is not a symbol. */

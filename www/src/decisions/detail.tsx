@@ -18,7 +18,7 @@ import { WeightDialog } from '../policy/weight-dialog.tsx';
 import { addressOf, link, navigate } from '../router.ts';
 import { RuleNotes } from '../rules/rule-notes.tsx';
 import { referenceOf } from './appeal.ts';
-import { explain } from './explanation.ts';
+import { explain, isEnforced } from './explanation.ts';
 import { effectOf } from './list.tsx';
 
 interface Props {
@@ -152,8 +152,8 @@ const DEGRADED: Readonly<Record<string, string>> = {
 };
 
 function Outcome({ decision }: { decision: DecisionRecord }) {
-  const { mode, action, exemption, band, enforced, degraded = '' } = decision;
-  const refusal = enforced && degraded !== 'edited' ? ' The request was refused.' : '';
+  const { mode, action, exemption, band, degraded = '' } = decision;
+  const refusal = isEnforced(decision) && degraded !== 'edited' ? ' The request was refused.' : '';
   const enforcement =
     mode === 'enforce'
       ? `${DEGRADED[degraded] ?? 'was enforced.'}${refusal}`

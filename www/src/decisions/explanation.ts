@@ -23,9 +23,20 @@ function kindsOf({ contributions }: DecisionRecord): string[] {
   return strongest.slice(0, 2).map(({ family }) => KINDS[family]!);
 }
 
-function outcomeOf({ enforced, degraded }: DecisionRecord): string {
-  if (!enforced) return 'An automatic check noted the request. It was answered as usual.';
-  return degraded === 'edited'
+/**
+ * Returns whether a decision had an effect on its request. A decision of an earlier version lacks
+ * `enforced`; then mode and action determine the effect.
+ */
+export function isEnforced({ enforced, mode, action, degraded }: DecisionRecord): boolean {
+  const isRefusal = action === 'block' || action === 'throttle';
+  return enforced ?? (degraded === 'edited' || (mode === 'enforce' && isRefusal));
+}
+
+function outcomeOf(decision: DecisionRecord): string {
+  if (!isEnforced(decision)) {
+    return 'An automatic check noted the request. It was answered as usual.';
+  }
+  return decision.degraded === 'edited'
     ? 'An automatic check removed some parameters from the request. The rest was answered.'
     : 'An automatic check refused the request.';
 }
@@ -37,8 +48,17 @@ export function explain(decision: DecisionRecord): string {
   const iso = Number.isNaN(date.getTime()) ? 'unknown' : date.toISOString();
   const time = `${iso.slice(0, 19).replace('T', ' ')} UTC`;
   const head = [`Time: ${time}`, `Request id (your reference): ${request_id}`, ''];
-  if (score === null || action === 'allow') {
+  if (!isEnforced(decision) && (score === null || action === 'allow')) {
     return [...head, 'The request was answered as usual.', ''].join('\n');
+  }
+  if (score === null) {
+    return [
+      ...head,
+      'The request was refused, because it could not be checked. That says nothing about its ' +
+        'content.',
+      'You can send it again. If it is refused again, reply with the request id.',
+      '',
+    ].join('\n');
   }
   const kinds = kindsOf(decision);
   const reasons = incomplete

@@ -1,6 +1,6 @@
 // The list of the newest decisions, sorted by any column. The list does not move while the user
 // reads: new decisions appear only after a click, unless “Follow” is checked.
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import {
   type Action,
   ACTIONS,
@@ -18,7 +18,9 @@ import { download } from '../download.ts';
 import { count, score as formatScore } from '../format.ts';
 import { link } from '../router.ts';
 import { findRequestId } from './appeal.ts';
+import { isEnforced } from './explanation.ts';
 import { type FilterValues, type Known, mismatches } from './known.ts';
+import { type Older, union, useOlder } from './older.ts';
 
 interface Props {
   filters: FilterValues;
@@ -33,7 +35,7 @@ interface Props {
 }
 
 const PAGE = 100;
-/** The API returns at most this number of decisions. */
+/** The API returns at most this number of decisions, and the list has at most this number. */
 const MAX_DECISIONS = 500;
 
 export function List({ filters, known, openId, onList }: Props) {
@@ -49,7 +51,12 @@ export function List({ filters, known, openId, onList }: Props) {
     const isMore = shown?.decisions.length === PAGE && (latest?.decisions.length ?? 0) > PAGE;
     if (latest && (follow || isMore || !shown?.decisions.length)) setShown(latest);
   }, [latest, follow]);
-  const { sorted, sorting } = useSort(shown?.decisions ?? NONE, SORT_VALUES, 'at');
+  const older = useOlder(query, shown, MAX_DECISIONS);
+  const all = useMemo(
+    () => union(shown?.decisions ?? [], older.decisions),
+    [shown, older.decisions],
+  );
+  const { sorted, sorting } = useSort(all, SORT_VALUES, 'at');
   useEffect(() => void (shown && onList(sorted)), [sorted]);
   const controls = (
     <>
@@ -64,7 +71,9 @@ export function List({ filters, known, openId, onList }: Props) {
       </label>
     </>
   );
-  const note = latest && sampleNote(latest, filters, limit);
+  const length = Math.max(all.length, latest?.decisions.length ?? 0);
+  const isPart = length >= limit || older.hasMore;
+  const note = latest && sampleNote(latest, filters, `${count(length)}${isPart ? '+' : ''}`);
   // After “Show more”, keeps the current list until the longer list is loaded.
   const current =
     loaded.state === 'loading' && shown ? ({ state: 'ready', data: shown } as const) : loaded;
@@ -78,7 +87,7 @@ export function List({ filters, known, openId, onList }: Props) {
       <Async loaded={current} lines={12}>
         {() =>
           shown &&
-          (shown.decisions.length ? (
+          (sorted.length ? (
             <DecisionTable
               decisions={sorted}
               sorting={sorting}
@@ -86,18 +95,21 @@ export function List({ filters, known, openId, onList }: Props) {
               openId={openId}
             />
           ) : (
-            <NoDecisions filters={filters} known={known} />
+            !older.hasMore && <NoDecisions filters={filters} known={known} />
           ))
         }
       </Async>
-      {shown && shown.decisions.length > 0 && (
-        <More decisions={sorted} limit={limit} onMore={() => setLimit(MAX_DECISIONS)} />
+      {shown && older.hasMore && all.length < MAX_DECISIONS && <SearchOlder older={older} />}
+      {shown && sorted.length > 0 && (
+        <More
+          decisions={sorted}
+          hasMore={!shown.next && shown.decisions.length >= PAGE && limit < MAX_DECISIONS}
+          onMore={() => setLimit(MAX_DECISIONS)}
+        />
       )}
     </Panel>
   );
 }
-
-const NONE: readonly DecisionRecord[] = [];
 
 /** Values to sort by. The order of bands and actions is their severity. */
 const SORT_VALUES = {
@@ -114,10 +126,8 @@ const SORT_VALUES = {
  * Describes how many decisions are listed, kept and counted. The API counts without the filters,
  * except the time range, so the counts do not look like those of an account or model.
  */
-function sampleNote(list: DecisionList, filters: FilterValues, limit: number): string {
+function sampleNote(list: DecisionList, filters: FilterValues, listed: string): string {
   const { since, until, enforced, ...others } = filters;
-  const { length } = list.decisions;
-  const listed = `${count(length)}${length >= limit ? '+' : ''}`;
   const kind = enforced ? 'enforced decisions' : 'sample';
   const kept = `${kind}: ${count(list.kept)} kept of ${count(list.counted)} counted`;
   const isFiltered = Object.keys(others).length > 0;
@@ -153,13 +163,36 @@ function NewDecisions({ count, limit, onShow }: NewDecisionsProps) {
   );
 }
 
+/** Says that the list ends before the oldest decision, and continues the search. */
+function SearchOlder({ older: { state, search } }: { older: Older }) {
+  const isSearching = state === 'searching';
+  return (
+    <div class="row more">
+      <span class="note" role="status">
+        {isSearching
+          ? 'Older decisions are searched …'
+          : state === 'failed'
+            ? 'The search for older decisions failed. Try again.'
+            : state === 'searched'
+              ? 'Still older decisions were not searched yet.'
+              : 'Older decisions were not searched yet.'}
+      </span>
+      {/* Not `disabled`, because a disabled button loses the focus. */}
+      <button type="button" aria-disabled={isSearching} onClick={search}>
+        Search older decisions
+      </button>
+    </div>
+  );
+}
+
 interface MoreProps {
   decisions: readonly DecisionRecord[];
-  limit: number;
+  /** Whether a longer list can be loaded. */
+  hasMore: boolean;
   onMore(): void;
 }
 
-function More({ decisions, limit, onMore }: MoreProps) {
+function More({ decisions, hasMore, onMore }: MoreProps) {
   const more = () => {
     onMore();
     // Focuses the last row, because the button disappears and the older decisions follow this row.
@@ -171,7 +204,7 @@ function More({ decisions, limit, onMore }: MoreProps) {
   };
   return (
     <div class="row more">
-      {decisions.length >= PAGE && limit < MAX_DECISIONS && (
+      {hasMore && (
         <button type="button" onClick={more}>
           Show more
         </button>
@@ -283,8 +316,9 @@ const EFFECTS: Readonly<Record<Action, string>> = {
 };
 
 /** Describes the effect of a decision on the request; an empty text if it had none. */
-export function effectOf({ enforced, degraded, mode, action }: DecisionRecord): string {
-  if (enforced) return degraded === 'edited' ? 'degraded' : 'refused';
+export function effectOf(decision: DecisionRecord): string {
+  const { degraded, mode, action } = decision;
+  if (isEnforced(decision)) return degraded === 'edited' ? 'degraded' : 'refused';
   return mode === 'shadow' && action !== 'allow' ? `would be ${EFFECTS[action]}` : '';
 }
 

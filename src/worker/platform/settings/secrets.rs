@@ -34,23 +34,43 @@ pub fn list_problem(name: &str, text: Option<&str>) -> Option<ConfigProblem> {
     ))
 }
 
-/// Parses ORIGIN_SECRET. Returns `None` if it is not set. `account_secret` is ACCOUNT_SECRET.
+/// Returns the reason why a secret counts as not set: it is missing or too short, or white space
+/// divides it into values that are too short.
+pub fn absence(name: &str, text: Option<&str>) -> String {
+    match text.map(|text| text.trim().len()) {
+        None => format!("{name} is missing"),
+        Some(MIN_SECRET_BYTES..) => format!(
+            "white space divides {name} into values that are too short: expected one of at least \
+             {MIN_SECRET_BYTES} characters without white space"
+        ),
+        Some(_) => format!("{name} is too short: expected at least {MIN_SECRET_BYTES} characters"),
+    }
+}
+
+/// The secrets that ORIGIN_SECRET must not equal, because the origin receives it in clear text.
+const OTHER_SECRETS: [&str; 6] =
+    ["ACCOUNT_SECRET", "ADMIN_TOKEN", "IDENTITY_SECRET", "READ_TOKEN", "STOP_TOKEN", "TAG_SECRET"];
+
+/// Parses ORIGIN_SECRET. Returns `None` if it is not set. `value_of` returns the value of a secret.
 ///
 /// # Errors
-/// If the secret is too short, cannot be the value of a header, or equals ACCOUNT_SECRET. Then it
+/// If the secret is too short, cannot be the value of a header, or equals another secret. Then it
 /// is not sent.
 pub fn origin_secret(
-    text: Option<&str>,
-    account_secret: Option<&str>,
+    value_of: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<String>, ConfigProblem> {
-    let Some(secret) = text.map(str::trim).filter(|secret| !secret.is_empty()) else {
+    let text = value_of("ORIGIN_SECRET").unwrap_or_default();
+    let secret = text.trim();
+    if secret.is_empty() {
         return Ok(None);
-    };
-    let problem = if account_secret.is_some_and(|other| other.trim() == secret) {
-        "it equals ACCOUNT_SECRET, which the origin must not know"
+    }
+    let has_secret = |text: String| text.split_whitespace().any(|value| value == secret);
+    let equal = OTHER_SECRETS.iter().find(|name| value_of(name).is_some_and(has_secret));
+    let problem = if let Some(name) = equal {
+        format!("it equals {name}, but each secret must have only one purpose")
     } else if secret.len() < MIN_SECRET_BYTES || !secret.bytes().all(|byte| byte.is_ascii_graphic())
     {
-        "expected at least 32 visible ASCII characters without spaces"
+        "expected at least 32 visible ASCII characters without spaces".to_owned()
     } else {
         return Ok(Some(secret.to_owned()));
     };
@@ -101,16 +121,54 @@ mod tests {
             (Some("old-secret-of-the-tests with-32-bytes-or-more"), Err("without spaces")),
             (Some("old-secret-of-the-tests\nwith-32-bytes-or-more"), Err("without spaces")),
             (Some("old-secret-of-the-tests-with-32-bytes-or-möre"), Err("visible ASCII")),
-            (Some(NEW), Err("equals ACCOUNT_SECRET")),
         ];
         for (text, expected) in rows {
-            match (origin_secret(text, Some(NEW)), expected) {
+            let value_of = |name: &str| match name {
+                "ORIGIN_SECRET" => text.map(str::to_owned),
+                _ => Some(NEW.to_owned()),
+            };
+            match (origin_secret(&value_of), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found.as_deref(), expected, "{text:?}"),
                 (Err(found), Err(part)) => {
                     assert!(found.message.contains(part), "{}", found.message);
                 }
                 (found, _) => panic!("{text:?}: {:?}", found.is_ok()),
             }
+        }
+    }
+
+    #[test]
+    fn the_origins_secret_must_not_equal_another_secret() {
+        for other in OTHER_SECRETS {
+            for text in [OLD.to_owned(), format!(" {OLD}\n"), format!("{NEW} {OLD}")] {
+                let value_of = |name: &str| match name {
+                    "ORIGIN_SECRET" => Some(format!("{OLD}\n")),
+                    name if name == other => Some(text.clone()),
+                    _ => None,
+                };
+                let problem = origin_secret(&value_of).unwrap_err();
+                assert!(problem.message.contains(&format!("equals {other},")), "{other}");
+                assert!(!problem.message.contains(OLD), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_absence_of_a_secret_has_a_reason() {
+        let phrase = "correct horse battery staple in the tests";
+        let halves = "the-first-line-of-a-secret\nand-its-second-line";
+        let rows = [
+            (None, "S is missing"),
+            (Some("short"), "S is too short: expected at least 32"),
+            (Some("  short and padded with white space  "), "white space divides S"),
+            (Some("                 short                "), "S is too short"),
+            (Some(phrase), "white space divides S"),
+            (Some(halves), "white space divides S"),
+        ];
+        for (text, expected) in rows {
+            assert!(values(text).is_empty(), "{text:?}");
+            let reason = absence("S", text);
+            assert!(reason.starts_with(expected), "{reason}");
         }
     }
 }
