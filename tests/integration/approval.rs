@@ -153,7 +153,7 @@ fn a_patch_reaches_every_bundle_and_keeps_the_shares() {
     assert!(output.contains(": policy.signature[synthesis_pairs].weight"), "{output}");
     assert_eq!(workspace.release().serial, after.serial);
     // A second patch keeps the order of the first canary.
-    workspace.push_policy(&weight(7), &["--release", "--patch"]);
+    workspace.push_policy(&weight(7), &["--release", "--patch", "--yes"]);
     let again = workspace.release().canary.unwrap();
     assert_eq!(again.order, workspace.release_order(&after.serial));
     let text = {
@@ -163,6 +163,45 @@ fn a_patch_reaches_every_bundle_and_keeps_the_shares() {
     for part in ["the change, from the canary bundle", "~ policy exemption[audit]", "active: "] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+/// Two people change the policy, and the files of the second one lack the change of the first one.
+#[test]
+fn a_patch_that_undoes_a_release_needs_a_confirmation_or_the_base() {
+    let workspace = Workspace::new("patch_loss");
+    let own = EXEMPTION.replace("audit", "own");
+    let patch = ["push", "--release", "--patch"];
+    workspace.push_policy(&weight(5), &["--release"]);
+    let base = workspace.json(&["build", "rules", "-o", "built.json"])["content"].clone();
+    let base = base.as_str().unwrap();
+    workspace.push_policy(&(weight(5) + EXEMPTION), &patch[1..]);
+    workspace.write("rules/policy.toml", &(weight(5) + &own));
+    let before = workspace.release();
+    let bundles = || std::fs::read_dir(workspace.path.join("registry/bundles")).unwrap().count();
+    let stored = bundles();
+    let output = workspace.exit_with(1, &patch);
+    for part in [
+        "the change removes or replaces parts of the active bundle",
+        ": exemption[audit]: expected a confirmation",
+        "take over their files; otherwise add --yes or --expect-base ",
+    ] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+    let pinned = [&patch[..], &["--expect-base", base]].concat();
+    let output = workspace.exit_with(1, &pinned);
+    assert!(output.contains(&format!("expected {base}, and nothing was released")), "{output}");
+    assert_eq!((workspace.release(), bundles()), (before, stored), "nothing has changed");
+    let output = workspace.exit_with(2, &["push", "--release", "--expect-base", base]);
+    assert!(output.contains("--patch"), "{output}");
+    // With the colleague's change in the files, the change only adds, and nothing is asked.
+    workspace.push_policy(&(weight(5) + EXEMPTION + &own), &patch[1..]);
+    let current = workspace.json(&["diff", "active", "rules"])["from_content"].clone();
+    workspace.write("rules/policy.toml", &weight(5));
+    let pinned = [&patch[..], &["--expect-base", current.as_str().unwrap()]].concat();
+    assert_eq!(workspace.json(&pinned)["patch"]["base_content"], current);
+    assert!(workspace.policy_of(&workspace.release().active).exemptions.is_empty());
+    workspace.push_policy(&(weight(5) + EXEMPTION), &patch[1..]);
+    workspace.push_policy(&weight(6), &[&patch[1..], &["--yes"]].concat());
 }
 
 impl Workspace {
