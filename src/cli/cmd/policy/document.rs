@@ -79,9 +79,10 @@ pub fn remove(document: &mut DocumentMut, kind: &str, key: &str, label: &str) ->
         document.remove(kind);
     }
     let comments = removed.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
-    // Comments before an empty line are about the file, not about the entry.
-    let Some((kept, _)) = comments.rsplit_once("\n\n") else { return Ok(true) };
-    let kept = format!("{kept}\n");
+    let kept = comments_about_file(comments).to_owned();
+    if kept.is_empty() {
+        return Ok(true);
+    }
     let next = removed.position().and_then(|end| next_position(document.as_table(), end));
     match next.and_then(|position| table_at(document.as_table_mut(), position)) {
         Some(table) => {
@@ -95,6 +96,21 @@ pub fn remove(document: &mut DocumentMut, kind: &str, key: &str, label: &str) ->
         }
     }
     Ok(true)
+}
+
+/// Returns the part of the comments above an entry that is before the last empty line. These
+/// comments are about the file, not about the entry. A line of spaces is empty.
+fn comments_about_file(comments: &str) -> &str {
+    let mut about_file = "";
+    let mut end: usize = 0;
+    for line in comments.split_inclusive('\n') {
+        // The spaces before the entry, without a line end, are not a line.
+        if line.ends_with('\n') && line.trim().is_empty() {
+            about_file = comments.get(..end).unwrap_or_default();
+        }
+        end = end.saturating_add(line.len());
+    }
+    about_file
 }
 
 /// Removes the member `key` of a `[[signature]]` with this name; the whole entry if it has no other
@@ -201,10 +217,24 @@ mod tests {
 
     #[test]
     fn comments_before_a_removed_entry_stay_if_they_are_not_its_own() {
-        let text = "# Docs.\n\n# Ticket 1.\n[[exemption]]\nname = \"a\"\n\n[bands]\nsuspect = 60\n";
-        let mut document: DocumentMut = text.parse().unwrap();
-        assert!(remove(&mut document, "exemption", "name", "a").unwrap());
-        assert_eq!(document.to_string(), "# Docs.\n\n[bands]\nsuspect = 60\n");
+        // The comments above the entry, and those that stay.
+        let rows = [
+            ("# Docs.\n\n# Ticket 1.\n", "# Docs.\n"),
+            ("# Docs.\r\n\r\n# Ticket 1.\r\n", "# Docs.\n"),
+            ("# Docs.\n \t\n# Ticket 1.\n", "# Docs.\n"),
+            ("# Docs.\n\n# More.\n\n# Ticket 1.\n", "# Docs.\n\n# More.\n"),
+            ("# Docs.\n\n", "# Docs.\n"),
+            ("# Ticket 1.\n  ", ""),
+            ("# Ticket 1.\n", ""),
+        ];
+        for (comments, kept) in rows {
+            for rest in ["", "\n[bands]\nsuspect = 60\n"] {
+                let text = format!("{comments}[[exemption]]\nname = \"a\"\n{rest}");
+                let mut document: DocumentMut = text.parse().unwrap();
+                assert!(remove(&mut document, "exemption", "name", "a").unwrap());
+                assert_eq!(document.to_string(), format!("{kept}{rest}"), "{text:?}");
+            }
+        }
     }
 
     #[test]
