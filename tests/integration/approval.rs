@@ -377,3 +377,80 @@ fn invalid_changes_of_the_policy_write_nothing() {
     let output = workspace.exit_with(1, &same);
     assert!(output.contains("'audit' exempts the same already"), "{output}");
 }
+
+/// An entry of the upper layer would replace the whole entry of the lower layer.
+#[test]
+fn commands_do_not_replace_entries_of_a_lower_layer() {
+    let workspace = Workspace::new("lower_layer");
+    std::fs::create_dir_all(workspace.path.join("ours")).unwrap();
+    let settings = "directory = 'registry'\nrules = ['rules', 'ours']\nkey = 'key'\n";
+    workspace.write("hedgerow.toml", settings);
+    let lower = format!(
+        "[[account]]\nid = '{ACCOUNT}'\nactions = {{ suspect = 'block' }}\nreason = 'r'\n\
+         [[tenant]]\nid = '{ACCOUNT}'\nactions = {{ suspect = 'block' }}\nreason = 'r'\n\
+         [[cluster]]\nid = '5b0f3a91'\nmode = 'enforce'\nreason = 'r'\n\
+         [[exemption]]\nname = 'disabled-synthesis_answer'\npath = '/a'\nreason = 'r'\n\
+         until = 2999-01-31\n{EXEMPTION}{}",
+        weight(5)
+    );
+    workspace.write("rules/policy.toml", &lower);
+    let end = ["--reason", "r", "--until", "7d"];
+    let lower_remedy = "rules/policy.toml belongs to a lower layer";
+    let rows: [(&[&str], &[&str], &[&str], &str); 5] = [
+        (
+            &["override", "--account", ACCOUNT],
+            &["--mode", "enforce"],
+            &end,
+            "rules/policy.toml has settings of the account",
+        ),
+        (
+            &["override", "--tenant", ACCOUNT],
+            &["--mode", "enforce"],
+            &end,
+            "rules/policy.toml has settings of the tenant",
+        ),
+        (
+            &["override", "--cluster", "5b0f3a91"],
+            &["--mode", "enforce"],
+            &end,
+            "rules/policy.toml has settings of the cluster",
+        ),
+        (
+            &["exempt", "audit"],
+            &["--path", "/b"],
+            &end,
+            "the exemption 'audit' exists already (last day 2999-01-31)",
+        ),
+        (
+            &["weigh", "synthesis_pairs"],
+            &["7"],
+            &end[..2],
+            "gives the weight 5 to 'synthesis_pairs' already",
+        ),
+    ];
+    for (command, change, end, expected) in rows {
+        let output = workspace.exit_with(1, &[command, change, end].concat());
+        assert!(output.contains(expected) && output.contains(lower_remedy), "{output}");
+        let output = workspace.exit_with(1, &[command, &["--remove"]].concat());
+        assert!(output.contains("rules/policy.toml") && output.contains("expected"), "{output}");
+        assert!(output.contains("of the uppermost layer"), "{output}");
+    }
+    assert!(!workspace.path.join("ours/policy.toml").exists(), "nothing was written");
+    workspace.succeed(&[&["exempt", "own", "--path", "/b"][..], &end].concat());
+    workspace.succeed(&["exempt", "own", "--remove"]);
+}
+
+#[test]
+fn a_setting_that_gives_the_id_of_a_rule_is_found_by_the_name() {
+    let workspace = Workspace::new("by_id");
+    let by_id = weight(5)
+        .replace("name = 'synthesis_pairs'", "id = '5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10'");
+    workspace.write("rules/policy.toml", &by_id);
+    let weigh = ["weigh", "synthesis_pairs", "7", "--reason", "r"];
+    let output = workspace.exit_with(1, &weigh);
+    let remedy = "remove it with `hedgerow weigh synthesis_pairs --remove`";
+    assert!(output.contains(remedy), "{output}");
+    workspace.succeed(&["weigh", "synthesis_pairs", "--remove"]);
+    assert_eq!(workspace.read("rules/policy.toml"), "");
+    workspace.succeed(&weigh);
+}

@@ -113,17 +113,45 @@ fn comments_about_file(comments: &str) -> &str {
     about_file
 }
 
-/// Removes the member `key` of a `[[signature]]` with this name; the whole entry if it has no other
-/// setting. Returns whether the entry has the member.
-pub fn remove_setting(document: &mut DocumentMut, name: &str, key: &str) -> Result<bool> {
-    let Some(entries) = entries_mut(document, "signature")? else { return Ok(false) };
-    let entry = find(entries, "name", name).and_then(|index| entries.get_mut(index));
-    let Some(entry) = entry.filter(|entry| entry.contains_key(key)) else { return Ok(false) };
-    let other = if key == "off" { "weight" } else { "off" };
-    if !entry.contains_key(other) {
-        return remove(document, "signature", "name", name);
+/// The `name` and the `id` of a rule: the two keys by which a `[[signature]]` can name the rule.
+#[derive(Clone, Copy)]
+pub struct RuleLabel<'r> {
+    pub name: &'r str,
+    /// `None` for a list, which has no id.
+    pub id: Option<&'r str>,
+}
+
+impl<'r> RuleLabel<'r> {
+    /// Returns the keys, and the value of each.
+    fn keys(self) -> impl Iterator<Item = (&'static str, &'r str)> {
+        [("name", Some(self.name)), ("id", self.id)]
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
     }
-    entry.remove(key);
+}
+
+/// Returns whether the policy has a `[[signature]]` for a rule.
+pub fn has_setting(document: &DocumentMut, rule: RuleLabel<'_>) -> bool {
+    rule.keys().any(|(key, value)| contains(document, "signature", key, value))
+}
+
+/// Removes the member `setting` of the `[[signature]]` for a rule; the whole entry if it has no
+/// other setting. Returns whether the entry has the member.
+pub fn remove_setting(
+    document: &mut DocumentMut,
+    rule: RuleLabel<'_>,
+    setting: &str,
+) -> Result<bool> {
+    let Some(entries) = entries_mut(document, "signature")? else { return Ok(false) };
+    let label = rule.keys().find(|(key, value)| find(entries, key, value).is_some());
+    let Some((label_key, label)) = label else { return Ok(false) };
+    let entry = find(entries, label_key, label).and_then(|index| entries.get_mut(index));
+    let Some(entry) = entry.filter(|entry| entry.contains_key(setting)) else { return Ok(false) };
+    let other = if setting == "off" { "weight" } else { "off" };
+    if !entry.contains_key(other) {
+        return remove(document, "signature", label_key, label);
+    }
+    entry.remove(setting);
     Ok(true)
 }
 
@@ -239,14 +267,19 @@ mod tests {
 
     #[test]
     fn one_setting_of_a_signature_is_removed() {
-        let text = "[[signature]]\nname = \"a\"\nweight = 5.0\noff = true\n";
-        let mut document: DocumentMut = text.parse().unwrap();
-        assert!(!remove_setting(&mut document, "b", "off").unwrap());
-        assert!(remove_setting(&mut document, "a", "off").unwrap());
-        assert_eq!(document.to_string(), text.replace("off = true\n", ""));
-        assert!(!remove_setting(&mut document, "a", "off").unwrap());
-        assert!(remove_setting(&mut document, "a", "weight").unwrap());
-        assert_eq!(document.to_string(), "");
+        for (key, label) in [("name", "a"), ("id", "i")] {
+            let text = format!("[[signature]]\n{key} = \"{label}\"\nweight = 5.0\noff = true\n");
+            let mut document: DocumentMut = text.parse().unwrap();
+            let rule = RuleLabel { name: "a", id: Some("i") };
+            let other = RuleLabel { name: "b", id: None };
+            assert!(has_setting(&document, rule) && !has_setting(&document, other), "{text}");
+            assert!(!remove_setting(&mut document, other, "off").unwrap());
+            assert!(remove_setting(&mut document, rule, "off").unwrap());
+            assert_eq!(document.to_string(), text.replace("off = true\n", ""));
+            assert!(!remove_setting(&mut document, rule, "off").unwrap());
+            assert!(remove_setting(&mut document, rule, "weight").unwrap());
+            assert_eq!(document.to_string(), "");
+        }
     }
 
     #[test]
