@@ -435,6 +435,9 @@ fn commands_do_not_replace_entries_of_a_lower_layer() {
         assert!(output.contains("rules/policy.toml") && output.contains("expected"), "{output}");
         assert!(output.contains("of the uppermost layer"), "{output}");
     }
+    let output = workspace.exit_with(1, &["disable", "synthesis_answer", "--remove"]);
+    let expected = "the exemption 'disabled-synthesis_answer' is in rules/policy.toml";
+    assert!(output.contains(expected), "{output}");
     assert!(!workspace.path.join("ours/policy.toml").exists(), "nothing was written");
     workspace.succeed(&[&["exempt", "own", "--path", "/b"][..], &end].concat());
     workspace.succeed(&["exempt", "own", "--remove"]);
@@ -453,4 +456,30 @@ fn a_setting_that_gives_the_id_of_a_rule_is_found_by_the_name() {
     workspace.succeed(&["weigh", "synthesis_pairs", "--remove"]);
     assert_eq!(workspace.read("rules/policy.toml"), "");
     workspace.succeed(&weigh);
+}
+
+#[test]
+fn a_rule_is_disabled_in_one_form_and_enabled_from_both() {
+    let workspace = Workspace::new("disabled_twice");
+    let disable = ["disable", "synthesis_pairs", "--reason", "r"];
+    let with_end = [&disable[..], &["--until", "2999-01-31"]].concat();
+    workspace.succeed(&with_end);
+    let before = workspace.read("rules/policy.toml");
+    let output = workspace.exit_with(1, &disable);
+    for part in [
+        "'disabled-synthesis_pairs' disables 'synthesis_pairs' already (last day 2999-01-31)",
+        "remove it with `hedgerow disable synthesis_pairs --remove`",
+    ] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+    assert_eq!(workspace.read("rules/policy.toml"), before, "nothing was written");
+    // An exemption that has ended does not disable the rule.
+    workspace.write("rules/policy.toml", &before.replace("2999", "2020"));
+    workspace.succeed(&disable);
+    let output = workspace.exit_with(1, &with_end);
+    assert!(output.contains("disables 'synthesis_pairs' already"), "{output}");
+    workspace.succeed(&["disable", "synthesis_pairs", "--remove"]);
+    assert_eq!(workspace.read("rules/policy.toml"), "");
+    let output = workspace.exit_with(1, &["disable", "synthesis_pairs", "--remove"]);
+    assert!(output.contains("is not disabled in the policy"), "{output}");
 }

@@ -172,16 +172,11 @@ pub fn disable(args: &DisableArgs, config: Option<&Path>, format: Format) -> Res
     let exemption_name = format!("disabled-{name}");
     change_policy(&args.policy, config, format, |document, rules| {
         let Some(reason) = reason else {
-            if document::contains(document, "exemption", "name", &exemption_name) {
-                return remove(document, rules, "exemption", "name", &exemption_name);
-            }
-            if document::remove_setting(document, rule_label(rules, name), "off")? {
-                return Ok(());
-            }
-            return Err(no_setting(rules, name, "is not disabled in the policy"));
+            return enable(document, rules, name, &exemption_name);
         };
         refuse_second_setting(document, rules, name)?;
         let Some(until) = end else {
+            refuse_second_end(document, rules, name, &exemption_name)?;
             let entry = Entry::new("signature").text("name", name).with("off", true.into());
             return entry.text("reason", reason).add_to(document);
         };
@@ -311,6 +306,46 @@ fn refuse_second_setting(document: &DocumentMut, rules: &Rules, name: &str) -> R
         "the policy {state} '{name}' already; {}",
         remedy(is_own, file, "signature", &undo)
     )))
+}
+
+/// Returns `Rejected` if an exemption in force disables a rule up to a day. With both forms, the
+/// rule would stay disabled after that day.
+fn refuse_second_end(
+    document: &DocumentMut,
+    rules: &Rules,
+    name: &str,
+    exemption_name: &str,
+) -> Result<()> {
+    let mut exemptions = rules.policy.exemptions.iter();
+    let in_force = exemptions.find(|old| old.name == *exemption_name && now() < old.until);
+    let Some(old) = in_force else { return Ok(()) };
+    let is_own = document::contains(document, "exemption", "name", exemption_name);
+    let undo = format!("hedgerow disable {name} --remove");
+    Err(Error::Rejected(format!(
+        "the exemption '{exemption_name}' disables '{name}' already (last day {}); {}",
+        format_last_day(old.until),
+        remedy(is_own, file_of(rules, "exemption", exemption_name), "exemption", &undo)
+    )))
+}
+
+/// Removes both forms of a disabled rule: the exemption with an end, and `off = true`. Returns
+/// `Rejected` if the uppermost policy has neither.
+fn enable(
+    document: &mut DocumentMut,
+    rules: &Rules,
+    name: &str,
+    exemption_name: &str,
+) -> Result<()> {
+    let had_exemption = document::remove(document, "exemption", "name", exemption_name)?;
+    let was_off = document::remove_setting(document, rule_label(rules, name), "off")?;
+    if had_exemption || was_off {
+        return Ok(());
+    }
+    let exemption = ("exemption".to_owned(), exemption_name.to_owned());
+    if let Some(file) = rules.policy_files.get(&exemption) {
+        return Err(Error::Rejected(in_lower_layer(file, "exemption", exemption_name)));
+    }
+    Err(no_setting(rules, name, "is not disabled in the policy"))
 }
 
 /// Returns the error for a setting of a rule that the uppermost policy does not have.
