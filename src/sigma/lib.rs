@@ -61,6 +61,7 @@ pub use layers::{Layer, Override};
 pub use lexicon::{ConceptEntry, Lexicon};
 use metadata::LayerRights;
 pub use metadata::RuleMetadata;
+pub use policy_layers::PolicyFiles;
 pub use policy_lints::{Lints, lint, lint_layers};
 use policy_toml::PolicyNames;
 pub use rule::Rule;
@@ -97,6 +98,8 @@ pub struct Rules {
     pub families: Vec<OwnFamily>,
     /// Settings of `policy.toml`, or the defaults.
     pub policy: Policy,
+    /// Policy files that contain the tables of lists, such as `[[exemption]]`.
+    pub policy_files: PolicyFiles,
     /// Parts of lower layers that upper layers replace, sorted by position.
     pub overrides: Vec<Override>,
     /// SHA-256 of every file, in hexadecimal digits, by path.
@@ -129,7 +132,7 @@ pub fn check_layers(layers: &[Layer<'_>]) -> Result<Rules, Vec<Finding>> {
     findings.dedup();
     overrides.sort();
     match policy {
-        Some(policy) if findings.is_empty() => {
+        Some((policy, policy_files)) if findings.is_empty() => {
             let seeds = seed_sets::load(&policy, layers);
             let sources = digests(layers);
             let rules = Rules {
@@ -140,6 +143,7 @@ pub fn check_layers(layers: &[Layer<'_>]) -> Result<Rules, Vec<Finding>> {
                 seeds,
                 families,
                 policy,
+                policy_files,
                 overrides,
                 sources,
             };
@@ -259,6 +263,14 @@ impl PolicyNames {
 }
 
 impl Rules {
+    /// Returns the id of a signature or a correlation; `None` for a list, which has no id.
+    pub fn id_of(&self, name: &str) -> Option<&str> {
+        let signature = self.rules.iter().find(|rule| rule.signature.name == name);
+        let correlation = self.correlations.iter().find(|rule| rule.correlation.name == name);
+        let id = signature.map(|rule| &rule.signature.id);
+        id.or(correlation.map(|rule| &rule.correlation.id)).map(String::as_str)
+    }
+
     /// Returns the bundle: rules that are not deprecated, their concepts, lists, seed sets and
     /// policy. The bundle has no serial number and no time; `hedgerow push` adds them.
     pub fn bundle(&self) -> Bundle {

@@ -4,6 +4,7 @@
 //! such as `[[exemption]]`, are joined: the tables of the upper layer come first, and replace those
 //! with the same name or id.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hedgerow_core::rules::policy::Policy;
@@ -12,20 +13,25 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::files::{find_invalid_utf8, is_policy};
 use crate::layers::{Layer, Override};
-use crate::policy_toml::{HELP, PolicyNames, check};
+use crate::policy_toml::{HELP, PolicyNames, check, resolve_signature_ids};
 use crate::source_map::line_column;
-use crate::toml::{read_file, text};
+use crate::toml::{TomlDiagnostics, read_file, text};
 use crate::{Finding, RuleFile};
 
+/// The policy files that contain the tables of lists, such as `[[exemption]]`, by list and by name
+/// or id. The paths begin with the names of the layers.
+pub type PolicyFiles = BTreeMap<(String, String), String>;
+
 /// Joins and checks the policies of all layers. Without any policy, returns the default policy.
-/// Returns `None`, with findings, if a policy is invalid. Adds the settings of upper layers that
-/// override other values of lower layers to `overrides`.
+/// Also returns the files that contain the tables of the policy. Returns `None`, with findings, if
+/// a policy is invalid. Adds the settings of upper layers that override other values of lower
+/// layers to `overrides`.
 pub fn check_layers(
     layers: &[Layer<'_>],
     names: &PolicyNames,
     overrides: &mut Vec<Override>,
     findings: &mut Vec<Finding>,
-) -> Option<Policy> {
+) -> Option<(Policy, PolicyFiles)> {
     let mut joined = JoinedText::default();
     let mut documents = Vec::new();
     for layer in layers.iter().rev() {
@@ -40,17 +46,38 @@ pub fn check_layers(
         let base = joined.push(layer.path(&file.path), &file.text);
         documents.push(document.map(|document| shift_table(document, base)));
     }
-    let documents: Vec<DeTable<'_>> = documents.into_iter().collect::<Option<_>>()?;
+    let mut documents: Vec<DeTable<'_>> = documents.into_iter().collect::<Option<_>>()?;
+    let file = RuleFile { path: joined.first_path(), text: joined.text.clone() };
+    let mut joined_findings = Vec::new();
+    let mut diagnostics =
+        TomlDiagnostics { file: &file, findings: &mut joined_findings, help: HELP };
+    // Before the tables are compared: one layer may name a rule, and another one give its id.
+    for document in &mut documents {
+        resolve_signature_ids(document, names, &mut diagnostics);
+    }
     let mut documents = documents.into_iter();
-    let Some(mut policy) = documents.next() else { return Some(Policy::default()) };
+    let Some(mut policy) = documents.next() else { return Some(Default::default()) };
     for lower in documents {
         merge(&mut policy, lower, "", &joined, overrides);
     }
-    let file = RuleFile { path: joined.first_path(), text: joined.text.clone() };
-    let mut joined_findings = Vec::new();
+    let files = policy_files(&policy, &joined);
     let policy = check(policy, &file, names, layers, &mut joined_findings);
     findings.extend(joined_findings.into_iter().map(|finding| joined.locate(finding)));
-    policy
+    Some((policy?, files))
+}
+
+/// Returns the files that contain the tables of the lists of a policy.
+fn policy_files(policy: &DeTable<'_>, joined: &JoinedText) -> PolicyFiles {
+    let mut files = PolicyFiles::new();
+    for (kind, value) in policy {
+        for item in value.get_ref().as_array().into_iter().flatten() {
+            if let Some((_, label)) = label(item) {
+                let key = (kind.get_ref().to_string(), label.to_owned());
+                files.entry(key).or_insert_with(|| joined.path_at(item.span().start));
+            }
+        }
+    }
+    files
 }
 
 /// The texts of several files, one after the other, so that a byte offset names a position in any
@@ -85,6 +112,12 @@ impl JoinedText {
             line: line.saturating_sub(*lines),
             ..finding
         })
+    }
+
+    /// Returns the path of the file that contains a byte offset.
+    fn path_at(&self, offset: usize) -> String {
+        let file = self.files.iter().rev().find(|(_, base, _)| *base <= offset);
+        file.map_or_else(String::new, |(path, ..)| path.clone())
     }
 
     /// Returns the path, line and column of a byte offset.
@@ -190,11 +223,14 @@ fn merge_tables<'d>(
 
 /// Returns the key that identifies a table of a list, with its value; `None` for a route, which has
 /// only conditions.
-fn identity(item: &Spanned<DeValue<'_>>) -> Option<String> {
+fn label<'d>(item: &'d Spanned<DeValue<'_>>) -> Option<(&'static str, &'d str)> {
     let table = item.get_ref().as_table()?;
-    ["name", "id"]
-        .into_iter()
-        .find_map(|key| text(table, key).map(|(_, value)| format!("{key} '{value}'")))
+    ["name", "id"].into_iter().find_map(|key| text(table, key).map(|(_, value)| (key, value)))
+}
+
+/// Returns the label of a table of a list as text.
+fn identity(item: &Spanned<DeValue<'_>>) -> Option<String> {
+    label(item).map(|(key, value)| format!("{key} '{value}'"))
 }
 
 /// Returns the override of a value of a lower policy.

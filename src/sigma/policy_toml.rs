@@ -34,8 +34,8 @@ pub struct PolicyNames {
     pub families: Vec<String>,
 }
 
-/// Checks the policy. Returns `None`, with findings, if it is invalid. `layers` are all layers of
-/// rules.
+/// Checks the policy, in which [`resolve_signature_ids`] has replaced the ids of rules. Returns
+/// `None`, with findings, if it is invalid. `layers` are all layers of rules.
 pub fn check(
     mut document: DeTable<'_>,
     file: &RuleFile,
@@ -44,7 +44,6 @@ pub fn check(
     findings: &mut Vec<Finding>,
 ) -> Option<Policy> {
     let mut diagnostics = TomlDiagnostics { file, findings, help: HELP };
-    resolve_signature_ids(&mut document, names, &mut diagnostics);
     check_required(&document, &mut diagnostics);
     check_bands(&document, &mut diagnostics);
     check_score(&document, &names.families, &mut diagnostics);
@@ -74,7 +73,7 @@ pub fn check(
 
 /// Replaces the ids of rules in `[[signature]]` by names. Adds a finding for each entry whose name
 /// is not the name of the rule with the id. An id that no rule has becomes a name that no rule has.
-fn resolve_signature_ids(
+pub fn resolve_signature_ids(
     document: &mut DeTable<'_>,
     names: &PolicyNames,
     diagnostics: &mut TomlDiagnostics<'_>,

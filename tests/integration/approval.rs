@@ -153,7 +153,7 @@ fn a_patch_reaches_every_bundle_and_keeps_the_shares() {
     assert!(output.contains(": policy.signature[synthesis_pairs].weight"), "{output}");
     assert_eq!(workspace.release().serial, after.serial);
     // A second patch keeps the order of the first canary.
-    workspace.push_policy(&weight(7), &["--release", "--patch"]);
+    workspace.push_policy(&weight(7), &["--release", "--patch", "--yes"]);
     let again = workspace.release().canary.unwrap();
     assert_eq!(again.order, workspace.release_order(&after.serial));
     let text = {
@@ -163,6 +163,45 @@ fn a_patch_reaches_every_bundle_and_keeps_the_shares() {
     for part in ["the change, from the canary bundle", "~ policy exemption[audit]", "active: "] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+/// Two people change the policy, and the files of the second one lack the change of the first one.
+#[test]
+fn a_patch_that_undoes_a_release_needs_a_confirmation_or_the_base() {
+    let workspace = Workspace::new("patch_loss");
+    let own = EXEMPTION.replace("audit", "own");
+    let patch = ["push", "--release", "--patch"];
+    workspace.push_policy(&weight(5), &["--release"]);
+    let base = workspace.json(&["build", "rules", "-o", "built.json"])["content"].clone();
+    let base = base.as_str().unwrap();
+    workspace.push_policy(&(weight(5) + EXEMPTION), &patch[1..]);
+    workspace.write("rules/policy.toml", &(weight(5) + &own));
+    let before = workspace.release();
+    let bundles = || std::fs::read_dir(workspace.path.join("registry/bundles")).unwrap().count();
+    let stored = bundles();
+    let output = workspace.exit_with(1, &patch);
+    for part in [
+        "the change removes or replaces parts of the active bundle",
+        ": exemption[audit]: expected a confirmation",
+        "take over their files; otherwise add --yes or --expect-base ",
+    ] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+    let pinned = [&patch[..], &["--expect-base", base]].concat();
+    let output = workspace.exit_with(1, &pinned);
+    assert!(output.contains(&format!("expected {base}, and nothing was released")), "{output}");
+    assert_eq!((workspace.release(), bundles()), (before, stored), "nothing has changed");
+    let output = workspace.exit_with(2, &["push", "--release", "--expect-base", base]);
+    assert!(output.contains("--patch"), "{output}");
+    // With the colleague's change in the files, the change only adds, and nothing is asked.
+    workspace.push_policy(&(weight(5) + EXEMPTION + &own), &patch[1..]);
+    let current = workspace.json(&["diff", "active", "rules"])["from_content"].clone();
+    workspace.write("rules/policy.toml", &weight(5));
+    let pinned = [&patch[..], &["--expect-base", current.as_str().unwrap()]].concat();
+    assert_eq!(workspace.json(&pinned)["patch"]["base_content"], current);
+    assert!(workspace.policy_of(&workspace.release().active).exemptions.is_empty());
+    workspace.push_policy(&(weight(5) + EXEMPTION), &patch[1..]);
+    workspace.push_policy(&weight(6), &[&patch[1..], &["--yes"]].concat());
 }
 
 impl Workspace {
@@ -337,4 +376,110 @@ fn invalid_changes_of_the_policy_write_nothing() {
     let same = ["exempt", "other", "--path", "/v1/audit", "--reason", "r", "--until", "7d"];
     let output = workspace.exit_with(1, &same);
     assert!(output.contains("'audit' exempts the same already"), "{output}");
+}
+
+/// An entry of the upper layer would replace the whole entry of the lower layer.
+#[test]
+fn commands_do_not_replace_entries_of_a_lower_layer() {
+    let workspace = Workspace::new("lower_layer");
+    std::fs::create_dir_all(workspace.path.join("ours")).unwrap();
+    let settings = "directory = 'registry'\nrules = ['rules', 'ours']\nkey = 'key'\n";
+    workspace.write("hedgerow.toml", settings);
+    let lower = format!(
+        "[[account]]\nid = '{ACCOUNT}'\nactions = {{ suspect = 'block' }}\nreason = 'r'\n\
+         [[tenant]]\nid = '{ACCOUNT}'\nactions = {{ suspect = 'block' }}\nreason = 'r'\n\
+         [[cluster]]\nid = '5b0f3a91'\nmode = 'enforce'\nreason = 'r'\n\
+         [[exemption]]\nname = 'disabled-synthesis_answer'\npath = '/a'\nreason = 'r'\n\
+         until = 2999-01-31\n{EXEMPTION}{}",
+        weight(5)
+    );
+    workspace.write("rules/policy.toml", &lower);
+    let end = ["--reason", "r", "--until", "7d"];
+    let lower_remedy = "rules/policy.toml belongs to a lower layer";
+    let rows: [(&[&str], &[&str], &[&str], &str); 5] = [
+        (
+            &["override", "--account", ACCOUNT],
+            &["--mode", "enforce"],
+            &end,
+            "rules/policy.toml has settings of the account",
+        ),
+        (
+            &["override", "--tenant", ACCOUNT],
+            &["--mode", "enforce"],
+            &end,
+            "rules/policy.toml has settings of the tenant",
+        ),
+        (
+            &["override", "--cluster", "5b0f3a91"],
+            &["--mode", "enforce"],
+            &end,
+            "rules/policy.toml has settings of the cluster",
+        ),
+        (
+            &["exempt", "audit"],
+            &["--path", "/b"],
+            &end,
+            "the exemption 'audit' exists already (last day 2999-01-31)",
+        ),
+        (
+            &["weigh", "synthesis_pairs"],
+            &["7"],
+            &end[..2],
+            "gives the weight 5 to 'synthesis_pairs' already",
+        ),
+    ];
+    for (command, change, end, expected) in rows {
+        let output = workspace.exit_with(1, &[command, change, end].concat());
+        assert!(output.contains(expected) && output.contains(lower_remedy), "{output}");
+        let output = workspace.exit_with(1, &[command, &["--remove"]].concat());
+        assert!(output.contains("rules/policy.toml") && output.contains("expected"), "{output}");
+        assert!(output.contains("of the uppermost layer"), "{output}");
+    }
+    let output = workspace.exit_with(1, &["disable", "synthesis_answer", "--remove"]);
+    let expected = "the exemption 'disabled-synthesis_answer' is in rules/policy.toml";
+    assert!(output.contains(expected), "{output}");
+    assert!(!workspace.path.join("ours/policy.toml").exists(), "nothing was written");
+    workspace.succeed(&[&["exempt", "own", "--path", "/b"][..], &end].concat());
+    workspace.succeed(&["exempt", "own", "--remove"]);
+}
+
+#[test]
+fn a_setting_that_gives_the_id_of_a_rule_is_found_by_the_name() {
+    let workspace = Workspace::new("by_id");
+    let by_id = weight(5)
+        .replace("name = 'synthesis_pairs'", "id = '5d0f2a6e-5a3b-4a3c-9a54-1f0c4b1f7a10'");
+    workspace.write("rules/policy.toml", &by_id);
+    let weigh = ["weigh", "synthesis_pairs", "7", "--reason", "r"];
+    let output = workspace.exit_with(1, &weigh);
+    let remedy = "remove it with `hedgerow weigh synthesis_pairs --remove`";
+    assert!(output.contains(remedy), "{output}");
+    workspace.succeed(&["weigh", "synthesis_pairs", "--remove"]);
+    assert_eq!(workspace.read("rules/policy.toml"), "");
+    workspace.succeed(&weigh);
+}
+
+#[test]
+fn a_rule_is_disabled_in_one_form_and_enabled_from_both() {
+    let workspace = Workspace::new("disabled_twice");
+    let disable = ["disable", "synthesis_pairs", "--reason", "r"];
+    let with_end = [&disable[..], &["--until", "2999-01-31"]].concat();
+    workspace.succeed(&with_end);
+    let before = workspace.read("rules/policy.toml");
+    let output = workspace.exit_with(1, &disable);
+    for part in [
+        "'disabled-synthesis_pairs' disables 'synthesis_pairs' already (last day 2999-01-31)",
+        "remove it with `hedgerow disable synthesis_pairs --remove`",
+    ] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+    assert_eq!(workspace.read("rules/policy.toml"), before, "nothing was written");
+    // An exemption that has ended does not disable the rule.
+    workspace.write("rules/policy.toml", &before.replace("2999", "2020"));
+    workspace.succeed(&disable);
+    let output = workspace.exit_with(1, &with_end);
+    assert!(output.contains("disables 'synthesis_pairs' already"), "{output}");
+    workspace.succeed(&["disable", "synthesis_pairs", "--remove"]);
+    assert_eq!(workspace.read("rules/policy.toml"), "");
+    let output = workspace.exit_with(1, &["disable", "synthesis_pairs", "--remove"]);
+    assert!(output.contains("is not disabled in the policy"), "{output}");
 }

@@ -90,6 +90,30 @@ fn an_upper_layer_adds_rules_families_and_settings() {
     assert_eq!(hedgerow_sigma::test(&rules), []);
 }
 
+/// One layer names a rule, and the other one gives its id.
+#[test]
+fn an_upper_setting_of_a_rule_replaces_the_lower_one_by_name_and_by_id() {
+    let by_id = format!("[[signature]]\nid = '{ID}'\nweight = 4.0\n");
+    let by_name = "[[signature]]\nname = 'synthesis_pairs'\noff = true\n";
+    let id = by_id.as_str();
+    let rows = [(by_name, id, Some(4.0), false), (id, by_name, None, true)];
+    for (lower, upper, weight, off) in rows {
+        let vendor = [file("pairs.yml", RULE), file("policy.toml", lower)];
+        let rules = check(&vendor, &[file("policy.toml", upper)]).unwrap();
+        let settings = &rules.policy.signatures;
+        assert_eq!(settings.len(), 1, "{settings:?}");
+        assert_eq!((settings[0].weight, settings[0].off), (weight, off), "{upper}");
+        let changes: Vec<&str> =
+            rules.overrides.iter().map(|entry| entry.change.as_str()).collect();
+        let expected = "[[signature]] with the name 'synthesis_pairs' of vendor/policy.toml:1";
+        assert_eq!(changes, [expected]);
+    }
+    // Two settings of a rule in one layer are still a finding.
+    let twice = check(&[file("pairs.yml", RULE)], &[file("policy.toml", &(by_id + by_name))]);
+    let findings = twice.unwrap_err();
+    assert!(findings[0].contains("the name 'synthesis_pairs' of this signature"), "{findings:?}");
+}
+
 #[test]
 fn an_upper_rule_replaces_a_lower_rule_only_explicitly() {
     let vendor = [file("pairs.yml", RULE)];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hedgerow_core::Envelope;
 use hedgerow_core::rules::policy::{Mode, Policy};
-use hedgerow_core::ruleset::Diff;
+use hedgerow_core::ruleset::{Diff, SettingChange};
 use hedgerow_sigma::{Finding, Lints, RuleFile, Rules};
 use serde_json::{Value, json};
 
@@ -293,4 +293,50 @@ fn a_diff_names_a_route_by_its_conditions() {
     let diff = Diff::between(&bundle("shadow"), &bundle("enforce"));
     let paths: Vec<&str> = diff.policy.iter().map(|change| change.path.as_str()).collect();
     assert_eq!(paths, ["route[a.test m*].mode"]);
+}
+
+#[test]
+fn a_diff_shows_the_order_of_routes_and_routes_with_equal_conditions() {
+    let shadow = "[[route]]\npath = '/v1/**'\nmode = 'shadow'\n";
+    let enforce = shadow.replace("shadow", "enforce");
+    let other = "[[route]]\nmodel = 'm'\nmode = 'enforce'\n";
+    let order = r#"route: ["/v1/**","m"] → ["m","/v1/**"]"#;
+    // name, routes before, routes after, differences
+    let rows: [(&str, String, String, &[&str]); 5] = [
+        ("the same", format!("{shadow}{other}"), format!("{shadow}{other}"), &[]),
+        ("another order", format!("{shadow}{other}"), format!("{other}{shadow}"), &[order]),
+        (
+            "a route that replaces a route with equal conditions",
+            shadow.to_owned(),
+            format!("{enforce}{shadow}"),
+            &[
+                r#"route[/v1/** #2].mode: null → "shadow""#,
+                r#"route[/v1/** #2].path: null → "/v1/**""#,
+                r#"route[/v1/**].mode: "shadow" → "enforce""#,
+            ],
+        ),
+        (
+            "two routes with equal conditions in another order",
+            format!("{enforce}{shadow}"),
+            format!("{shadow}{enforce}"),
+            &[
+                r#"route[/v1/** #2].mode: "shadow" → "enforce""#,
+                r#"route[/v1/**].mode: "enforce" → "shadow""#,
+            ],
+        ),
+        (
+            "a new route before the others changes no order",
+            shadow.to_owned(),
+            format!("{other}{shadow}"),
+            &[r#"route[m].mode: null → "enforce""#, r#"route[m].model: null → "m""#],
+        ),
+    ];
+    for (name, before, after, expected) in rows {
+        let diff = Diff::between(&rules(&before).bundle(), &rules(&after).bundle());
+        let changes = diff.policy.iter().map(|SettingChange { path, from, to }| {
+            let [from, to] = [from, to].map(|value| json!(value));
+            format!("{path}: {from} → {to}")
+        });
+        assert_eq!(changes.collect::<Vec<String>>(), expected, "{name}");
+    }
 }

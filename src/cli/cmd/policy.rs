@@ -10,7 +10,7 @@ use std::path::Path;
 
 use change::{PolicyArgs, change_policy};
 use clap::ValueEnum;
-use document::{Entry, day, names};
+use document::{Entry, RuleLabel, day, names};
 use hedgerow_core::rules::policy::Exemption;
 use hedgerow_sigma::Rules;
 use toml_edit::DocumentMut;
@@ -136,7 +136,7 @@ pub fn exempt(args: &ExemptArgs, config: Option<&Path>, format: Format) -> Resul
     let end = until.as_deref().map(|text| parse_until(text, now())).transpose()?;
     change_policy(&args.policy, config, format, |document, rules| {
         let (Some(reason), Some(end)) = (reason, end) else {
-            return remove(document, "exemption", "name", name);
+            return remove(document, rules, "exemption", "name", name);
         };
         let exemption = Exemption {
             name: name.clone(),
@@ -155,9 +155,12 @@ pub fn weigh(args: &WeighArgs, config: Option<&Path>, format: Format) -> Result<
     let WeighArgs { name, weight, reason, .. } = args;
     change_policy(&args.policy, config, format, |document, rules| {
         let (Some(weight), Some(reason)) = (weight, reason) else {
-            return remove_setting(document, name, "weight", "has no weight in the policy");
+            if document::remove_setting(document, rule_label(rules, name), "weight")? {
+                return Ok(());
+            }
+            return Err(no_setting(rules, name, "has no weight in the policy"));
         };
-        refuse_second_setting(rules, name)?;
+        refuse_second_setting(document, rules, name)?;
         let entry = Entry::new("signature").text("name", name).with("weight", (*weight).into());
         entry.text("reason", reason).add_to(document)
     })
@@ -169,13 +172,11 @@ pub fn disable(args: &DisableArgs, config: Option<&Path>, format: Format) -> Res
     let exemption_name = format!("disabled-{name}");
     change_policy(&args.policy, config, format, |document, rules| {
         let Some(reason) = reason else {
-            if document::contains(document, "exemption", "name", &exemption_name) {
-                return remove(document, "exemption", "name", &exemption_name);
-            }
-            return remove_setting(document, name, "off", "is not disabled in the policy");
+            return enable(document, rules, name, &exemption_name);
         };
-        refuse_second_setting(rules, name)?;
+        refuse_second_setting(document, rules, name)?;
         let Some(until) = end else {
+            refuse_second_end(document, rules, name, &exemption_name)?;
             let entry = Entry::new("signature").text("name", name).with("off", true.into());
             return entry.text("reason", reason).add_to(document);
         };
@@ -202,14 +203,16 @@ pub fn set_mode(args: &OverrideArgs, config: Option<&Path>, format: Format) -> R
         ));
     };
     let end = args.until.as_deref().map(|text| parse_until(text, now())).transpose()?;
-    change_policy(&args.policy, config, format, |document, _| {
+    change_policy(&args.policy, config, format, |document, rules| {
         let (Some(mode), Some(reason), Some(end)) = (args.mode, &args.reason, end) else {
-            return remove(document, kind, "id", id);
+            return remove(document, rules, kind, "id", id);
         };
-        if document::contains(document, kind, "id", id) {
+        if let Some(file) = rules.policy_files.get(&(kind.to_owned(), id.clone())) {
+            let is_own = document::contains(document, kind, "id", id);
+            let undo = format!("hedgerow override --{kind} {id} --remove");
             return Err(Error::Rejected(format!(
-                "the policy has settings of the {kind} {id} already; change them in policy.toml, \
-                 or remove them with `hedgerow override --{kind} {id} --remove`"
+                "{file} has settings of the {kind} {id} already; {}",
+                remedy(is_own, file, kind, &undo)
             )));
         }
         let mode = match mode {
@@ -226,10 +229,10 @@ pub fn set_mode(args: &OverrideArgs, config: Option<&Path>, format: Format) -> R
 fn add_exemption(document: &mut DocumentMut, rules: &Rules, new: &Exemption) -> Result<()> {
     let Exemption { name, reason, until, account, tenant, path, signatures } = new;
     for old in &rules.policy.exemptions {
-        let remedy = format!(
-            "remove it with `hedgerow exempt {} --remove`, or change it in policy.toml",
-            old.name
-        );
+        let file = file_of(rules, "exemption", &old.name);
+        let is_own = document::contains(document, "exemption", "name", &old.name);
+        let undo = format!("hedgerow exempt {} --remove", old.name);
+        let remedy = remedy(is_own, file, "exemption", &undo);
         if old.name == *name {
             let day = format_last_day(old.until);
             return Err(Error::Rejected(format!(
@@ -259,38 +262,130 @@ fn add_exemption(document: &mut DocumentMut, rules: &Rules, new: &Exemption) -> 
     entry.text("reason", reason).with("until", day(&format_last_day(*until))?).add_to(document)
 }
 
-/// Returns `Rejected` if the policy already changes the weight of a signature, or disables it.
-fn refuse_second_setting(rules: &Rules, name: &str) -> Result<()> {
+/// Returns the name of a rule, and its id if it has one.
+fn rule_label<'r>(rules: &'r Rules, name: &'r str) -> RuleLabel<'r> {
+    RuleLabel { name, id: rules.id_of(name) }
+}
+
+/// Returns the policy file that has an entry of an array, for messages.
+fn file_of<'r>(rules: &'r Rules, kind: &str, label: &str) -> &'r str {
+    let file = rules.policy_files.get(&(kind.to_owned(), label.to_owned()));
+    file.map_or("policy.toml", String::as_str)
+}
+
+/// Returns how to change an entry that exists. `is_own` is whether the uppermost layer has it; only
+/// then can the command `undo` remove it.
+fn remedy(is_own: bool, file: &str, kind: &str, undo: &str) -> String {
+    if is_own {
+        return format!("remove it with `{undo}`, or change it in {file}");
+    }
+    format!(
+        "{file} belongs to a lower layer: change it there, or write the whole section [[{kind}]] \
+         into the policy.toml of the uppermost layer, which then replaces it"
+    )
+}
+
+/// Returns `Rejected` if the policy already changes the weight of a rule, or disables it.
+fn refuse_second_setting(document: &DocumentMut, rules: &Rules, name: &str) -> Result<()> {
     let settings = &rules.policy.signatures;
     let Some(old) = settings.iter().find(|setting| setting.name == name) else { return Ok(()) };
     let (state, command) = match (old.off, old.weight) {
         (true, _) => ("disables".to_owned(), "disable"),
         (false, Some(weight)) => (format!("gives the weight {weight} to"), "weigh"),
-        (false, None) => ("has an entry without effect for".to_owned(), "weigh"),
+        (false, None) => {
+            return Err(Error::Rejected(format!(
+                "{} has an entry without effect for '{name}'; remove the entry",
+                file_of(rules, "signature", name)
+            )));
+        }
     };
+    let is_own = document::has_setting(document, rule_label(rules, name));
+    let undo = format!("hedgerow {command} {name} --remove");
+    let file = file_of(rules, "signature", name);
     Err(Error::Rejected(format!(
-        "the policy {state} '{name}' already; remove that with `hedgerow {command} {name} --remove`"
+        "the policy {state} '{name}' already; {}",
+        remedy(is_own, file, "signature", &undo)
     )))
 }
 
-/// Removes the setting `key` of a signature, and its entry if no setting remains. Returns
-/// `Rejected` if the signature does not have the setting.
-fn remove_setting(document: &mut DocumentMut, name: &str, key: &str, problem: &str) -> Result<()> {
-    if !document::remove_setting(document, name, key)? {
-        return Err(Error::Rejected(format!(
-            "'{name}' {problem}: expected a setting to remove; correct the name"
-        )));
-    }
-    Ok(())
+/// Returns `Rejected` if an exemption in force disables a rule up to a day. With both forms, the
+/// rule would stay disabled after that day.
+fn refuse_second_end(
+    document: &DocumentMut,
+    rules: &Rules,
+    name: &str,
+    exemption_name: &str,
+) -> Result<()> {
+    let mut exemptions = rules.policy.exemptions.iter();
+    let in_force = exemptions.find(|old| old.name == *exemption_name && now() < old.until);
+    let Some(old) = in_force else { return Ok(()) };
+    let is_own = document::contains(document, "exemption", "name", exemption_name);
+    let undo = format!("hedgerow disable {name} --remove");
+    Err(Error::Rejected(format!(
+        "the exemption '{exemption_name}' disables '{name}' already (last day {}); {}",
+        format_last_day(old.until),
+        remedy(is_own, file_of(rules, "exemption", exemption_name), "exemption", &undo)
+    )))
 }
 
-/// Removes an entry. Returns `Rejected` if the policy does not have it.
-fn remove(document: &mut DocumentMut, kind: &str, key: &str, label: &str) -> Result<()> {
-    if !document::remove(document, kind, key, label)? {
-        return Err(Error::Rejected(format!(
+/// Removes both forms of a disabled rule: the exemption with an end, and `off = true`. Returns
+/// `Rejected` if the uppermost policy has neither.
+fn enable(
+    document: &mut DocumentMut,
+    rules: &Rules,
+    name: &str,
+    exemption_name: &str,
+) -> Result<()> {
+    let had_exemption = document::remove(document, "exemption", "name", exemption_name)?;
+    let was_off = document::remove_setting(document, rule_label(rules, name), "off")?;
+    if had_exemption || was_off {
+        return Ok(());
+    }
+    let exemption = ("exemption".to_owned(), exemption_name.to_owned());
+    if let Some(file) = rules.policy_files.get(&exemption) {
+        return Err(Error::Rejected(in_lower_layer(file, "exemption", exemption_name)));
+    }
+    Err(no_setting(rules, name, "is not disabled in the policy"))
+}
+
+/// Returns the error for a setting of a rule that the uppermost policy does not have.
+fn no_setting(rules: &Rules, name: &str, problem: &str) -> Error {
+    let entry = ("signature".to_owned(), name.to_owned());
+    let has_entry = rules.policy_files.get(&entry);
+    Error::Rejected(match has_entry {
+        Some(file) => format!(
+            "'{name}' {problem} of the uppermost layer: expected a setting to remove; {file} has \
+             the [[signature]] for '{name}': change it there"
+        ),
+        None => format!("'{name}' {problem}: expected a setting to remove; correct the name"),
+    })
+}
+
+/// Returns the message for an entry that only a lower layer has.
+fn in_lower_layer(file: &str, kind: &str, label: &str) -> String {
+    format!(
+        "the {kind} '{label}' is in {file}: expected it in the policy of the uppermost layer; \
+         remove it there, or write a section [[{kind}]] that replaces it"
+    )
+}
+
+/// Removes an entry. Returns `Rejected` if the uppermost policy does not have it.
+fn remove(
+    document: &mut DocumentMut,
+    rules: &Rules,
+    kind: &str,
+    key: &str,
+    label: &str,
+) -> Result<()> {
+    if document::remove(document, kind, key, label)? {
+        return Ok(());
+    }
+    let lower = rules.policy_files.get(&(kind.to_owned(), label.to_owned()));
+    Err(Error::Rejected(match lower {
+        Some(file) => in_lower_layer(file, kind, label),
+        None => format!(
             "the policy has no {kind} with the {key} '{label}': expected one to remove; correct \
              the {key}"
-        )));
-    }
-    Ok(())
+        ),
+    }))
 }

@@ -51,6 +51,10 @@ pub struct PushArgs {
         default_missing_value = "nearest", requires = "release",
     )]
     patch: Option<PatchBase>,
+    /// Carry the change over only if this is the content digest of the bundle from which the change
+    /// is computed, as `hedgerow diff` prints it. Then nothing is asked.
+    #[arg(long, value_name = "DIGEST", value_parser = parse_content, requires = "patch")]
+    expect_base: Option<String>,
     #[command(flatten)]
     rollout: RolloutArgs,
     #[command(flatten)]
@@ -70,7 +74,14 @@ pub fn run(args: &PushArgs, config: Option<&Path>, format: Format) -> Result<Out
     let expires = args.rollout.expires_at()?;
     if let Some(base) = args.patch {
         let publish = &args.rollout.publish;
-        let options = PatchOptions { base, replay: &args.replay, expires, publish };
+        let options = PatchOptions {
+            base,
+            expect_base: args.expect_base.as_deref(),
+            is_confirmed: args.rollout.yes,
+            replay: &args.replay,
+            expires,
+            publish,
+        };
         return patch::run(&options, &publisher, built.bundle, format);
     }
     let current = match role.is_some() || !args.replay.is_empty() {

@@ -5,7 +5,7 @@ mod ending;
 
 use std::path::Path;
 
-pub use ending::confirm_end;
+pub use ending::{confirm, confirm_end};
 use hedgerow_core::api::{BundleInfo, PublishResult};
 use hedgerow_core::rules::release::{Canary, EMBEDDED, RELEASE_FORMAT, ShadowBundle};
 use hedgerow_core::rules::trusted_keys::TrustedKeys;
@@ -80,7 +80,8 @@ pub struct RolloutArgs {
     /// 2027-01-31. After that, the embedded rules decide.
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
-    /// End a canary or a shadow without asking, if the release ends one.
+    /// Release without asking, although the release ends a canary or a shadow, or carries over a
+    /// change that removes or replaces something.
     #[arg(long)]
     pub yes: bool,
     #[command(flatten)]

@@ -65,7 +65,8 @@ pub struct ListChange {
 /// The value of a setting in both bundles; `None` if a bundle does not have the setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettingChange {
-    /// Path of the setting: `bands.suspect`, `exemption[nightly-audit].until`.
+    /// Path of the setting: `bands.suspect`, `exemption[nightly-audit].until`. For the order of the
+    /// routes, it is `route`, and the values are the conditions of the routes.
     pub path: String,
     /// Value in the first bundle.
     pub from: Option<Value>,
@@ -196,7 +197,26 @@ impl Diff {
             from: None,
             to: Some(new),
         }));
+        self.compare_route_order(from, to);
         self.policy.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// Reports the order of the routes that both policies have, if it differs: the first route that
+    /// applies counts. The paths of the settings do not show the order.
+    fn compare_route_order(&mut self, from: &Bundle, to: &Bundle) {
+        let labels = |bundle: &Bundle| match serde_json::to_value(&bundle.policy.routes) {
+            Ok(Value::Array(routes)) => item_labels(&routes),
+            _ => Vec::new(),
+        };
+        let (old, new) = (labels(from), labels(to));
+        let common = |labels: &[String], others: &[String]| -> Value {
+            let others: BTreeSet<&String> = others.iter().collect();
+            labels.iter().filter(|label| others.contains(label)).cloned().collect()
+        };
+        let (from, to) = (Some(common(&old, &new)), Some(common(&new, &old)));
+        if from != to {
+            self.policy.push(SettingChange { path: "route".to_owned(), from, to });
+        }
     }
 
     /// Compares the filters of seed sets that both bundles have. Reports a changed filter as the
@@ -228,8 +248,7 @@ fn by_name<R: Clone>(
 }
 
 /// Adds the settings in `value` to `settings`, by path. In a path, an object in an array is
-/// identified by its name, by its id or, for a route, by its conditions, so that a new entry does
-/// not change the paths of the other entries. An object without these is identified by its index.
+/// identified by its label, so that a new entry does not change the paths of the other entries.
 fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(members) => {
@@ -239,8 +258,7 @@ fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
             }
         }
         Value::Array(items) if items.iter().any(Value::is_object) => {
-            for (index, item) in items.into_iter().enumerate() {
-                let label = item_label(&item).unwrap_or_else(|| index.to_string());
+            for (label, item) in item_labels(&items).into_iter().zip(items) {
                 flatten(format!("{path}[{label}]"), item, settings);
             }
         }
@@ -249,6 +267,19 @@ fn flatten(path: String, value: Value, settings: &mut BTreeMap<String, Value>) {
             settings.insert(path, value);
         }
     }
+}
+
+/// Returns a label for each object in an array: its name, its id or, for a route, its conditions;
+/// otherwise its index. A label that an earlier object has gets a number: `/v1/** #2`.
+fn item_labels(items: &[Value]) -> Vec<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let label = |(index, item): (usize, &Value)| {
+        let label = item_label(item).unwrap_or_else(|| index.to_string());
+        let count = counts.entry(label.clone()).or_default();
+        *count += 1;
+        if *count == 1 { label } else { format!("{label} #{count}") }
+    };
+    items.iter().enumerate().map(label).collect()
 }
 
 /// Returns the name or the id of an object in an array; for a route, its conditions, separated by

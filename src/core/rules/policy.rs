@@ -291,6 +291,10 @@ impl Policy {
         self.identity.validate()?;
         self.decisions.validate()?;
         self.validate_words()?;
+        if let Some(exemption) = self.exemptions.iter().find(|entry| entry.exempts_everything()) {
+            let problem = format!("the policy's exemption '{}' exempts everything", exemption.name);
+            return Err(Error::new(problem, "add an account, a tenant, a path or signatures"));
+        }
         let Bands { notice, suspect, hostile } = self.bands;
         if [0.0, notice, suspect, hostile, 100.0].is_sorted() {
             return Ok(());
@@ -370,6 +374,14 @@ impl Policy {
                     .as_deref()
                     .is_none_or(|pattern| route::path_matches(pattern, path))
         })
+    }
+}
+
+impl Exemption {
+    /// Returns whether the exemption has neither a condition nor signatures.
+    fn exempts_everything(&self) -> bool {
+        let Self { account, tenant, path, signatures, .. } = self;
+        [account, tenant, path].iter().all(|condition| condition.is_none()) && signatures.is_empty()
     }
 }
 
@@ -532,6 +544,31 @@ mod tests {
         ];
         for (account, tenant, now, expected) in rows {
             assert_eq!(count(account, tenant, now), expected, "{account:?} {tenant:?} {now}");
+        }
+    }
+
+    #[test]
+    fn an_exemption_has_a_condition_or_signatures() {
+        let exemption = Exemption {
+            name: "audit".into(),
+            reason: String::new(),
+            until: 100,
+            account: None,
+            tenant: None,
+            path: None,
+            signatures: Vec::new(),
+        };
+        let text = Some("x".to_owned());
+        let rows = [
+            ("everything", exemption.clone(), false),
+            ("account", Exemption { account: text.clone(), ..exemption.clone() }, true),
+            ("tenant", Exemption { tenant: text.clone(), ..exemption.clone() }, true),
+            ("path", Exemption { path: text, ..exemption.clone() }, true),
+            ("signatures", Exemption { signatures: vec!["x".into()], ..exemption }, true),
+        ];
+        for (name, exemption, expected) in rows {
+            let policy = Policy { exemptions: vec![exemption], ..Policy::default() };
+            assert_eq!(policy.validate().is_ok(), expected, "{name}");
         }
     }
 }

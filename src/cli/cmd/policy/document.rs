@@ -79,9 +79,10 @@ pub fn remove(document: &mut DocumentMut, kind: &str, key: &str, label: &str) ->
         document.remove(kind);
     }
     let comments = removed.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
-    // Comments before an empty line are about the file, not about the entry.
-    let Some((kept, _)) = comments.rsplit_once("\n\n") else { return Ok(true) };
-    let kept = format!("{kept}\n");
+    let kept = comments_about_file(comments).to_owned();
+    if kept.is_empty() {
+        return Ok(true);
+    }
     let next = removed.position().and_then(|end| next_position(document.as_table(), end));
     match next.and_then(|position| table_at(document.as_table_mut(), position)) {
         Some(table) => {
@@ -97,17 +98,60 @@ pub fn remove(document: &mut DocumentMut, kind: &str, key: &str, label: &str) ->
     Ok(true)
 }
 
-/// Removes the member `key` of a `[[signature]]` with this name; the whole entry if it has no other
-/// setting. Returns whether the entry has the member.
-pub fn remove_setting(document: &mut DocumentMut, name: &str, key: &str) -> Result<bool> {
-    let Some(entries) = entries_mut(document, "signature")? else { return Ok(false) };
-    let entry = find(entries, "name", name).and_then(|index| entries.get_mut(index));
-    let Some(entry) = entry.filter(|entry| entry.contains_key(key)) else { return Ok(false) };
-    let other = if key == "off" { "weight" } else { "off" };
-    if !entry.contains_key(other) {
-        return remove(document, "signature", "name", name);
+/// Returns the part of the comments above an entry that is before the last empty line. These
+/// comments are about the file, not about the entry. A line of spaces is empty.
+fn comments_about_file(comments: &str) -> &str {
+    let mut about_file = "";
+    let mut end: usize = 0;
+    for line in comments.split_inclusive('\n') {
+        // The spaces before the entry, without a line end, are not a line.
+        if line.ends_with('\n') && line.trim().is_empty() {
+            about_file = comments.get(..end).unwrap_or_default();
+        }
+        end = end.saturating_add(line.len());
     }
-    entry.remove(key);
+    about_file
+}
+
+/// The `name` and the `id` of a rule: the two keys by which a `[[signature]]` can name the rule.
+#[derive(Clone, Copy)]
+pub struct RuleLabel<'r> {
+    pub name: &'r str,
+    /// `None` for a list, which has no id.
+    pub id: Option<&'r str>,
+}
+
+impl<'r> RuleLabel<'r> {
+    /// Returns the keys, and the value of each.
+    fn keys(self) -> impl Iterator<Item = (&'static str, &'r str)> {
+        [("name", Some(self.name)), ("id", self.id)]
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+/// Returns whether the policy has a `[[signature]]` for a rule.
+pub fn has_setting(document: &DocumentMut, rule: RuleLabel<'_>) -> bool {
+    rule.keys().any(|(key, value)| contains(document, "signature", key, value))
+}
+
+/// Removes the member `setting` of the `[[signature]]` for a rule; the whole entry if it has no
+/// other setting. Returns whether the entry has the member.
+pub fn remove_setting(
+    document: &mut DocumentMut,
+    rule: RuleLabel<'_>,
+    setting: &str,
+) -> Result<bool> {
+    let Some(entries) = entries_mut(document, "signature")? else { return Ok(false) };
+    let label = rule.keys().find(|(key, value)| find(entries, key, value).is_some());
+    let Some((label_key, label)) = label else { return Ok(false) };
+    let entry = find(entries, label_key, label).and_then(|index| entries.get_mut(index));
+    let Some(entry) = entry.filter(|entry| entry.contains_key(setting)) else { return Ok(false) };
+    let other = if setting == "off" { "weight" } else { "off" };
+    if !entry.contains_key(other) {
+        return remove(document, "signature", label_key, label);
+    }
+    entry.remove(setting);
     Ok(true)
 }
 
@@ -201,22 +245,41 @@ mod tests {
 
     #[test]
     fn comments_before_a_removed_entry_stay_if_they_are_not_its_own() {
-        let text = "# Docs.\n\n# Ticket 1.\n[[exemption]]\nname = \"a\"\n\n[bands]\nsuspect = 60\n";
-        let mut document: DocumentMut = text.parse().unwrap();
-        assert!(remove(&mut document, "exemption", "name", "a").unwrap());
-        assert_eq!(document.to_string(), "# Docs.\n\n[bands]\nsuspect = 60\n");
+        // The comments above the entry, and those that stay.
+        let rows = [
+            ("# Docs.\n\n# Ticket 1.\n", "# Docs.\n"),
+            ("# Docs.\r\n\r\n# Ticket 1.\r\n", "# Docs.\n"),
+            ("# Docs.\n \t\n# Ticket 1.\n", "# Docs.\n"),
+            ("# Docs.\n\n# More.\n\n# Ticket 1.\n", "# Docs.\n\n# More.\n"),
+            ("# Docs.\n\n", "# Docs.\n"),
+            ("# Ticket 1.\n  ", ""),
+            ("# Ticket 1.\n", ""),
+        ];
+        for (comments, kept) in rows {
+            for rest in ["", "\n[bands]\nsuspect = 60\n"] {
+                let text = format!("{comments}[[exemption]]\nname = \"a\"\n{rest}");
+                let mut document: DocumentMut = text.parse().unwrap();
+                assert!(remove(&mut document, "exemption", "name", "a").unwrap());
+                assert_eq!(document.to_string(), format!("{kept}{rest}"), "{text:?}");
+            }
+        }
     }
 
     #[test]
     fn one_setting_of_a_signature_is_removed() {
-        let text = "[[signature]]\nname = \"a\"\nweight = 5.0\noff = true\n";
-        let mut document: DocumentMut = text.parse().unwrap();
-        assert!(!remove_setting(&mut document, "b", "off").unwrap());
-        assert!(remove_setting(&mut document, "a", "off").unwrap());
-        assert_eq!(document.to_string(), text.replace("off = true\n", ""));
-        assert!(!remove_setting(&mut document, "a", "off").unwrap());
-        assert!(remove_setting(&mut document, "a", "weight").unwrap());
-        assert_eq!(document.to_string(), "");
+        for (key, label) in [("name", "a"), ("id", "i")] {
+            let text = format!("[[signature]]\n{key} = \"{label}\"\nweight = 5.0\noff = true\n");
+            let mut document: DocumentMut = text.parse().unwrap();
+            let rule = RuleLabel { name: "a", id: Some("i") };
+            let other = RuleLabel { name: "b", id: None };
+            assert!(has_setting(&document, rule) && !has_setting(&document, other), "{text}");
+            assert!(!remove_setting(&mut document, other, "off").unwrap());
+            assert!(remove_setting(&mut document, rule, "off").unwrap());
+            assert_eq!(document.to_string(), text.replace("off = true\n", ""));
+            assert!(!remove_setting(&mut document, rule, "off").unwrap());
+            assert!(remove_setting(&mut document, rule, "weight").unwrap());
+            assert_eq!(document.to_string(), "");
+        }
     }
 
     #[test]

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 ///
 /// A rule, a concept or a seed set is carried over as a whole. In the policy and in lists, each
 /// setting and each entry is carried over separately, except that the routes are one setting,
-/// because their order counts.
+/// because their order counts, and that an exemption or the settings of an account, a tenant or a
+/// cluster are carried over as a whole, because one condition or setting limits the others.
 pub fn carry_over(base: &Bundle, new: &Bundle, target: &Bundle) -> Result<Bundle, Vec<String>> {
     let mut conflicts = Vec::new();
     let [from, to, onto] = [base, new, target].map(to_value);
@@ -76,9 +77,18 @@ fn merge(
     target.cloned()
 }
 
-/// Returns whether a path is a rule, a concept or a seed set.
+/// Returns whether a path is a value that is carried over as a whole.
 fn is_whole(path: &str) -> bool {
-    let wholes = ["signatures[", "correlations[", "concepts[", "seeds["];
+    let wholes = [
+        "signatures[",
+        "correlations[",
+        "concepts[",
+        "seeds[",
+        "policy.exemption[",
+        "policy.account[",
+        "policy.tenant[",
+        "policy.cluster[",
+    ];
     wholes.iter().any(|whole| path.starts_with(whole))
 }
 
@@ -213,6 +223,44 @@ mod tests {
                 Err(path) => assert_eq!(merged.unwrap_err(), [path], "{name}"),
             }
         }
+    }
+
+    #[test]
+    fn exemptions_and_overrides_are_carried_over_as_a_whole() {
+        let account = "a".repeat(32);
+        let exemption = json!({ "name": "x", "reason": "r", "until": 1, "path": "/a" });
+        let principal = json!({ "id": account, "mode": "shadow" });
+        let cluster = json!({ "id": "5b0f3a91", "mode": "enforce", "reason": "r" });
+        // kind, value, a member that the change sets, a member that the target sets
+        let rows = [
+            ("exemption", &exemption, ("account", json!(account)), ("path", json!("/b"))),
+            ("account", &principal, ("mode", json!("enforce")), ("until", json!(5))),
+            ("tenant", &principal, ("mode", json!("enforce")), ("reason", json!("t"))),
+            ("cluster", &cluster, ("until", json!(5)), ("reason", json!("t"))),
+        ];
+        for (kind, value, changed, other) in rows {
+            let with = |(key, member): (&str, Value)| {
+                let mut entry = value.clone();
+                entry[key] = member;
+                bundle(&json!({ kind: [entry] }))
+            };
+            let base = bundle(&json!({ kind: [value] }));
+            let (new, target) = (with(changed), with(other));
+            let label = if kind == "exemption" { "x" } else { value["id"].as_str().unwrap() };
+            let conflicts = carry_over(&base, &new, &target).unwrap_err();
+            assert_eq!(conflicts, [format!("policy.{kind}[{label}]")]);
+            assert_eq!(carry_over(&base, &new, &base).unwrap().policy, new.policy);
+        }
+        // Two changes, each of which leaves a condition, do not make an exemption without any.
+        let both = json!({ "name": "x", "reason": "r", "until": 1, "path": "/a", "account": "a" });
+        let without = |key: &str| {
+            let mut entry = both.clone();
+            entry.as_object_mut().unwrap().remove(key);
+            bundle(&json!({ "exemption": [entry] }))
+        };
+        let base = bundle(&json!({ "exemption": [both] }));
+        let conflicts = carry_over(&base, &without("account"), &without("path")).unwrap_err();
+        assert_eq!(conflicts, ["policy.exemption[x]"]);
     }
 
     #[test]

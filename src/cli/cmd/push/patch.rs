@@ -1,5 +1,6 @@
 //! `hedgerow push --release --patch`: carries a change into every bundle of the current release.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -14,7 +15,7 @@ use super::merge::carry_over;
 use super::noise::{self, NoiseReport};
 use super::upload::{PreparedBundle, compile, content_of, next_serial, number, upload};
 use crate::cmd::diff::print_changes;
-use crate::cmd::release::{PublishArgs, Publisher};
+use crate::cmd::release::{PublishArgs, Publisher, confirm};
 use crate::dates::now;
 use crate::error::{Error, Outcome, Result};
 use crate::remote::ReleaseCommand;
@@ -33,6 +34,10 @@ pub enum PatchBase {
 /// The options of a patch.
 pub struct PatchOptions<'o> {
     pub base: PatchBase,
+    /// The content digest that the base must have; `None` for any base.
+    pub expect_base: Option<&'o str>,
+    /// Whether the change may remove or replace something of any base.
+    pub is_confirmed: bool,
     /// Recorded requests on which the active bundle is compared with its successor.
     pub replay: &'o [PathBuf],
     /// End of the release in seconds since the epoch; by default, the end stays.
@@ -57,10 +62,16 @@ struct Patched {
     diff: Diff,
 }
 
+/// The bundle with which the rules were compared.
+struct BaseLabel {
+    roles: String,
+    digest: String,
+    content: String,
+}
+
 /// The change, and the bundles that it makes.
 struct Patch {
-    /// The roles and the digest of the bundle with which the rules were compared.
-    base: (String, String),
+    base: BaseLabel,
     change: Diff,
     patched: Vec<Patched>,
 }
@@ -79,6 +90,7 @@ pub fn run(
     let active = active.map(|member| member.bundle.clone());
     let content = content_of(&rules);
     let patch = make_patch(options.base, publisher, rules, members)?;
+    patch.check_base(options.expect_base)?;
     let noise = check_noise(options.replay, &current, active, &patch)?;
     let publish_args = options.publish;
     let mut release = patch.release(publisher.follow(Some(&current), publish_args));
@@ -87,6 +99,8 @@ pub fn run(
         noise.as_ref().map_or(Ok(()), NoiseReport::print_text)?;
         patch.print_text()?;
     }
+    // A base that the user has named cannot contain a change that the user has not seen.
+    patch.confirm_loss(options.is_confirmed || options.expect_base.is_some())?;
     patch.patched.iter().try_for_each(|patched| upload(publisher, &patched.prepared))?;
     let (outcome, published) =
         publisher.publish(ReleaseCommand::Release, &release, publish_args, format)?;
@@ -146,7 +160,9 @@ fn make_patch(
             short_digest(&base.digest)
         )));
     }
-    let (label, base) = ((base.roles.clone(), base.digest.clone()), base.bundle.clone());
+    let (roles, digest) = (base.roles.clone(), base.digest.clone());
+    let label = BaseLabel { roles, digest, content: content_of(&base.bundle) };
+    let base = base.bundle.clone();
     let mut serial = next_serial(&publisher.store.bundles()?);
     let mut patched = Vec::new();
     let mut conflicts = String::new();
@@ -170,7 +186,7 @@ fn make_patch(
         "the change does not fit every bundle of the release, because these have other values \
          there than the {} bundle:{conflicts}\nmake a smaller change, or end them with `hedgerow \
          push --release`",
-        label.0
+        label.roles
     )))
 }
 
@@ -201,6 +217,29 @@ fn size(diff: &Diff) -> usize {
     let terms = diff.concepts.iter().map(|term| term.added.saturating_add(term.removed).max(1));
     rules.into_iter().chain(entries).chain(terms).fold(diff.policy.len(), usize::saturating_add)
 }
+
+/// Returns what a change removes or replaces: names of rules, concepts and lists, and paths of
+/// settings, sorted. A path ends with the entry that it names: `exemption[audit]`.
+fn lost_parts(diff: &Diff) -> Vec<String> {
+    // Without any new or missing part, something else differs, such as a description.
+    let is_lost = |added: usize, removed: usize| removed > 0 || added == 0;
+    let rules = diff.removed.iter().chain(&diff.changed).cloned();
+    let weights = diff.weights.iter().map(|weight| weight.name.clone());
+    let concepts = diff.concepts.iter().filter(|concept| is_lost(concept.added, concept.removed));
+    let concepts = concepts.map(|concept| format!("concept {}", concept.name));
+    let lists = diff.lists.iter().filter(|list| is_lost(list.added, list.removed));
+    let lists = lists.map(|list| list.name.clone());
+    let settings = diff.policy.iter().filter(|setting| setting.from.is_some());
+    let settings = settings.map(|setting| match setting.path.split_once(']') {
+        Some((entry, _)) => format!("{entry}]"),
+        None => setting.path.clone(),
+    });
+    let parts = rules.chain(weights).chain(concepts).chain(lists).chain(settings);
+    parts.collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+/// Maximum number of parts that the question names. The difference above it lists all.
+const MAX_SHOWN_PARTS: usize = 8;
 
 /// Compares the active bundle with its successor on recorded requests, if `--replay` names any.
 fn check_noise(
@@ -234,10 +273,49 @@ impl Patch {
         release
     }
 
+    /// Returns `Rejected` if the content digest of the base is not the expected one.
+    fn check_base(&self, expected: Option<&str>) -> Result<()> {
+        let BaseLabel { roles, digest, content } = &self.base;
+        match expected {
+            Some(expected) if expected != content => Err(Error::Rejected(format!(
+                "the {roles} bundle {} has the content digest {content}: expected {expected}, and \
+                 nothing was released; another release may have changed it, so compare again with \
+                 `hedgerow diff`",
+                short_digest(digest)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks whether the change may remove or replace something. The rules may lack a change that
+    /// somebody else has released meanwhile, and would undo it.
+    fn confirm_loss(&self, is_confirmed: bool) -> Result<()> {
+        let lost = lost_parts(&self.change);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let BaseLabel { roles, digest, content } = &self.base;
+        let shown: Vec<&str> = lost.iter().take(MAX_SHOWN_PARTS).map(String::as_str).collect();
+        let more = match lost.len().saturating_sub(shown.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let consequence = format!(
+            "the change removes or replaces parts of the {roles} bundle {}: {}{more}",
+            short_digest(digest),
+            shown.join(", ")
+        );
+        let remedy = format!(
+            "if somebody else has released them, take over their files; otherwise add --yes or \
+             --expect-base {content}"
+        );
+        confirm(&consequence, is_confirmed, &remedy)
+    }
+
     fn print_text(&self) -> Result<()> {
-        let (roles, digest) = &self.base;
+        let BaseLabel { roles, digest, content } = &self.base;
         print_line(format_args!(
-            "the change, from the {roles} bundle {} to the rules:",
+            "the change, from the {roles} bundle {}, content {content}, to the rules:",
             short_digest(digest)
         ))?;
         print_changes(&self.change)?;
@@ -253,7 +331,7 @@ impl Patch {
     }
 
     fn to_json(&self) -> Value {
-        let (roles, digest) = &self.base;
+        let BaseLabel { roles, digest, content } = &self.base;
         let bundles = self.patched.iter().map(|Patched { member, prepared, diff }| {
             json!({
                 "roles": member.roles, "from": member.digest, "to": prepared.digest,
@@ -262,7 +340,55 @@ impl Patch {
         });
         let bundles: Vec<Value> = bundles.collect();
         json!({
-            "base": roles, "base_digest": digest, "diff": self.change, "bundles": bundles,
+            "base": roles, "base_digest": digest, "base_content": content, "diff": self.change,
+            "bundles": bundles,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_core::ruleset::{ConceptChange, ListChange, SettingChange, WeightChange};
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_change_removes_or_replaces_is_lost() {
+        let name = || "x".to_owned();
+        let setting = |path: &str, from: Option<i32>, to: Option<i32>| Diff {
+            policy: vec![SettingChange {
+                path: path.to_owned(),
+                from: from.map(Value::from),
+                to: to.map(Value::from),
+            }],
+            ..Diff::default()
+        };
+        let concept = |added, removed| Diff {
+            concepts: vec![ConceptChange { name: name(), added, removed }],
+            ..Diff::default()
+        };
+        let list = |added, removed| Diff {
+            lists: vec![ListChange { name: name(), added, removed }],
+            ..Diff::default()
+        };
+        let weights = vec![WeightChange { name: name(), from: 1.0, to: 2.0 }];
+        let rows: [(&str, Diff, &[&str]); 13] = [
+            ("added rule", Diff { added: vec![name()], ..Diff::default() }, &[]),
+            ("removed rule", Diff { removed: vec![name()], ..Diff::default() }, &["x"]),
+            ("changed rule", Diff { changed: vec![name()], ..Diff::default() }, &["x"]),
+            ("weight", Diff { weights, ..Diff::default() }, &["x"]),
+            ("new terms", concept(1, 0), &[]),
+            ("removed terms", concept(1, 1), &["concept x"]),
+            ("rarity", concept(0, 0), &["concept x"]),
+            ("new entries", list(1, 0), &[]),
+            ("removed entries", list(0, 1), &["x"]),
+            ("title of a list", list(0, 0), &["x"]),
+            ("new setting", setting("exemption[x].until", None, Some(1)), &[]),
+            ("removed setting", setting("exemption[x].until", Some(1), None), &["exemption[x]"]),
+            ("changed setting", setting("bands.suspect", Some(1), Some(2)), &["bands.suspect"]),
+        ];
+        for (row, diff, expected) in rows {
+            assert_eq!(lost_parts(&diff), expected, "{row}");
+        }
     }
 }

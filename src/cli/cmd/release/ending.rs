@@ -1,4 +1,4 @@
-//! The canary and the shadow that a release ends, and the confirmation that they may end.
+//! The canary and the shadow that a release ends, and the confirmation of what a release loses.
 
 use hedgerow_core::Release;
 use hedgerow_core::ruleset::short_digest;
@@ -17,18 +17,28 @@ pub fn confirm_end(before: Option<&Release>, after: &Release, is_confirmed: bool
     if ended.is_empty() {
         return Ok(());
     }
-    let ended = format!("this release ends {}", ended.join(" and "));
+    confirm(
+        &format!("this release ends {}", ended.join(" and ")),
+        is_confirmed,
+        "add --yes, or carry the change into every bundle with `hedgerow push --release --patch`",
+    )
+}
+
+/// Prints a consequence of a release, and asks whether to publish the release, unless
+/// `is_confirmed`.
+///
+/// Returns `Rejected` if the answer is not yes, or, with the remedy, if nobody can be asked.
+pub fn confirm(consequence: &str, is_confirmed: bool, remedy: &str) -> Result<()> {
     if is_confirmed {
-        print_error(&ended);
+        print_error(consequence);
         return Ok(());
     }
-    match ask(&format!("{ended}. Release it?")) {
+    match ask(&format!("{consequence}. Release it?")) {
         Some(true) => Ok(()),
         Some(false) => Err(Error::Rejected("nothing was released".to_owned())),
         None => Err(Error::Rejected(format!(
-            "{ended}: expected a confirmation, and standard input or standard error is not a \
-             terminal; add --yes, or carry the change into every bundle with `hedgerow push \
-             --release --patch`"
+            "{consequence}: expected a confirmation, and standard input or standard error is not \
+             a terminal; {remedy}"
         ))),
     }
 }
