@@ -45,15 +45,24 @@ fn write_module() -> io::Result<()> {
     fs::write(Path::new(&variable("OUT_DIR")?).join("shipped_rules.rs"), module)
 }
 
-/// Adds all files below a directory, except Markdown, which describes the rules.
+/// Adds the rule files below a directory. Other files, such as those of editors and file managers,
+/// need not be text.
 fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
         if entry.file_type()?.is_dir() {
-            walk(&entry.path(), files)?;
-        } else if entry.path().extension().is_none_or(|extension| extension != "md") {
-            files.push(entry.path());
+            walk(&path, files)?;
+        } else if RULE_EXTENSIONS.iter().any(|end| path.extension().is_some_and(|ext| ext == *end))
+        {
+            files.push(path);
         }
     }
     Ok(())
 }
+
+/// Extensions of the files that rules consist of.
+const RULE_EXTENSIONS: [&str; 4] = ["yml", "yaml", "toml", "fuse"];

@@ -59,7 +59,7 @@ impl Config {
     /// HEDGEROW_CONFIG, or else `hedgerow.toml`, which may be missing.
     pub fn load(config_path: Option<&Path>, target_args: &TargetArgs) -> Result<Self> {
         let (path, file) = read_config(config_path)?;
-        let base = path.parent().unwrap_or(Path::new(""));
+        let base = directory_of(&path);
         let resolve_path = |path: PathBuf| base.join(path);
         let target = match target_from_args_or_env(target_args)? {
             Some(target) => Some(target),
@@ -155,11 +155,24 @@ impl Config {
 /// of [`Config::load`].
 pub fn rule_directories(config_path: Option<&Path>) -> Result<RuleDirectories> {
     let (path, file) = read_config(config_path)?;
-    let base = path.parent().unwrap_or(Path::new(""));
     match &file.rules {
-        Some(setting) => RuleDirectories::from_setting(base, setting),
-        None => Ok(RuleDirectories::one(Path::new("rules"))),
+        Some(setting) => RuleDirectories::from_setting(directory_of(&path), setting),
+        None => Ok(RuleDirectories::one(Path::new(DEFAULT_RULES))),
     }
+}
+
+/// Returns the directories of rules that a settings file names, or else `rules` next to the file.
+/// This is for a command whose argument is the file: the rules are then those of its project,
+/// wherever the command runs.
+pub fn project_rule_directories(config_path: &Path) -> Result<RuleDirectories> {
+    let (path, file) = read_config(Some(config_path))?;
+    let default = RulesSetting::One(PathBuf::from(DEFAULT_RULES));
+    RuleDirectories::from_setting(directory_of(&path), file.rules.as_ref().unwrap_or(&default))
+}
+
+/// Returns the directory of a settings file; empty for the current directory.
+fn directory_of(config_path: &Path) -> &Path {
+    config_path.parent().unwrap_or(Path::new(""))
 }
 
 /// Reads the settings file, and returns its path. The path is `config_path`, or else
@@ -224,6 +237,9 @@ fn config_error(path: &Path, text: &str, offset: usize, problem: &str, remedy: &
     let problem = problem.replace('\n', " ");
     Error::Io(format!("{}:{line}:{column}: {problem}; {remedy}", path.display()))
 }
+
+/// Directory of rules if the settings name none.
+const DEFAULT_RULES: &str = "rules";
 
 /// Default path of the settings file.
 pub const CONFIG_FILE_NAME: &str = "hedgerow.toml";

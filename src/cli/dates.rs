@@ -45,6 +45,21 @@ pub fn parse_until(text: &str, now: u64) -> Result<u64> {
     })
 }
 
+/// Parses the end of an entry of the policy, which has a last day in UTC: a period of days or weeks
+/// from `now`, or the last day. The day in which the returned time lies is the last one.
+///
+/// Returns `Io` for any other form, for a time that is not in the future, and for a period in
+/// hours: the end of its day can be a day later.
+pub fn parse_policy_end(text: &str, now: u64) -> Result<u64> {
+    if text.ends_with('h') && time_after(text, now).is_some() {
+        return Err(Error::Io(format!(
+            "--until '{text}' is invalid: expected days, because an entry of the policy ends with \
+             a day in UTC; give 1d, 7d or 2w, or a day such as 2027-01-31"
+        )));
+    }
+    parse_until(text, now)
+}
+
 /// Parses a time in the past: a period before `now` (`12h`, `7d`), or a day in UTC, of which the
 /// first second is returned. Errors contain `option`, the name of the option.
 ///
@@ -155,6 +170,17 @@ mod tests {
             assert!(matches!(parse_expiry(text, now), Err(Error::Rejected(_))), "{text}");
         }
         assert!(matches!(parse_until("2026-01-01", now), Err(Error::Io(_))));
+        for text in ["1d", "2w", "2027-01-31"] {
+            assert_eq!(parse_policy_end(text, now).unwrap(), parse_until(text, now).unwrap());
+        }
+        for text in ["12h", "1h", "0h", "72h"] {
+            let Err(Error::Io(problem)) = parse_policy_end(text, now) else { panic!("{text}") };
+            assert!(problem.contains("expected days"), "{problem}");
+        }
+        for text in ["0d", "h", "soonh", "7m"] {
+            let Err(Error::Io(problem)) = parse_policy_end(text, now) else { panic!("{text}") };
+            assert!(problem.contains("expected a time in the future"), "{problem}");
+        }
         let rows = [
             (0, "1970-01-01 00:00"),
             (951_826_920, "2000-02-29 12:22"),

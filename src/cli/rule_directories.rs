@@ -1,6 +1,7 @@
 //! The directories from which a command reads rules: one directory, or several layers.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -19,8 +20,8 @@ pub enum RulesSetting {
 pub struct RuleDirectories {
     /// Directory to which the paths in findings are relative; empty for the current directory.
     base: PathBuf,
-    /// Paths of the layers below `base`, as they were written. A single directory is `base` itself,
-    /// and its name is empty.
+    /// Paths of the layers below `base`, as they were written, except for `.` and `//`. A single
+    /// directory is `base` itself, and its name is empty.
     names: Vec<String>,
 }
 
@@ -38,9 +39,8 @@ impl RuleDirectories {
         }
         let mut names: Vec<String> = Vec::new();
         for directory in directories {
-            let name = directory.display().to_string();
-            let name = name.trim_start_matches("./").trim_end_matches('/').to_owned();
-            if name.is_empty() || names.contains(&name) {
+            let name = layer_name(directory);
+            if name.is_empty() || names.iter().any(|other| is_same(base, other, &name)) {
                 return Err(Error::Io(format!(
                     "the layers of rules contain '{}' twice, or an empty path: expected one path \
                      for each layer; correct `rules` in the settings",
@@ -98,9 +98,57 @@ impl RuleDirectories {
     }
 }
 
+/// Returns the name of a layer: its path without `.` and without repeated separators. `..` stays,
+/// because the directory before it may be a link.
+fn layer_name(directory: &Path) -> String {
+    let parts = directory.components().filter(|part| *part != Component::CurDir);
+    let name = parts.collect::<PathBuf>().display().to_string();
+    let is_current = name.is_empty() && !directory.as_os_str().is_empty();
+    if is_current { ".".to_owned() } else { name }
+}
+
+/// Returns whether two names of layers are the same directory. Directories that do not exist are
+/// compared by name.
+fn is_same(base: &Path, a: &str, b: &str) -> bool {
+    let [real_a, real_b] = [a, b].map(|name| fs::canonicalize(base.join(name)).ok());
+    a == b || (real_a.is_some() && real_a == real_b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_is_named_without_dots_and_repeated_separators() {
+        let rows = [
+            (".//vendor", "vendor"),
+            ("././vendor/", "vendor"),
+            ("a//b/./c", "a/b/c"),
+            ("../ours", "../ours"),
+            ("x/../a", "x/../a"),
+            ("//a", "/a"),
+            (".hidden", ".hidden"),
+            (".", "."),
+            ("", ""),
+        ];
+        for (path, name) in rows {
+            assert_eq!(layer_name(Path::new(path)), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn one_directory_is_not_two_layers() {
+        let base = std::env::temp_dir().join(format!("hedgerow-layers-{}", std::process::id()));
+        fs::create_dir_all(base.join("x")).unwrap();
+        fs::create_dir_all(base.join("a")).unwrap();
+        let layers = |names: [&str; 2]| RuleDirectories::layers(&base, &names.map(PathBuf::from));
+        assert!(layers(["a", "x"]).is_ok());
+        for other in ["x/../a", "./a", "a/."] {
+            let error = format!("{:?}", layers(["a", other]).unwrap_err());
+            assert!(error.contains(&format!("contain '{other}' twice")), "{error}");
+        }
+        fs::remove_dir_all(&base).unwrap();
+    }
 
     #[test]
     fn a_setting_names_one_directory_or_layers() {

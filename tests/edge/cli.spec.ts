@@ -461,7 +461,8 @@ ${exemplar('near: one', 'no-match', 1)}
     expect(new Set(before)).toEqual(new Set([true, false]));
     const end = ['--reason', 'ticket 9', '--until', '7d'];
     const exemption = ['exempt', 'audit', '--path', '/v1/audit/**', '--rules', 'rules', ...end];
-    expect(await succeed(exemption)).toMatchObject({ next: 'hedgerow push --release --patch' });
+    const next = 'hedgerow push rules --release --patch';
+    expect(await succeed(exemption)).toMatchObject({ next });
     const ending = await hedgerow(['push', 'rules', '--release'], edgeTarget());
     expect([ending.code, ending.stderr]).toEqual([1, expect.stringContaining('ends the canary')]);
     const { patch, release } = await succeed(['push', 'rules', '--release', '--patch']);

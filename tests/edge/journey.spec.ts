@@ -237,7 +237,7 @@ describe.skipIf(!isBuilt(COMMAND_LINE, 'cargo build --release'))('the journey', 
     const back = ['rules', 'update', '--from', path.join(root, 'vendor-1')];
     expect(await rejected(...back)).toContain('synthesis/pairs.yml: changed');
     expect(vendor()).toContain('# edited');
-    await text(...back, '--force');
+    await text(...back, '--discard-edits');
     expect(vendor()).toBe(vendorBefore);
   });
 });

@@ -344,6 +344,49 @@ fn commands_change_the_policy_and_undo_the_change() {
 }
 
 #[test]
+fn the_next_command_and_the_output_name_the_rules_of_the_command() {
+    let workspace = Workspace::new("next_command");
+    let change = ["exempt", "x", "--path", "/a", "--reason", "r", "--until", "7d"];
+    let config = ["--rules", "rules", "--config", "hedgerow.toml"];
+    let text = workspace.succeed(&[&change[..], &config].concat());
+    let next = "`hedgerow push rules --release --patch --config hedgerow.toml`";
+    assert!(text.contains(&format!("release it with {next}; omit --patch while the")), "{text}");
+}
+
+#[test]
+fn ends_of_policy_entries_are_days() {
+    let workspace = Workspace::new("ends_in_hours");
+    for change in [
+        &["exempt", "x", "--path", "/a"][..],
+        &["disable", "synthesis_pairs"],
+        &["override", "--account", "0123456789abcdef0123456789abcdef", "--mode", "shadow"],
+    ] {
+        let end = ["--reason", "r", "--until", "12h"];
+        let output = workspace.exit_with(2, &[change, &end].concat());
+        assert!(output.contains("--until '12h' is invalid: expected days"), "{output}");
+    }
+    assert!(!workspace.path.join("rules/policy.toml").exists(), "nothing was written");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_linked_policy_stays_a_link_and_keeps_its_permissions() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let workspace = Workspace::new("linked_policy");
+    workspace.write("shared.toml", "mode = 'shadow'\n");
+    let shared = workspace.path.join("shared.toml");
+    fs::set_permissions(&shared, Permissions::from_mode(0o600)).unwrap();
+    let policy = workspace.path.join("rules/policy.toml");
+    symlink("../shared.toml", &policy).unwrap();
+    workspace.succeed(&["exempt", "x", "--path", "/a", "--reason", "r", "--until", "7d"]);
+    assert!(fs::symlink_metadata(&policy).unwrap().is_symlink());
+    assert!(workspace.read("shared.toml").contains("name = \"x\""));
+    assert_eq!(fs::metadata(&shared).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn invalid_changes_of_the_policy_write_nothing() {
     let workspace = Workspace::new("refused_changes");
     let end = ["--reason", "r", "--until", "7d"];

@@ -427,7 +427,11 @@ fn an_update_that_breaks_a_switch_is_not_written() {
     assert!(text.contains("nothing was written: the rules would have findings"), "{text}");
     assert!(text.contains("+ synthesis_reports\n- synthesis_pairs\n"), "the vendor's: {text}");
     assert!(project.read("vendor/VERSION").starts_with("1.0.0\n"));
-    project.run(&["rules", "update", "--from", "next", "--force"], 1);
+    // Findings and edits are two risks: the switch for edits does not allow findings.
+    let (text, _) = project.run(&["rules", "update", "--from", "next", "--discard-edits"], 1);
+    assert!(text.contains("nothing was written") && text.contains("--allow-findings"), "{text}");
+    let (text, _) = project.run(&["rules", "update", "--from", "next", "--allow-findings"], 1);
+    assert!(text.contains("version 2.0.0; next: correct the findings, until"), "{text}");
     assert!(project.read("vendor/VERSION").starts_with("2.0.0\n"));
     let (text, _) = project.run(&["check"], 1);
     assert!(text.contains(&unknown), "{text}");
@@ -444,14 +448,99 @@ fn an_edited_vendor_directory_is_not_replaced() {
     assert!(text.contains("vendor/notes.md: added since it was written"), "{text}");
     assert!(text.contains("nothing was written: the vendor directory was edited"), "{text}");
     assert_eq!(project.read("vendor/synthesis/pairs.yml"), rule);
-    project.succeed(&["rules", "update", "--from", "next", "--force"]);
+    project.run(&["rules", "update", "--from", "next", "--allow-findings"], 1);
+    assert_eq!(project.read("vendor/synthesis/pairs.yml"), rule);
+    let text = project.succeed(&["rules", "update", "--from", "next", "--discard-edits"]);
+    assert!(text.contains("next: `hedgerow test`, then commit"), "{text}");
     assert!(!project.0.join("vendor/notes.md").exists());
+}
 
+#[test]
+fn a_directory_without_checksums_shows_what_an_update_would_lose() {
+    let project = small_project("no_checksums");
+    project.write("vendor/.DS_Store", "x");
+    let report = project.json(&["rules", "update", "--from", "next", "--dry-run"], 0);
+    assert_eq!(report["edits"], json!([]), "file managers make hidden files");
     fs::remove_file(project.0.join("vendor/SHA256SUMS")).unwrap();
-    let (_, error) = project.run(&["rules", "update", "--from", "next"], 2);
-    assert!(error.contains("SHA256SUMS") && error.contains("--force"), "{error}");
-    project.succeed(&["rules", "update", "--from", "next", "--force"]);
+    project.write("vendor/notes.md", "x");
+    let (text, _) = project.run(&["rules", "update", "--from", "next"], 1);
+    for file in ["notes.md", "policy.toml", "synthesis/pairs.yml"] {
+        assert!(text.contains(&format!("vendor/{file}: would be lost\n")), "{text}");
+    }
+    assert!(text.contains("nothing was written: the vendor directory has no SHA256SUMS"), "{text}");
+    assert!(project.0.join("vendor/notes.md").exists());
+    // Files that the new rules have in the same form are not lost.
+    fs::remove_file(project.0.join("vendor/notes.md")).unwrap();
+    project.succeed(&["rules", "update", "--from", "shipped"]);
     assert!(project.0.join("vendor/SHA256SUMS").exists());
+
+    project.write("vendor/.git/HEAD", "ref: refs/heads/main\n");
+    for option in ["--dry-run", "--discard-edits"] {
+        let (_, error) = project.run(&["rules", "update", "--from", "next", option], 1);
+        assert!(error.contains("vendor: a Git repository: expected a directory"), "{error}");
+    }
+    assert!(project.0.join("vendor/.git/HEAD").exists());
+}
+
+#[test]
+fn a_dry_run_does_not_restore_an_interrupted_update() {
+    let project = small_project("interrupted");
+    let [vendor, old] = ["vendor", ".vendor.hedgerow-old"].map(|name| project.0.join(name));
+    fs::rename(&vendor, &old).unwrap();
+    let (_, error) = project.run(&["rules", "update", "--from", "next", "--dry-run"], 1);
+    assert!(
+        error.contains("its files are in") && error.contains(".vendor.hedgerow-old"),
+        "{error}"
+    );
+    assert!(!vendor.exists() && old.exists());
+    project.succeed(&["rules", "update", "--from", "next"]);
+    assert!(project.read("vendor/VERSION").starts_with("2.0.0\n") && !old.exists());
+}
+
+/// Follows "Divide an existing directory" in docs/upgrade.md.
+#[test]
+fn a_divided_directory_has_the_content_digest_of_the_original() {
+    let project = small_project("divided");
+    let content = |project: &Project| {
+        let report = project.json(&["diff", "shipped", "hedgerow.toml"], 0);
+        (report["from_content"].clone(), report["to_content"].clone())
+    };
+    let (from, to) = content(&project);
+    assert!(from.is_string() && from != to, "the template adds a rule and a cap");
+    fs::remove_dir_all(project.0.join("ours/own")).unwrap();
+    fs::remove_file(project.0.join("ours/families.toml")).unwrap();
+    let policy = project.read("ours/policy.toml");
+    project.write("ours/policy.toml", &policy.replace("[score.caps]\nown = 10.0\n", ""));
+    let (from, to) = content(&project);
+    assert_eq!(from, to);
+}
+
+#[test]
+fn a_settings_file_in_a_diff_means_the_rules_next_to_it() {
+    let project = small_project("default_rules");
+    project.write("other/hedgerow.toml", "author = 'ana'\n");
+    project.write("other/rules/pairs.yml", RULE);
+    project.write("rules/reports.yml", &project.read("next/synthesis/reports.yml"));
+    let report = project.json(&["diff", "rules", "other/hedgerow.toml"], 0);
+    assert_eq!(report["diff"]["added"], json!(["synthesis_pairs"]), "{report}");
+    assert_eq!(report["diff"]["removed"], json!(["synthesis_reports"]), "{report}");
+}
+
+#[test]
+fn a_new_project_keeps_the_line_ends_of_the_vendor_in_git() {
+    assert_eq!(small_project("attributes").read(".gitattributes"), "vendor/** -text\n");
+    let rows = [
+        ("*.png binary", "*.png binary\nvendor/** -text\n"),
+        ("*.png binary\n", "*.png binary\nvendor/** -text\n"),
+        ("vendor/** -text\n*.png binary\n", "vendor/** -text\n*.png binary\n"),
+    ];
+    for (before, after) in rows {
+        let project = Project::new("attributes_of_a_repository");
+        project.write("shipped/pairs.yml", RULE);
+        project.write(".gitattributes", before);
+        project.succeed(&["rules", "init", "--from", "shipped"]);
+        assert_eq!(project.read(".gitattributes"), after, "{before}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::release::resolve_digest;
 use super::replay::{ReplayEngine, ReplayEvent, UNLABELLED, locate_problems, read_recordings};
-use crate::config::{Config, TargetArgs, rule_directories};
+use crate::config::{Config, TargetArgs, project_rule_directories};
 use crate::error::{Error, Outcome, Result, io_error};
 use crate::remote::{ReleaseStore, changed_bundle};
 use crate::rule_directories::RuleDirectories;
@@ -27,7 +27,7 @@ use crate::terminal::{Format, print_json, print_line};
 pub struct DiffArgs {
     /// Compare this bundle: its digest or the beginning of the digest, `active`, `canary`,
     /// `shadow`, `embedded`, the file of a bundle, a directory of rules, or a settings file
-    /// (`.toml`) that names layers of rules.
+    /// (`.toml`) that names layers of rules, or else has `rules` next to it.
     from: String,
     /// Compare with this bundle, named in one of the same ways.
     to: String,
@@ -156,7 +156,7 @@ impl LazyStore<'_> {
         let is_settings = path.is_file() && path.extension().is_some_and(|end| end == "toml");
         if path.is_dir() || is_settings {
             let directories = match is_settings {
-                true => rule_directories(Some(path))?,
+                true => project_rule_directories(path)?,
                 false => RuleDirectories::one(path),
             };
             return Ok(match read_rules(&directories)? {

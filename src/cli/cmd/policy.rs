@@ -15,7 +15,7 @@ use hedgerow_core::rules::policy::Exemption;
 use hedgerow_sigma::Rules;
 use toml_edit::DocumentMut;
 
-use crate::dates::{format_last_day, now, parse_until};
+use crate::dates::{format_last_day, now, parse_policy_end as parse_until};
 use crate::error::{Error, Outcome, Result};
 use crate::terminal::Format;
 

@@ -1,5 +1,7 @@
 //! Changes `policy.toml`, checks the rules with the change, and shows what it changes.
 
+use std::borrow::Cow;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use hedgerow_core::ruleset::Diff;
@@ -31,6 +33,16 @@ impl PolicyArgs {
             [] => rule_directories(config),
             directories => RuleDirectories::layers(Path::new(""), directories),
         }
+    }
+
+    /// Returns the command that releases the changed policy, with the directories and the settings
+    /// of this command.
+    fn next_command(&self, config: Option<&Path>) -> String {
+        let mut words = vec!["hedgerow".to_owned(), "push".to_owned()];
+        words.extend(self.directories.iter().map(|directory| quote(directory)));
+        words.extend(["--release", "--patch"].map(str::to_owned));
+        words.extend(config.into_iter().flat_map(|path| ["--config".to_owned(), quote(path)]));
+        words.join(" ")
     }
 }
 
@@ -69,20 +81,56 @@ pub fn change_policy(
         }
     };
     let path = directories.uppermost().join(POLICY);
-    write_atomically(&path, &text)?;
+    // If the policy is a link, the file that it leads to is changed, and the link stays.
+    let target = fs::canonicalize(&path).map_or(Cow::Borrowed(&path), Cow::Owned);
+    write_atomically(&target, &text)?;
     let diff = Diff::between(&before.bundle(), &after.bundle());
+    let next = args.next_command(config);
     match format {
-        Format::Json => print_json(&json!({ "file": path, "diff": diff, "next": NEXT }))?,
+        Format::Json => print_json(&json!({ "file": path, "diff": diff, "next": next }))?,
         Format::Text => {
             print_line(format_args!("{} is changed:", path.display()))?;
             print_changes(&diff)?;
-            print_line(format_args!("release it with `{NEXT}`"))?;
+            print_line(format_args!(
+                "release it with `{next}`; omit --patch while the embedded rules are active"
+            ))?;
         }
     }
     Ok(Outcome::Success)
 }
 
+/// Returns a path as one word of a POSIX shell.
+fn quote(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:@+,".contains(char);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 const POLICY: &str = "policy.toml";
 
-/// The command that releases a changed policy.
-const NEXT: &str = "hedgerow push --release --patch";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_command_repeats_directories_and_settings() {
+        let rows: [(&[&str], Option<&str>, &str); 4] = [
+            (&[], None, "hedgerow push --release --patch"),
+            (&["vendor", "../ours"], None, "hedgerow push vendor ../ours --release --patch"),
+            (&[], Some("/p/prod.toml"), "hedgerow push --release --patch --config /p/prod.toml"),
+            (
+                &["our rules", "$HOME", "ana's"],
+                Some(""),
+                r"hedgerow push 'our rules' '$HOME' 'ana'\''s' --release --patch --config ''",
+            ),
+        ];
+        for (directories, config, expected) in rows {
+            let directories = directories.iter().map(PathBuf::from).collect();
+            let command = PolicyArgs { directories }.next_command(config.map(Path::new));
+            assert_eq!(command, expected);
+        }
+    }
+}

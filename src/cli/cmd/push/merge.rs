@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow_core::Bundle;
+use hedgerow_core::rules::concept::Concept;
+use hedgerow_core::rules::signature::Signature;
 use serde_json::{Map, Value};
 
 /// Returns `target` with the changes from `base` to `new`. The serial and the time are 0. The error
@@ -22,7 +24,21 @@ pub fn carry_over(base: &Bundle, new: &Bundle, target: &Bundle) -> Result<Bundle
     }
     let merged: Option<Bundle> = merged.and_then(|merged| serde_json::from_value(merged).ok());
     let merged = merged.ok_or_else(|| vec!["the format of the bundle".to_owned()])?;
-    Ok(Bundle { sources: merge_sources(base, new, target), ..merged })
+    let concepts = used_concepts(&merged, [&merged, target, new]);
+    Ok(Bundle { concepts, sources: merge_sources(base, new, target), ..merged })
+}
+
+/// Returns the concepts that the signatures of a bundle name, sorted by name, each from the first
+/// bundle that has it. A bundle has only concepts that its signatures name. So a concept that the
+/// change removes can still be in use in the target, and one that did not change can be missing.
+fn used_concepts(merged: &Bundle, bundles: [&Bundle; 3]) -> Vec<Concept> {
+    let names: BTreeSet<&str> =
+        merged.signatures.iter().flat_map(Signature::concept_names).collect();
+    let find = |name: &str| {
+        let mut concepts = bundles.iter().flat_map(|bundle| &bundle.concepts);
+        concepts.find(|concept| concept.name == name).cloned()
+    };
+    names.into_iter().filter_map(find).collect()
 }
 
 /// Returns the part of a bundle that decides.
@@ -222,6 +238,70 @@ mod tests {
                 Ok(policy) => assert_eq!(merged.unwrap().policy, bundle(&policy).policy, "{name}"),
                 Err(path) => assert_eq!(merged.unwrap_err(), [path], "{name}"),
             }
+        }
+    }
+
+    /// Returns a bundle with a signature for each name, which names the given concepts.
+    fn bundle_with_concepts(signatures: &[(&str, &[&str])]) -> Bundle {
+        let signature = |(name, concepts): &(&str, &[&str])| {
+            let near = json!({ "within": "sentence", "parts": [concepts] });
+            let test = json!({ "field": "hedgerow.prompt.user", "near": near });
+            json!({
+                "name": name, "id": name, "title": "t", "family": "synthesis",
+                "status": "stable", "weight": 1.0,
+                "selections": { "a": { "field": test } }, "condition": { "is": "a" },
+            })
+        };
+        let signatures: Vec<Value> = signatures.iter().map(signature).collect();
+        let signatures: Vec<Signature> = serde_json::from_value(signatures.into()).unwrap();
+        let names: BTreeSet<&str> = signatures.iter().flat_map(Signature::concept_names).collect();
+        let concept = |name: &&str| Concept {
+            name: (*name).to_owned(),
+            rare: true,
+            terms: vec![format!("the {name}")],
+        };
+        let concepts = names.iter().map(concept).collect();
+        Bundle { concepts, ..Bundle::new(Policy::default(), signatures) }
+    }
+
+    #[test]
+    fn a_merged_bundle_has_the_concepts_that_its_signatures_name() {
+        // name, and base, new, target and expected
+        type Signatures<'s> = &'s [(&'s str, &'s [&'s str])];
+        let rows: [(&str, [Signatures<'_>; 4]); 3] = [
+            (
+                "the change removes the last user, and the target has another",
+                [
+                    &[("one", &["item"]), ("two", &["make"])],
+                    &[("two", &["make"])],
+                    &[("one", &["item"]), ("three", &["item"]), ("two", &["make"])],
+                    &[("three", &["item"]), ("two", &["make"])],
+                ],
+            ),
+            (
+                "the change adds a user, and the target has none",
+                [
+                    &[("one", &["item"])],
+                    &[("four", &["item"]), ("one", &["item"])],
+                    &[],
+                    &[("four", &["item"])],
+                ],
+            ),
+            (
+                "the change removes the last user in the target",
+                [
+                    &[("one", &["item"]), ("two", &["item"])],
+                    &[("two", &["item"])],
+                    &[("one", &["item"])],
+                    &[],
+                ],
+            ),
+        ];
+        for (name, bundles) in rows {
+            let [base, new, target, expected] = bundles.map(bundle_with_concepts);
+            let merged = carry_over(&base, &new, &target).unwrap();
+            assert_eq!(merged.signatures, expected.signatures, "{name}");
+            assert_eq!(merged.concepts, expected.concepts, "{name}");
         }
     }
 

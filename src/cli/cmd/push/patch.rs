@@ -170,7 +170,8 @@ fn make_patch(
         match carry_over(&base, &rules, &member.bundle) {
             Ok(bundle) => {
                 let diff = Diff::between(&member.bundle, &bundle);
-                patched.push(Patched { prepared: number(bundle, serial)?, member, diff });
+                let prepared = number(bundle, serial).map_err(|error| error_in(&member, error))?;
+                patched.push(Patched { prepared, member, diff });
                 serial = serial.saturating_add(1);
             }
             Err(paths) => {
@@ -188,6 +189,13 @@ fn make_patch(
          push --release`",
         label.roles
     )))
+}
+
+/// Adds the bundle whose successor cannot be made to the error.
+fn error_in(member: &Member, error: Error) -> Error {
+    let Error::Rejected(problem) = error else { return error };
+    let (roles, digest) = (&member.roles, short_digest(&member.digest));
+    Error::Rejected(format!("the {roles} bundle {digest} with the change: {problem}"))
 }
 
 /// Returns the bundle with which the rules are compared, and the difference. Returns `Rejected` if

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use hedgerow_core::ruleset;
-use hedgerow_sigma::RuleFile;
+use hedgerow_sigma::{RuleFile, is_rule_file};
 
 use crate::error::{Error, Result, io_error};
 use crate::shipped_rules;
@@ -51,7 +52,8 @@ impl VendorRules {
     }
 
     /// Replaces a directory by these rules. A reader sees either all old files or all new files;
-    /// for a moment between the two, the directory does not exist.
+    /// for a moment between the two, the directory does not exist. The old files are removed only
+    /// after the new ones are on the disk, so that a crash at any time leaves one of the two.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let (new, old) = (sibling(directory, "new"), sibling(directory, "old"));
         remove(&new)?;
@@ -64,6 +66,7 @@ impl VendorRules {
             let _ = restore(directory);
             return Err(error);
         }
+        sync_directory(parent_of(directory))?;
         remove(&old)
     }
 
@@ -75,50 +78,124 @@ impl VendorRules {
         for (path, text) in own.into_iter().chain(files) {
             write_file(&directory.join(path), text)?;
         }
-        Ok(())
+        sync_directories(directory)
     }
 }
 
-/// Writes a file, and creates the directories above it.
+/// Writes a file and waits until it is on the disk. Creates the directories above it.
 pub fn write_file(path: &Path, text: &str) -> Result<()> {
-    let parent = path.parent().unwrap_or(Path::new(""));
+    let parent = parent_of(path);
     fs::create_dir_all(parent).map_err(|error| io_error(parent, &error))?;
-    fs::write(path, text).map_err(|error| io_error(path, &error))
+    let written = File::create(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    written.map_err(|error| io_error(path, &error))
+}
+
+/// Waits until the entries of a directory and of all directories below it are on the disk.
+fn sync_directories(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).map_err(|error| io_error(directory, &error))? {
+        let path = entry.map_err(|error| io_error(directory, &error))?.path();
+        if path.is_dir() {
+            sync_directories(&path)?;
+        }
+    }
+    sync_directory(directory)
+}
+
+/// Waits until the entries of a directory are on the disk. Systems that cannot open a directory as
+/// a file, such as Windows, do not need this.
+fn sync_directory(directory: &Path) -> Result<()> {
+    let Ok(file) = File::open(directory) else { return Ok(()) };
+    file.sync_all().map_err(|error| io_error(directory, &error))
+}
+
+/// Returns the vendor directory without links, so that an update replaces the directory itself.
+/// This is also possible if the directory is missing because an update was interrupted.
+pub fn resolve_links(directory: &Path) -> Result<PathBuf> {
+    if let Ok(path) = fs::canonicalize(directory) {
+        return Ok(path);
+    }
+    let mut path = directory.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Ok(target) = fs::read_link(&path) else { break };
+        // Without the components, a trailing `/` would hide that the target is a link, too.
+        path = parent_of(&path).join(target.components().collect::<PathBuf>());
+    }
+    let (parent, name) = (parent_of(&path), path.file_name().unwrap_or_default());
+    let parent = fs::canonicalize(parent).map_err(|error| io_error(parent, &error))?;
+    Ok(parent.join(name))
+}
+
+/// Returns the directory to which an interrupted update has renamed the vendor directory; `None` if
+/// the vendor directory exists, or if no update was interrupted.
+pub fn interrupted_update(directory: &Path) -> Option<PathBuf> {
+    let old = sibling(directory, "old");
+    (!directory.exists() && old.exists()).then_some(old)
 }
 
 /// Restores the vendor directory if an update was interrupted after the old directory was renamed.
 pub fn restore(directory: &Path) -> Result<()> {
-    let old = sibling(directory, "old");
-    if !directory.exists() && old.exists() { rename(&old, directory) } else { Ok(()) }
+    interrupted_update(directory).map_or(Ok(()), |old| rename(&old, directory))
 }
 
-/// Returns one message for each file of a vendor directory that differs from the file that was
-/// written there, that is missing, or that was added.
-pub fn find_edits(directory: &Path) -> Result<Vec<String>> {
-    let path = directory.join(CHECKSUM_FILE);
-    let checksums = fs::read_to_string(&path).map_err(|error| {
-        Error::Io(format!(
-            "{}: {error}: expected a directory that `hedgerow rules` has written; give --force to \
-             replace it, or restore the file",
-            path.display()
-        ))
-    })?;
-    let mut found = BTreeMap::new();
-    collect_digests(directory, "", &mut found)?;
+/// The edits of a vendor directory that an update would lose, as messages.
+pub enum Edits {
+    /// Files that differ from the file that was written there, that are missing, or that were
+    /// added.
+    Known(Vec<String>),
+    /// The directory has no `SHA256SUMS`: all files that the new rules do not have in the same
+    /// form.
+    Unknown(Vec<String>),
+}
+
+impl Edits {
+    /// Compares the files of a vendor directory with its `SHA256SUMS`, or else with `new`.
+    pub fn find(directory: &Path, new: &VendorRules) -> Result<Self> {
+        let path = directory.join(CHECKSUM_FILE);
+        let mut found = BTreeMap::new();
+        collect_digests(directory, "", &mut found)?;
+        match fs::read_to_string(&path) {
+            Ok(checksums) => Ok(Self::Known(compare_checksums(&checksums, found))),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                for file in &new.files {
+                    let digest = ruleset::digest(file.text.as_bytes());
+                    if found.get(&file.path) == Some(&digest) {
+                        found.remove(&file.path);
+                    }
+                }
+                let lost = found.into_keys().map(|path| format!("{path}: would be lost"));
+                Ok(Self::Unknown(lost.collect()))
+            }
+            Err(error) => Err(io_error(&path, &error)),
+        }
+    }
+
+    /// Returns one message for each file.
+    pub fn messages(&self) -> &[String] {
+        let (Self::Known(messages) | Self::Unknown(messages)) = self;
+        messages
+    }
+}
+
+/// Returns one message for each file whose digest in `found` is not the one of `SHA256SUMS`.
+fn compare_checksums(checksums: &str, mut found: BTreeMap<String, String>) -> Vec<String> {
     let mut edits = Vec::new();
     for (digest, path) in checksums.lines().filter_map(|line| line.split_once("  ")) {
         match found.remove(path) {
-            None => edits.push(format!("{path}: missing")),
-            Some(actual) if actual != digest => edits.push(format!("{path}: changed")),
+            None => edits.push(format!("{path}: missing since it was written")),
+            Some(actual) if actual != digest => {
+                edits.push(format!("{path}: changed since it was written"));
+            }
             Some(_) => {}
         }
     }
-    edits.extend(found.into_keys().map(|path| format!("{path}: added")));
-    Ok(edits)
+    edits.extend(found.into_keys().map(|path| format!("{path}: added since it was written")));
+    edits
 }
 
 /// Adds the SHA-256 of each file below a directory to `digests`, by path, except for the files that
-/// `write` adds itself.
+/// `write` adds itself, and for hidden files other than rules, which file managers and editors
+/// make.
 fn collect_digests(
     directory: &Path,
     prefix: &str,
@@ -128,10 +205,14 @@ fn collect_digests(
     for entry in entries {
         let entry = entry.map_err(|error| io_error(directory, &error))?;
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let is_hidden = name.starts_with('.');
         let name = format!("{prefix}{name}");
         if path.is_dir() {
             collect_digests(&path, &format!("{name}/"), digests)?;
-        } else if ![VERSION_FILE, CHECKSUM_FILE].contains(&name.as_str()) {
+            continue;
+        }
+        let is_ignored = is_hidden && !is_rule_file(&name);
+        if !is_ignored && ![VERSION_FILE, CHECKSUM_FILE].contains(&name.as_str()) {
             let bytes = fs::read(&path).map_err(|error| io_error(&path, &error))?;
             digests.insert(name, ruleset::digest(&bytes));
         }
@@ -143,6 +224,12 @@ fn collect_digests(
 fn sibling(directory: &Path, role: &str) -> PathBuf {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     directory.with_file_name(format!(".{name}.hedgerow-{role}"))
+}
+
+/// Returns the directory that contains a path.
+fn parent_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
@@ -166,6 +253,9 @@ const VERSION_FILE: &str = "VERSION";
 /// The file with the digest of each file, in the format of `sha256sum --check`.
 pub const CHECKSUM_FILE: &str = "SHA256SUMS";
 
+/// Maximum number of links that lead to a vendor directory, as in Linux.
+const MAX_LINKS: usize = 40;
+
 /// Version of a directory without the file `VERSION`, such as `rules` in a checkout.
 const UNKNOWN_VERSION: &str = "unversioned";
 
@@ -177,34 +267,95 @@ mod tests {
         RuleFile { path: path.to_owned(), text: text.to_owned() }
     }
 
+    fn rules(version: &str, files: &[(&str, &str)]) -> VendorRules {
+        let files = files.iter().map(|(path, text)| file(path, text)).collect();
+        VendorRules { version: version.to_owned(), files }
+    }
+
+    /// Returns an empty directory for a test.
+    fn root(name: &str) -> PathBuf {
+        let name = format!("hedgerow-vendor-{name}-{}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        fs::canonicalize(root).unwrap()
+    }
+
+    fn edits(directory: &Path, new: &VendorRules) -> Vec<String> {
+        Edits::find(directory, new).unwrap().messages().to_vec()
+    }
+
     #[test]
     fn edits_are_found_and_replaced() {
-        let name = format!("hedgerow-vendor-{}", std::process::id());
-        let root = std::env::temp_dir().join(name);
+        let root = root("edits");
         let directory = root.join("vendor");
-        let files = vec![file("a/one.yml", "1"), file("a/two.yml", "2"), file("three.yml", "3")];
-        let rules = VendorRules { version: "1.0".to_owned(), files };
-        rules.write(&directory).unwrap();
-        assert_eq!(find_edits(&directory).unwrap(), Vec::<String>::new());
+        let old = rules("1.0", &[("a/one.yml", "1"), ("a/two.yml", "2"), ("three.yml", "3")]);
+        let newer = rules("2.0", &[("three.yml", "3")]);
+        old.write(&directory).unwrap();
+        assert_eq!(edits(&directory, &newer), Vec::<String>::new());
         let read = VendorRules::load(Some(&directory)).unwrap();
-        assert_eq!((read.version.as_str(), read.digest()), ("1.0", rules.digest()));
+        assert_eq!((read.version.as_str(), read.digest()), ("1.0", old.digest()));
 
         fs::write(directory.join("a/one.yml"), "x").unwrap();
         fs::remove_file(directory.join("a/two.yml")).unwrap();
         fs::write(directory.join("a/notes.md"), "x").unwrap();
-        let edits = find_edits(&directory).unwrap();
-        assert_eq!(edits, ["a/one.yml: changed", "a/two.yml: missing", "a/notes.md: added"]);
+        fs::write(directory.join("a/.DS_Store"), "x").unwrap();
+        fs::write(directory.join("a/.one.yml.swp"), "x").unwrap();
+        fs::write(directory.join("a/.hidden.yml"), "x").unwrap();
+        let expected = [
+            "a/one.yml: changed since it was written",
+            "a/two.yml: missing since it was written",
+            "a/.hidden.yml: added since it was written",
+            "a/notes.md: added since it was written",
+        ];
+        assert_eq!(edits(&directory, &newer), expected);
+        fs::remove_file(directory.join(CHECKSUM_FILE)).unwrap();
+        let expected = [
+            "a/.hidden.yml: would be lost",
+            "a/notes.md: would be lost",
+            "a/one.yml: would be lost",
+        ];
+        assert_eq!(edits(&directory, &newer), expected, "three.yml is the same in the new rules");
 
-        let newer = VendorRules { version: "2.0".to_owned(), files: vec![file("three.yml", "3")] };
         newer.write(&directory).unwrap();
-        assert_eq!(find_edits(&directory).unwrap(), Vec::<String>::new());
+        assert_eq!(edits(&directory, &newer), Vec::<String>::new());
         assert!(!directory.join("a").exists(), "files that the new version lacks are removed");
-        let left: Vec<_> = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap()).collect();
-        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "nothing is left next to it");
+        fs::remove_dir_all(&root).unwrap();
+    }
 
-        fs::rename(&directory, sibling(&directory, "old")).unwrap();
+    #[test]
+    fn an_interrupted_update_is_restored() {
+        let root = root("restored");
+        let directory = root.join("vendor");
+        rules("2.0", &[("three.yml", "3")]).write(&directory).unwrap();
+        assert_eq!(interrupted_update(&directory), None);
+        let old = sibling(&directory, "old");
+        fs::rename(&directory, &old).unwrap();
+        assert_eq!(interrupted_update(&directory), Some(old));
         restore(&directory).unwrap();
         assert_eq!(VendorRules::load(Some(&directory)).unwrap().version, "2.0");
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_resolved_even_if_the_directory_is_missing() {
+        let root = root("links");
+        fs::create_dir_all(root.join("shared")).unwrap();
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        };
+        link("shared/rules/", "second");
+        link("second/", "vendor");
+        link("circle", "circle");
+        let expected = root.join("shared/rules");
+        assert_eq!(resolve_links(&root.join("vendor")).unwrap(), expected);
+        fs::create_dir_all(&expected).unwrap();
+        assert_eq!(resolve_links(&root.join("vendor")).unwrap(), expected);
+        assert_eq!(resolve_links(&root.join("plain")).unwrap(), root.join("plain"));
+        assert_eq!(resolve_links(&root.join("circle")).unwrap(), root.join("circle"));
+        assert!(resolve_links(&root.join("missing/vendor")).is_err());
         fs::remove_dir_all(&root).unwrap();
     }
 }

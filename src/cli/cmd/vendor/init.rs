@@ -1,12 +1,14 @@
 //! `hedgerow rules init [DIR] [--from RULES]`: starts a project.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::directory::{VendorRules, write_file};
 use crate::config::CONFIG_FILE_NAME;
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, Outcome, Result, io_error};
 use crate::terminal::{Format, print_json, print_line};
 
 #[derive(clap::Args)]
@@ -34,6 +36,7 @@ pub fn run(args: &InitArgs, format: Format) -> Result<Outcome> {
     for (path, text) in TEMPLATES {
         write_file(&directory.join(path), text)?;
     }
+    keep_line_ends(directory)?;
     vendor.write(&directory.join(VENDOR))?;
     let (version, digest, files) = (&vendor.version, vendor.digest(), vendor.files.len());
     match format {
@@ -55,6 +58,22 @@ pub fn run(args: &InitArgs, format: Format) -> Result<Outcome> {
     Ok(Outcome::Success)
 }
 
+/// Adds a line to `.gitattributes`, so that a checkout on Windows does not change the line ends of
+/// the vendor's files, and with them their digests.
+fn keep_line_ends(directory: &Path) -> Result<()> {
+    let path = directory.join(".gitattributes");
+    let old = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(io_error(&path, &error)),
+    };
+    if old.lines().any(|line| line.trim() == VENDOR_ATTRIBUTES) {
+        return Ok(());
+    }
+    let separator = if old.is_empty() || old.ends_with('\n') { "" } else { "\n" };
+    write_file(&path, &format!("{old}{separator}{VENDOR_ATTRIBUTES}\n"))
+}
+
 /// Returns the name of a directory for a sentence.
 fn show(directory: &Path) -> String {
     match directory == Path::new(".") {
@@ -66,6 +85,9 @@ fn show(directory: &Path) -> String {
 const VENDOR: &str = "vendor";
 
 const OURS: &str = "ours";
+
+/// The line of `.gitattributes` with which Git keeps the files of the vendor byte by byte.
+const VENDOR_ATTRIBUTES: &str = "vendor/** -text";
 
 /// The files of a new project, by path.
 const TEMPLATES: [(&str, &str); 4] = [

@@ -1,5 +1,5 @@
-//! `hedgerow rules update [--from RULES] [--replay FILES…] [--dry-run] [--force]`: replaces the
-//! vendor directory, and shows beforehand what changes.
+//! `hedgerow rules update [--from RULES] [--replay FILES…] [--dry-run] [--discard-edits]
+//! [--allow-findings]`: replaces the vendor directory, and shows beforehand what changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use hedgerow_core::ruleset::{Diff, short_digest};
 use hedgerow_sigma::{Finding, Rules};
 use serde_json::json;
 
-use super::directory::{CHECKSUM_FILE, VendorRules, find_edits, restore};
+use super::directory::{Edits, VendorRules, interrupted_update, resolve_links, restore};
 use crate::cmd::diff::{DecisionDiff, Side, compare_decisions, print_diff};
 use crate::config::rule_directories;
 use crate::error::{Error, Outcome, Result, io_error};
@@ -29,10 +29,12 @@ pub struct UpdateArgs {
     /// Show what would change, and write nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Write even if files of the vendor directory were edited, whose changes are lost, or if the
-    /// rules have findings after the update.
+    /// Write even if files of the vendor directory were edited. The edits are lost.
     #[arg(long)]
-    force: bool,
+    discard_edits: bool,
+    /// Write even if the rules have findings after the update, which you correct afterwards.
+    #[arg(long)]
+    allow_findings: bool,
 }
 
 /// An update that is not written yet.
@@ -41,8 +43,7 @@ struct Update {
     vendor: PathBuf,
     installed: VendorRules,
     new: VendorRules,
-    /// Files of the vendor directory that were edited, as messages.
-    edits: Vec<String>,
+    edits: Edits,
     /// Findings in all layers after the update.
     findings: Vec<Finding>,
     /// Whether `change` is about all layers. If they have findings before or after the update, it
@@ -63,8 +64,8 @@ struct BundleChange {
 
 pub fn run(args: &UpdateArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let update = Update::prepare(args, config)?;
-    let is_blocked = !update.edits.is_empty() || !update.findings.is_empty();
-    let is_written = !args.dry_run && !update.is_current() && (args.force || !is_blocked);
+    let is_written =
+        !args.dry_run && !update.is_current() && update.obstacles(args).is_empty();
     if format == Format::Text {
         update.print_text()?;
     }
@@ -82,15 +83,10 @@ impl Update {
     /// Reads the vendor directory and the new rules, and compares them. Writes nothing.
     fn prepare(args: &UpdateArgs, config: Option<&Path>) -> Result<Self> {
         let directories = rule_directories(config)?;
-        let vendor = vendor_directory(&directories)?;
-        restore(&vendor)?;
-        let vendor = fs::canonicalize(&vendor).map_err(|error| io_error(&vendor, &error))?;
-        let edits = match find_edits(&vendor) {
-            Err(_) if args.force => vec![format!("{CHECKSUM_FILE}: missing")],
-            edits => edits?,
-        };
+        let vendor = open_vendor(&vendor_directory(&directories)?, args.dry_run)?;
         let installed = VendorRules::load(Some(&vendor))?;
         let new = VendorRules::load(args.from.as_deref())?;
+        let edits = Edits::find(&vendor, &new)?;
         let mut sources = RuleSources::read(&directories)?;
         let before = sources.check();
         sources.replace_lowest(new.files.clone());
@@ -105,19 +101,41 @@ impl Update {
     }
 
     fn is_current(&self) -> bool {
-        self.edits.is_empty()
+        matches!(&self.edits, Edits::Known(messages) if messages.is_empty())
             && self.installed.version == self.new.version
             && self.installed.digest() == self.new.digest()
     }
 
-    /// Returns whether nothing needs a correction: edits that `--force` has replaced do not.
+    /// Returns the reasons why the update is not written, with their remedies.
+    fn obstacles(&self, args: &UpdateArgs) -> Vec<&'static str> {
+        let edits = match &self.edits {
+            Edits::Known(messages) if !messages.is_empty() => Some(
+                "the vendor directory was edited: move the changes to an upper layer, or give \
+                 --discard-edits to lose them",
+            ),
+            Edits::Unknown(messages) if !messages.is_empty() => Some(
+                "the vendor directory has no SHA256SUMS, so its edits are unknown: restore the \
+                 file, or give --discard-edits to lose the files that are listed above",
+            ),
+            _ => None,
+        };
+        let findings = (!self.findings.is_empty()).then_some(
+            "the rules would have findings: correct the upper layers, or give --allow-findings and \
+             correct them afterwards",
+        );
+        let edits = edits.filter(|_| !args.discard_edits);
+        edits.into_iter().chain(findings.filter(|_| !args.allow_findings)).collect()
+    }
+
+    /// Returns whether nothing needs a correction. Edits that were replaced need none.
     fn is_complete(&self, is_written: bool) -> bool {
         let are_lines_readable = self
             .change
             .as_ref()
             .and_then(|change| change.decisions.as_ref())
             .is_none_or(|decisions| decisions.unreadable.is_empty());
-        self.findings.is_empty() && (self.edits.is_empty() || is_written) && are_lines_readable
+        let is_edited = !self.edits.messages().is_empty();
+        self.findings.is_empty() && (!is_edited || is_written) && are_lines_readable
     }
 
     fn print_text(&self) -> Result<()> {
@@ -125,8 +143,8 @@ impl Update {
             |rules: &VendorRules| format!("{} ({})", rules.version, short_digest(&rules.digest()));
         let (from, to) = (describe(&self.installed), describe(&self.new));
         print_line(format_args!("vendor: {from} → {to}"))?;
-        for edit in &self.edits {
-            print_line(format_args!("{}/{edit} since it was written", self.vendor.display()))?;
+        for edit in self.edits.messages() {
+            print_line(format_args!("{}/{edit}", self.vendor.display()))?;
         }
         if !self.is_whole {
             print_line(format_args!(
@@ -146,24 +164,20 @@ impl Update {
 
     fn print_result(&self, is_written: bool, args: &UpdateArgs) -> Result<()> {
         if is_written {
+            let next = match self.findings.is_empty() {
+                true => "`hedgerow test`, then commit and `hedgerow push`",
+                false => "correct the findings, until `hedgerow check` and `hedgerow test` pass",
+            };
             return print_line(format_args!(
-                "\n{}: version {}; next: `hedgerow test`, then commit and `hedgerow push`",
+                "\n{}: version {}; next: {next}",
                 self.vendor.display(),
                 self.new.version
             ));
         }
-        let reason = match (self.edits.is_empty(), self.findings.is_empty()) {
-            _ if self.is_current() => "the vendor directory has this version already",
-            _ if args.dry_run => "--dry-run",
-            (false, _) => {
-                "the vendor directory was edited: move the changes to an upper layer, or give \
-                 --force to lose them"
-            }
-            (_, false) => {
-                "the rules would have findings: correct the upper layers, or give --force and \
-                 correct them afterwards"
-            }
-            _ => "unchanged",
+        let reason = match args.dry_run {
+            _ if self.is_current() => "the vendor directory has this version already".to_owned(),
+            true => "--dry-run".to_owned(),
+            false => self.obstacles(args).join("\nnothing was written: "),
         };
         print_line(format_args!("\nnothing was written: {reason}"))
     }
@@ -174,7 +188,7 @@ impl Update {
         print_json(&json!({
             "from": describe(&self.installed), "to": describe(&self.new),
             "current": self.is_current(), "whole": self.is_whole,
-            "edits": self.edits, "findings": self.findings,
+            "edits": self.edits.messages(), "findings": self.findings,
             "diff": self.change.as_ref().map(|change| &change.diff),
             "replay": self.change.as_ref().and_then(|change| change.decisions.as_ref()),
             "written": is_written,
@@ -208,6 +222,32 @@ impl BundleChange {
         print_diff(&self.from, &self.to, &self.diff)?;
         self.decisions.as_ref().map_or(Ok(()), DecisionDiff::print_text)
     }
+}
+
+/// Returns the vendor directory without links. Restores it first if an update was interrupted,
+/// except in a dry run, which changes nothing. Returns `Rejected` if it is a Git repository of its
+/// own, which an update would delete.
+fn open_vendor(directory: &Path, is_dry_run: bool) -> Result<PathBuf> {
+    let directory = resolve_links(directory)?;
+    if let Some(old) = interrupted_update(&directory).filter(|_| is_dry_run) {
+        return Err(Error::Rejected(format!(
+            "{}: missing, because an update was interrupted: its files are in {}; run `hedgerow \
+             rules update` without --dry-run, which restores them, or rename the directory",
+            directory.display(),
+            old.display()
+        )));
+    }
+    restore(&directory)?;
+    let directory = fs::canonicalize(&directory).map_err(|error| io_error(&directory, &error))?;
+    if fs::symlink_metadata(directory.join(".git")).is_ok() {
+        return Err(Error::Rejected(format!(
+            "{}: a Git repository: expected a directory that `hedgerow rules` has written, because \
+             an update replaces all of it; update the repository with Git, or correct `rules` in \
+             the settings",
+            directory.display()
+        )));
+    }
+    Ok(directory)
 }
 
 /// Returns the lowest layer of the settings. Returns an error if the settings have only one
