@@ -71,8 +71,11 @@ const FORGED = {
 };
 const DESCRIBING = /forwarded|real.ip|client.ip|connecting/;
 
-/** Returns the headers of a request that describe the client. */
-const described = ({ headers }: ReceivedRequest) =>
+/**
+ * Returns the headers of a request that describe the client, except `cf-connecting-ip`: workerd
+ * does not send it, and Cloudflare sets it.
+ */
+const described = ({ headers: { 'cf-connecting-ip': _, ...headers } }: ReceivedRequest) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => DESCRIBING.test(name)));
 
 /** Sends the kinds of requests that reach the origin in different ways: read, large and unread. */
@@ -93,7 +96,7 @@ it('headers that describe the client pass by default', () =>
   withPolicy({}, async (filter) => {
     const headers = { ...FORGED, 'cf-connecting-ip': CLIENT };
     for (const request of await sendAll(filter, headers))
-      expect(described(request)).toMatchObject(headers);
+      expect(described(request)).toEqual(FORGED);
   }));
 
 it('with forwarded = "set", they describe the connection, and no forged value survives', () =>
@@ -105,7 +108,6 @@ it('with forwarded = "set", they describe the connection, and no forged value su
       'x-forwarded-host': host,
       'x-forwarded-proto': 'http',
       'x-real-ip': CLIENT,
-      'cf-connecting-ip': CLIENT,
     };
     const headers = { ...FORGED, 'cf-connecting-ip': CLIENT, 'user-agent': 'test/1' };
     for (const request of await sendAll(filter, headers)) {
@@ -118,7 +120,6 @@ it('with forwarded = "set", they describe the connection, and no forged value su
         forwarded: `proto=http;host="${host}"`,
         'x-forwarded-host': host,
         'x-forwarded-proto': 'http',
-        'cf-connecting-ip': 'nonsense',
       });
   }));
 

@@ -387,6 +387,20 @@ fn a_linked_policy_stays_a_link_and_keeps_its_permissions() {
 }
 
 #[test]
+fn a_policy_with_windows_line_ends_keeps_them() {
+    let workspace = Workspace::new("line_ends");
+    let policy = "# Ours.\r\nmode = \"shadow\"\r\n\r\n# Docs at the end.\r\n";
+    workspace.write("rules/policy.toml", policy);
+    let exempt = ["exempt", "audit", "--path", "/v1/audit", "--reason", "r", "--until", "7d"];
+    workspace.succeed(&exempt);
+    let changed = workspace.read("rules/policy.toml");
+    assert!(changed.starts_with(policy), "{changed:?}");
+    assert_eq!(changed.matches('\n').count(), changed.matches("\r\n").count(), "{changed:?}");
+    workspace.succeed(&["exempt", "audit", "--remove"]);
+    assert_eq!(workspace.read("rules/policy.toml"), policy);
+}
+
+#[test]
 fn invalid_changes_of_the_policy_write_nothing() {
     let workspace = Workspace::new("refused_changes");
     let end = ["--reason", "r", "--until", "7d"];

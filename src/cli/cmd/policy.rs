@@ -15,7 +15,7 @@ use hedgerow_core::rules::policy::Exemption;
 use hedgerow_sigma::Rules;
 use toml_edit::DocumentMut;
 
-use crate::dates::{format_last_day, now, parse_policy_end as parse_until};
+use crate::dates::{format_last_day, now, parse_policy_end};
 use crate::error::{Error, Outcome, Result};
 use crate::terminal::Format;
 
@@ -133,7 +133,7 @@ enum ModeName {
 
 pub fn exempt(args: &ExemptArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let ExemptArgs { name, account, tenant, path, signatures, reason, until, .. } = args;
-    let end = until.as_deref().map(|text| parse_until(text, now())).transpose()?;
+    let end = until.as_deref().map(|text| parse_policy_end(text, now())).transpose()?;
     change_policy(&args.policy, config, format, |document, rules| {
         let (Some(reason), Some(end)) = (reason, end) else {
             return remove(document, rules, "exemption", "name", name);
@@ -168,7 +168,7 @@ pub fn weigh(args: &WeighArgs, config: Option<&Path>, format: Format) -> Result<
 
 pub fn disable(args: &DisableArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let DisableArgs { name, reason, until, .. } = args;
-    let end = until.as_deref().map(|text| parse_until(text, now())).transpose()?;
+    let end = until.as_deref().map(|text| parse_policy_end(text, now())).transpose()?;
     let exemption_name = format!("disabled-{name}");
     change_policy(&args.policy, config, format, |document, rules| {
         let Some(reason) = reason else {
@@ -202,7 +202,7 @@ pub fn set_mode(args: &OverrideArgs, config: Option<&Path>, format: Format) -> R
             "nothing is named: expected --account, --tenant or --cluster".into(),
         ));
     };
-    let end = args.until.as_deref().map(|text| parse_until(text, now())).transpose()?;
+    let end = args.until.as_deref().map(|text| parse_policy_end(text, now())).transpose()?;
     change_policy(&args.policy, config, format, |document, rules| {
         let (Some(mode), Some(reason), Some(end)) = (args.mode, &args.reason, end) else {
             return remove(document, rules, kind, "id", id);

@@ -9,6 +9,7 @@ use hedgerow_sigma::{RuleFile, Rules};
 use serde_json::json;
 use toml_edit::DocumentMut;
 
+use super::document::to_text;
 use crate::atomic_file::write_atomically;
 use crate::cmd::diff::print_changes;
 use crate::config::rule_directories;
@@ -71,7 +72,7 @@ pub fn change_policy(
             ))
         })?;
     edit(&mut document, &before)?;
-    let text = document.to_string();
+    let text = to_text(&document, sources.uppermost_file(POLICY).unwrap_or_default());
     sources.set_uppermost_file(RuleFile { path: POLICY.to_owned(), text: text.clone() });
     let after = match sources.check() {
         Ok(rules) => rules,

@@ -63,6 +63,17 @@ pub fn day(text: &str) -> Result<Value> {
     day.map(Value::from).map_err(|error| Error::Io(format!("the day '{text}': {error}")))
 }
 
+/// Returns the text of a changed document, with the line ends that the first line of its source
+/// has. The document itself writes `\n` only.
+pub fn to_text(document: &DocumentMut, source: &str) -> String {
+    let text = document.to_string();
+    let mut lines = source.split_inclusive('\n');
+    if lines.next().is_some_and(|line| line.ends_with("\r\n")) {
+        return text.replace('\n', "\r\n");
+    }
+    text
+}
+
 /// Returns whether an array has an entry whose member `key` is `label`.
 pub fn contains(document: &DocumentMut, kind: &str, key: &str, label: &str) -> bool {
     let entries = document.get(kind).and_then(Item::as_array_of_tables);
@@ -262,6 +273,22 @@ mod tests {
                 assert!(remove(&mut document, "exemption", "name", "a").unwrap());
                 assert_eq!(document.to_string(), format!("{kept}{rest}"), "{text:?}");
             }
+        }
+    }
+
+    #[test]
+    fn line_ends_stay() {
+        for source in [FILE.to_owned(), FILE.replace('\n', "\r\n"), String::new()] {
+            let mut document: DocumentMut = source.parse().unwrap();
+            assert_eq!(to_text(&document, &source), source);
+            entry("a").add_to(&mut document).unwrap();
+            let text = to_text(&document, &source);
+            let line_ends = text.matches('\n').count();
+            let expected = if source.contains('\r') { line_ends } else { 0 };
+            assert_eq!(text.matches("\r\n").count(), expected, "{text:?}");
+            let mut changed: DocumentMut = text.parse().unwrap();
+            assert!(remove(&mut changed, "exemption", "name", "a").unwrap());
+            assert_eq!(to_text(&changed, &text), source);
         }
     }
 

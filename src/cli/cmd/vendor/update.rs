@@ -64,8 +64,7 @@ struct BundleChange {
 
 pub fn run(args: &UpdateArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let update = Update::prepare(args, config)?;
-    let is_written =
-        !args.dry_run && !update.is_current() && update.obstacles(args).is_empty();
+    let is_written = !args.dry_run && !update.is_current() && update.obstacles(args).is_empty();
     if format == Format::Text {
         update.print_text()?;
     }
