@@ -94,7 +94,6 @@ use crate::ledger_do::counters::{Counters, ENFORCED_EVICTED, Report};
 use crate::ledger_do::decisions::{Decisions, RETENTION_SECONDS, has_stored_decisions};
 use crate::ledger_do::enforced::EnforcedDecisions;
 use crate::ledger_do::period::Period;
-use crate::ledger_do::rollup::HOUR;
 use crate::ledger_do::series::{Series, TimeBuckets};
 use crate::platform::clock::now_ms;
 use crate::platform::settings::Settings;
@@ -114,6 +113,9 @@ const ALARM_INTERVAL_SECONDS: u64 = 7;
 
 /// A minute in seconds.
 const MINUTE: u64 = 60;
+
+/// An hour in seconds.
+const HOUR: u64 = 3_600;
 
 /// Maximum number of watchers: open WebSockets.
 const MAX_WATCHERS: usize = 64;

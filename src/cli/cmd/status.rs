@@ -359,8 +359,8 @@ fn print_unscored(traffic: &TrafficSummary) -> Result<()> {
     if traffic.enforced_not_kept > 0 {
         let count = traffic.enforced_not_kept;
         print_line(format_args!(
-            "\nnot kept: the decisions about {count} refused or degraded requests; too many came at \
-             once, or `max_bytes` under `[decisions]` in the policy is too small"
+            "\nnot kept: the decisions about {count} refused or degraded requests; too many came \
+             at once, or `max_bytes` under `[decisions]` in the policy is too small"
         ))?;
     }
     if traffic.forwarded_unread.is_empty() {

@@ -205,8 +205,8 @@ impl EnforcedDecisions {
     }
 
     /// Returns the decision with this request id, a UUID of version 7; `None` if it is not stored,
-    /// if it is older than `keep_days`, or if the id is another text. `now` is in milliseconds since
-    /// the epoch.
+    /// if it is older than `keep_days`, or if the id is another text. `now` is in milliseconds
+    /// since the epoch.
     pub fn find_by_id(
         &mut self,
         sql: &SqlStorage,

@@ -7,16 +7,13 @@
 use serde::Deserialize;
 use worker::SqlStorageValue;
 
-use super::{Ledger, MINUTE, QueryCache};
+use super::{HOUR, Ledger, MINUTE, QueryCache};
 use crate::ledger_do::counters::{CounterKey, Counters};
 use crate::ledger_do::decisions::prune;
 use crate::ledger_do::period::Period;
 use crate::ledger_do::series::{MINUTE_RETENTION_SECONDS, SERIES_KINDS, Series, TimeBuckets};
 use crate::platform::clock;
 use crate::platform::sql::integer;
-
-/// An hour in seconds.
-pub(super) const HOUR: u64 = 3_600;
 
 /// Seconds for which the counters of hours are kept.
 pub(super) const HOUR_RETENTION_SECONDS: u64 = 31 * 24 * HOUR;
