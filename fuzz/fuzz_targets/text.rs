@@ -4,9 +4,13 @@
 //! - Normalising a JSON string in blocks gives the same text and the same source map as normalising
 //!   it in pieces. The length of the text is bounded.
 //! - Normalising a text in one run gives the same result as normalising it character by character.
+//! - A request id in a text stays the same if it is converted to its appeal reference and back.
+//! - The language of a client is one of the offered languages.
 #![no_main]
 
+use hedgerow_core::enforce::appeal::{Pasted, find_request_id, reference_of};
 use hedgerow_core::extract::raw_string::{RawString, Sink};
+use hedgerow_core::http::language::lookup;
 use hedgerow_core::matching::literal_scanner::{MIN_LITERAL_BYTES, Scanner};
 use hedgerow_core::text::{Case, Normalizer, SourceMap};
 use libfuzzer_sys::fuzz_target;
@@ -15,8 +19,20 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     let (literals, text) = input;
     scan(literals, text);
     normalize(text);
-    compose(&String::from_utf8_lossy(text));
+    let text = String::from_utf8_lossy(text);
+    compose(&text);
+    convert_request_id(&text);
+    const OFFERED: [&str; 3] = ["en", "de", "pt-BR"];
+    assert!(lookup(&text, &OFFERED).is_none_or(|tag| OFFERED.contains(&tag)));
 });
+
+/// Converts the request id in a text to its appeal reference and back. Skips ids without a
+/// reference.
+fn convert_request_id(text: &str) {
+    let Pasted::RequestId(id) = find_request_id(text) else { return };
+    let Some(reference) = reference_of(&id) else { return };
+    assert_eq!(find_request_id(&reference), Pasted::RequestId(id));
+}
 
 /// Compares the scanner with a search for each literal. `literals` has one literal per line. Skips
 /// lines that are not UTF-8 or too short.
