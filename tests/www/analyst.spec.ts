@@ -3,7 +3,7 @@
 // in plain words.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Browser, Locator, Page } from 'playwright-core';
+import type { Browser, Locator, Page, Route } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { demo } from '../../scripts/demo-traffic.mjs';
 import { Admin } from '../edge/release-fixtures.ts';
@@ -410,6 +410,24 @@ describe.skipIf(!canRun)('an analyst', () => {
       await expect.poll(() => main(page), POLL).toMatch(/this page tries again/);
       await fleet.setFaults({ ledger: null });
       await page.getByText('failing', { exact: true }).waitFor({ state: 'detached' });
+      check(REFUSED);
+      await close();
+    });
+
+    it('reads “live” again after a failure of a request that does not repeat', async () => {
+      const { page, check, close } = await show('decisions');
+      await rows(page).first().waitFor();
+      const fail = (route: Route) => route.fulfill({ status: 503, json: {} });
+      await page.route(/\/v1\/clusters/, fail);
+      await page.route(/\/v1\/decisions/, fail);
+      // The names to complete are loaded once, with the clusters among them.
+      const answer = page.waitForResponse(/\/v1\/clusters/);
+      await page.getByLabel('Signature', { exact: true }).focus();
+      await answer;
+      await page.getByText('failing', { exact: true }).waitFor();
+      // The list repeats its request.
+      await page.unroute(/\/v1\/decisions/);
+      await page.getByText('live', { exact: true }).waitFor();
       check(REFUSED);
       await close();
     });

@@ -79,6 +79,8 @@ describe('filters', () => {
     [{ signature: 'synthesys_pairs' }, ['synthesis_pairs']],
     [{ model: 'DEMO-LARG' }, ['demo-large']],
     [{ cluster: 'a5db' }, ['a5db0001']],
+    [{ colo: 'FR*RA' }, ['FRA']],
+    [{ colo: 'F.A' }, ['FRA']],
     [{ account: 'sk-shadow' }, []],
     [{ since: '5', until: '5' }, []],
   ])('%j matches nothing, and may mean %j', (filters, expected) => {
@@ -90,6 +92,8 @@ describe('filters', () => {
   it.each<Record<string, string>>([
     { band: 'unscored' },
     { signature: '*PAIRS*' },
+    { signature: 'synth*_*s' },
+    { signature: '**' },
     { cluster: 'ffffffff,5b0f3a91' },
     { account: '0123abcd' },
     { since: '5', until: '6' },
@@ -103,6 +107,10 @@ describe('filters', () => {
     const values = Array.from({ length: 300 }, (_, number) => `${'a'.repeat(60)}${number}`);
     expect(similar('('.repeat(10_000), values)).toEqual([]);
     expect(similar(text, values).length).toBeLessThanOrEqual(5);
+    // A regular expression would try all ways to divide the value among the stars.
+    const [mismatch] = mismatches({ model: `${text}*b` }, { model: ['a'.repeat(20_000)] });
+    expect(mismatch).toBeDefined();
+    expect(mismatches({ model: `${'*a'.repeat(7)}*b` }, { model: values })).toHaveLength(1);
   });
 });
 

@@ -240,6 +240,41 @@ describe.skipIf(!canRun)('all views', () => {
     await close();
   });
 
+  it('keep the focus while the user types a range, and what is typed when counts arrive', async () => {
+    const { page, check, close } = await show('decisions');
+    await mockSeries(page);
+    // In the middle of an hour, so that a typed minute stays before the end.
+    const since = end - (end % (60 * MINUTE)) - 30 * MINUTE;
+    await page.goto(at(`overview?since=${since}&until=${since + 10 * MINUTE}`));
+    const from = page.getByLabel(/^From \(/);
+    const isFocused = (element: Element) => element === document.activeElement;
+    const start = async () => Number((await params(page)).get('since'));
+    const typeMinute = async (digits: string) => {
+      await from.blur();
+      await from.focus();
+      // From the first part of the date to the minute. Each digit changes the range.
+      for (let part = 0; part < 4; part++) await page.keyboard.press('ArrowRight');
+      await page.keyboard.type(digits, { delay: 300 });
+    };
+    await typeMinute('25');
+    await expect.poll(start, POLL).toBe(since - 5 * MINUTE);
+    expect(await from.evaluate(isFocused)).toBe(true);
+    // A time after the end stays in the field, although the page renders again.
+    await typeMinute('59');
+    await expect.poll(start, POLL).toBe(since - 25 * MINUTE);
+    await page.getByText('“From” must be before “to”.').waitFor();
+    await page.route(/\/v1\/status/, (route) => route.abort());
+    await page.getByText(/cannot be reached|offline/).first().waitFor();
+    expect(await from.inputValue()).toMatch(/:59$/);
+    const zoomOut = page.getByRole('button', { name: 'Zoom out' });
+    await zoomOut.click();
+    await expect.poll(start, POLL).toBe(since - 60 * MINUTE);
+    expect(await zoomOut.evaluate(isFocused)).toBe(true);
+    await page.getByText('“From” must be before “to”.').waitFor({ state: 'detached' });
+    check(/Failed to load resource/);
+    await close();
+  });
+
   it('show the mode', async () => {
     const mode = (page: Page) => page.locator('header .mode').innerText();
     for (const view of VIEWS) {

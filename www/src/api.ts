@@ -126,7 +126,8 @@ export function useApi<T>(
   const [loaded, setLoaded] = useState<Loaded<T>>({ state: 'loading' });
   const request = useRef((_forced: boolean): unknown => undefined);
   const requested = useRef('');
-  useFailing(path !== null && loaded.state === 'failed');
+  // A request that does not repeat would count as failing for ever.
+  useFailing(path !== null && seconds > 0 && loaded.state === 'failed');
   useEffect(() => {
     if (path === null || !credential) return;
     const abort = new AbortController();
@@ -199,7 +200,7 @@ function toApiError(error: unknown, polls: boolean): ApiError {
   return new ApiError(status, code, message, `${remedy}; this page tries again`, retryAfter);
 }
 
-/** Number of components whose last request failed. */
+/** Number of components whose last repeated request failed. */
 let failing = 0;
 const FAILING = 'hedgerow:failing';
 

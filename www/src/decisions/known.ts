@@ -63,10 +63,23 @@ export function toPattern(text: string, known: readonly string[] = []): string {
   return !text || isWhole ? text : `*${text}*`;
 }
 
-/** Returns whether a value matches a pattern, in which `*` matches any part. */
+/**
+ * Returns whether a value matches a pattern, in which `*` matches any part. Not a regular
+ * expression: one with many `.*` can take for ever, and strangers choose patterns and values.
+ */
 function matches(pattern: string, value: string): boolean {
-  const parts = pattern.split('*').map((part) => part.replace(/[^\w]/g, '\\$&'));
-  return new RegExp(`^${parts.join('.*')}$`, 'is').test(value);
+  const text = value.toLowerCase();
+  const [start = '', ...rest] = pattern.toLowerCase().split('*');
+  const end = rest.pop();
+  if (end === undefined) return text === start;
+  let at = start.length;
+  if (!text.startsWith(start)) return false;
+  for (const part of rest) {
+    const found = text.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return text.length - at >= end.length && text.endsWith(end);
 }
 
 /** Returns the number of letters to insert, remove or replace to make `one` into `two`. */

@@ -1,5 +1,5 @@
 // Chooses the time range, and the earlier range with which it is compared.
-import { useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 import {
   type Comparison,
   COMPARISONS,
@@ -10,7 +10,7 @@ import {
   zoomOut,
 } from '../range.ts';
 import { navigate } from '../router.ts';
-import { fromInput, toInput, zone } from '../time.ts';
+import { fromInput, toInput, useUtc, zone } from '../time.ts';
 import { nameOf } from './compare.tsx';
 
 /** Value of the option for a range between two times. */
@@ -44,7 +44,7 @@ export function RangePicker({ range, note }: Props) {
         ))}
         <option value={FIXED}>{fixed ? 'from … to' : 'or from … to'}</option>
       </select>
-      {fixed && <Ends key={`${fixed.since} ${fixed.until}`} fixed={fixed} compare={compare} />}
+      {fixed && <Ends fixed={fixed} compare={compare} />}
       <label for="compare">Compare with</label>
       <select
         id="compare"
@@ -73,6 +73,9 @@ interface EndsProps {
 /** The ends of a fixed range, and a way back from a zoom. */
 function Ends({ fixed, compare }: EndsProps) {
   const [problem, setProblem] = useState('');
+  const utc = useUtc();
+  const { since, until } = fixed;
+  useEffect(() => setProblem(''), [since, until, compare]);
   const change = (ends: Partial<typeof fixed>) => {
     const next = { ...fixed, ...ends };
     if (next.since < next.until) navigate('overview', { ...next, compare });
@@ -93,10 +96,19 @@ function Ends({ fixed, compare }: EndsProps) {
       />
     </label>
   );
+  // Memoised, so that neither a new answer nor the problem resets the input while the user types.
+  const inputs = useMemo(
+    () => (
+      <>
+        {input(`From (${zone(since)})`, 'since')}
+        {input(`To (${zone(until)})`, 'until')}
+      </>
+    ),
+    [since, until, compare, utc],
+  );
   return (
     <>
-      {input(`From (${zone(fixed.since)})`, 'since')}
-      {input(`To (${zone(fixed.until)})`, 'until')}
+      {inputs}
       <button type="button" onClick={() => change(zoomOut(fixed))}>
         Zoom out
       </button>
