@@ -8,6 +8,7 @@ import { explain } from '../../www/src/decisions/explanation.ts';
 import { mismatches, similar, toPattern } from '../../www/src/decisions/known.ts';
 import { MAX_PAGES, readOlder, union } from '../../www/src/decisions/older.ts';
 import { requestIdIn } from '../../www/src/decisions/request-id.ts';
+import { tickLabel, timeTicks } from '../../www/src/overview/ticks.ts';
 import { toPlainError } from '../../www/src/plain-errors.ts';
 import { toDecision } from '../../www/src/playground/recorded-decision.ts';
 import { Effect, effectOfWeight, scoreWith } from '../../www/src/policy/effect.ts';
@@ -18,6 +19,7 @@ import {
   toWeightToml,
 } from '../../www/src/policy/proposals.ts';
 import { diffLines } from '../../www/src/rules/line-diff.ts';
+import { zones } from '../../www/src/time.ts';
 
 const ID = '01991b2c-3d4e-7c9e-9d38-3f2f6a9c8b7a';
 
@@ -273,6 +275,35 @@ describe('older decisions', () => {
   it('are listed once', () => {
     expect(union([first], [first, second])).toEqual([first, second]);
     expect(union([], [second])).toEqual([second]);
+  });
+});
+
+describe('the axis of the chart', () => {
+  afterEach(() => vi.unstubAllEnvs());
+  const seconds = (time: string) => Date.parse(time) / 1000;
+
+  it.each([
+    ['Europe/Berlin', '2026-10-22T00:00Z', '2026-10-29T00:00Z', 10, ['00:00'], 7],
+    ['Europe/Berlin', '2026-03-26T00:00Z', '2026-04-01T00:00Z', 10, ['00:00'], 6],
+    ['Australia/Lord_Howe', '2026-04-02T00:00Z', '2026-04-08T00:00Z', 10, ['00:00'], 6],
+    ['Europe/Berlin', '2026-10-24T22:30Z', '2026-10-25T02:30Z', 4, ['01:00', '02:00', '03:00'], 4],
+    ['Europe/Berlin', '2026-03-29T00:35Z', '2026-03-29T02:10Z', 4, ['03:00', '03:30', '04:00'], 3],
+    ['Asia/Kathmandu', '2026-10-22T00:00Z', '2026-10-22T02:00Z', 2, ['06:00', '07:00'], 2],
+  ])('in %s has whole local times from %s to %s', (zone, from, to, count, labels, length) => {
+    vi.stubEnv('TZ', zone);
+    const ticks = timeTicks(seconds(from), seconds(to), count);
+    const shown = [...new Set(ticks.map((tick) => tickLabel(tick, tick)[0]))];
+    expect(ticks).toHaveLength(length);
+    expect(shown).toEqual(labels);
+  });
+
+  it.each([
+    ['2026-10-22T00:00Z', '2026-10-24T00:00Z', 'UTC+2'],
+    ['2026-10-22T00:00Z', '2026-10-29T00:00Z', 'UTC+2 and UTC+1'],
+    ['2026-10-26T00:00Z', '2026-10-29T00:00Z', 'UTC+1'],
+  ])('names the zones from %s to %s', (from, to, expected) => {
+    vi.stubEnv('TZ', 'Europe/Berlin');
+    expect(zones([seconds(from), seconds(to)])).toBe(expected);
   });
 });
 

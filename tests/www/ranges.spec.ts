@@ -129,6 +129,20 @@ describe.skipIf(!canRun)('all views', () => {
     await expect.poll(() => page.getByLabel('Compare with').inputValue(), POLL).toBe('week');
     await link('Decisions').click();
     await expect.poll(() => page.getByLabel(/^From/).inputValue(), POLL).toMatch(/^\d{4}-/);
+    // An open decision neither changes the range nor builds the list again.
+    const list = page.locator('.decision-list');
+    await list.evaluate((element) => element.setAttribute('data-same', ''));
+    await page.locator('table.decisions tbody a[id]').first().click();
+    await page.locator('.detail .waterfall').waitFor();
+    expect(await list.getAttribute('data-same')).toBe('');
+    await page.getByRole('button', { name: 'Close', exact: true }).click();
+    await page.locator('.detail').waitFor({ state: 'detached' });
+    await page.getByLabel('Enforced').selectOption('true');
+    await expect.poll(() => page.url(), POLL).toContain('enforced=true');
+    await link('Overview').click();
+    await expect.poll(() => last.inputValue(), POLL).toBe('360');
+    await expect.poll(() => page.getByLabel('Compare with').inputValue(), POLL).toBe('week');
+    await link('Decisions').click();
     // “Any time” removes the range.
     await page.getByRole('button', { name: 'Any time' }).click();
     await expect.poll(() => page.getByLabel(/^From/).inputValue(), POLL).toBe('');

@@ -1,6 +1,6 @@
 // The filters of the list. They are part of the address, so that a filtered list can be shared.
 import { Time } from '../components/ui.tsx';
-import { navigate } from '../router.ts';
+import { link, navigate, parseLocation } from '../router.ts';
 import { fromInput, toInput, zone } from '../time.ts';
 import { CHOICES, type FilterValues, type Known, toPattern } from './known.ts';
 import { requestIdIn } from './request-id.ts';
@@ -37,6 +37,12 @@ export function filtersOf(params: URLSearchParams): FilterValues {
   return Object.fromEntries([...texts, ...times].filter(([, value]) => value));
 }
 
+/**
+ * Returns the filters other than the time range. Links add the time range of the address, which may
+ * be one of the last minutes.
+ */
+export const withoutRange = ({ since, until, ...others }: FilterValues): FilterValues => others;
+
 /** Filters with patterns: the API matches `*` with any part of a value. */
 const PATTERNS = ['signature', 'cluster', 'model', 'colo'];
 
@@ -62,8 +68,12 @@ export function Filters({ filters, known, onFocus }: Props) {
     const at = type === 'datetime-local' && value ? fromInput(value) : null;
     // Ignores times before 1970, which the first digits of a year mean while the user types.
     if (at !== null && !(at > 0)) return;
-    const typed = at ?? toValue(name, value.trim(), known.current);
-    navigate('decisions', { ...filters, [name]: typed });
+    if (type === 'datetime-local') {
+      const compare = parseLocation().params.get('compare');
+      return navigate('decisions', { ...filters, compare, [name]: at });
+    }
+    const typed = toValue(name, value.trim(), known.current);
+    location.hash = link('decisions', { ...withoutRange(filters), [name]: typed });
   };
   return (
     <form
@@ -124,12 +134,12 @@ export const Suggestions = ({ known }: { known: Known }) => (
 );
 
 /** Shows the time range with seconds, because the inputs show only minutes. */
-function TimeRange({ filters: { since, until, ...others } }: { filters: FilterValues }) {
-  const from = parseTime(since);
-  const to = parseTime(until);
+function TimeRange({ filters }: { filters: FilterValues }) {
+  const from = parseTime(filters.since);
+  const to = parseTime(filters.until);
   if (from === null && to === null) return null;
   const clear = () => {
-    navigate('decisions', others);
+    navigate('decisions', withoutRange(filters));
     // Moves the focus, because the button disappears together with the range.
     document.getElementsByName('since')[0]?.focus();
   };

@@ -4,10 +4,10 @@ import type { DecisionRecord } from '../api.ts';
 import { ShortcutsDialog, useShortcuts } from '../components/shortcuts.tsx';
 import { Copy } from '../components/ui.tsx';
 import { MINUTE } from '../range.ts';
-import { addressOf, link, navigate } from '../router.ts';
+import { addressOf, link } from '../router.ts';
 import { useUtc } from '../time.ts';
 import { Detail } from './detail.tsx';
-import { Filters, filtersOf, Suggestions } from './filters.tsx';
+import { Filters, filtersOf, Suggestions, withoutRange } from './filters.tsx';
 import { useKnown } from './known.ts';
 import { List, rowId } from './list.tsx';
 
@@ -20,7 +20,7 @@ const KEYS = [
 
 export function Decisions({ params }: { params: URLSearchParams }) {
   const since = useRangeStart(params);
-  const filters = { ...since, ...filtersOf(params) };
+  const filters = { ...filtersOf(params), ...since };
   const key = JSON.stringify(filters);
   const utc = useUtc();
   const isWide = useMedia('(min-width: 900px)');
@@ -38,14 +38,14 @@ export function Decisions({ params }: { params: URLSearchParams }) {
   const closedId = useRef<string | null>(null);
   const close = () => {
     closedId.current = openId;
-    navigate('decisions', filters);
+    location.hash = link('decisions', withoutRange(filters));
   };
   /** Opens the decision `steps` rows below the open one; the first one if none is open. */
   const step = (steps: number) => {
     const at = listed?.findIndex(({ request_id }) => request_id === openId) ?? -1;
     const next = listed?.[at < 0 ? 0 : at + steps];
     if (!next) return;
-    navigate('decisions', { ...filters, open: next.request_id });
+    location.hash = link('decisions', { ...withoutRange(filters), open: next.request_id });
     document.getElementById(rowId(next.request_id))?.scrollIntoView({ block: 'nearest' });
   };
   useShortcuts({

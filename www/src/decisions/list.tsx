@@ -19,6 +19,7 @@ import { count, score as formatScore } from '../format.ts';
 import { link } from '../router.ts';
 import { findRequestId } from './appeal.ts';
 import { isEnforced } from './explanation.ts';
+import { withoutRange } from './filters.tsx';
 import { type FilterValues, type Known, mismatches } from './known.ts';
 import { type Older, union, useOlder } from './older.ts';
 
@@ -242,7 +243,7 @@ function NoDecisions({ filters, known }: { filters: FilterValues; known: Known }
             {suggestions.map((value, index) => (
               <span key={value}>
                 {index > 0 && ', '}
-                <a href={link('decisions', { ...filters, [name]: value })}>{value}</a>
+                <a href={link('decisions', { ...withoutRange(filters), [name]: value })}>{value}</a>
               </span>
             ))}
             {suggestions.length > 0 && '?'}
@@ -276,6 +277,7 @@ interface TableProps {
 }
 
 function DecisionTable({ decisions, sorting, filters, openId }: TableProps) {
+  const others = withoutRange(filters);
   return (
     <Table
       label="Decisions"
@@ -298,7 +300,7 @@ function DecisionTable({ decisions, sorting, filters, openId }: TableProps) {
         <Row
           key={decision.request_id}
           decision={decision}
-          href={link('decisions', { ...filters, open: decision.request_id })}
+          href={link('decisions', { ...others, open: decision.request_id })}
           isOpen={openId === decision.request_id}
         />
       ))}

@@ -12,16 +12,20 @@ export function valueTicks(max: number): number[] {
 const DISTANCES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7200, 14_400];
 
 /**
- * Returns at most `count` round times of the shown zone from `start` to `end`, in seconds since the
- * epoch.
+ * Returns round times of the shown zone from `start` to `end`, in seconds since the epoch: about
+ * `count` or fewer.
  */
 export function timeTicks(start: number, end: number, count: number): number[] {
   const fits = (minutes: number) => (end - start) / (60 * minutes) <= count;
   const distance = 60 * (DISTANCES.find(fits) ?? DISTANCES.at(-1)!);
-  const shift = 60 * zoneOffset(1000 * start);
-  const first = Math.ceil((start + shift) / distance) * distance - shift;
-  const length = Math.max(0, Math.floor((end - first) / distance) + 1);
-  return Array.from({ length }, (_, index) => first + index * distance);
+  const toLocal = (at: number) => at + 60 * zoneOffset(1000 * at);
+  // The offset of a zone changes by half hours. Local times are looked up one by one, because a
+  // change of the clock within the range moves the later ones.
+  const step = Math.min(distance, 1800);
+  const first = start + Math.ceil(toLocal(start) / step) * step - toLocal(start);
+  const length = Math.max(0, Math.floor((end - first) / step) + 1);
+  const times = Array.from({ length }, (_, index) => first + index * step);
+  return times.filter((at) => toLocal(at) % distance === 0);
 }
 
 /** Returns the lines of a label: the time of day, and the day if the previous label has another. */

@@ -6,7 +6,7 @@ import { Table } from '../components/table.tsx';
 import { Panel, Time } from '../components/ui.tsx';
 import { compact, count, duration, share } from '../format.ts';
 import { link, navigate, parseLocation } from '../router.ts';
-import { zone } from '../time.ts';
+import { zones } from '../time.ts';
 import { Chart, type Layer } from './chart.tsx';
 import { align, type Earlier, nameOf } from './compare.tsx';
 import { type ReleaseMark, ReleaseMarks, useReleaseMarks } from './release-marks.tsx';
@@ -65,7 +65,7 @@ export function Traffic({ series, earlier, serial }: TrafficProps) {
   const line = useMemo(() => earlier && toLine(series, earlier), [series, earlier]);
   const marks = useReleaseMarks(series, serial);
   const content = { series, layers, line, marks };
-  const note = `mean per step of ${duration(series.step)}, times in ${zone()}`;
+  const note = `mean per step of ${duration(series.step)}, times in ${zones(series.at)}`;
   return (
     <Panel title="Requests per minute" note={note} end={controls} class="two-thirds traffic">
       {isTable ? <RateTable {...content} /> : <RateChart key={by} {...content} />}
