@@ -18,6 +18,7 @@ import {
   toToml,
   toWeightToml,
 } from '../../www/src/policy/proposals.ts';
+import { parseMinutes, parseRange, toQuery } from '../../www/src/range.ts';
 import { diffLines } from '../../www/src/rules/line-diff.ts';
 import { zones } from '../../www/src/time.ts';
 
@@ -275,6 +276,49 @@ describe('older decisions', () => {
   it('are listed once', () => {
     expect(union([first], [first, second])).toEqual([first, second]);
     expect(union([], [second])).toEqual([second]);
+  });
+});
+
+describe('the time range of an address', () => {
+  const NOW = 1_764_000_000_000;
+  const MINUTE = 60_000;
+  const parse = (address: string) => parseRange(new URLSearchParams(address), NOW);
+
+  it.each([
+    ['', 60, null],
+    ['minutes=360&compare=week', 360, 'week'],
+    ['minutes=7', 60, null],
+    ['minutes=-60', 60, null],
+    ['compare=toString', 60, null],
+    [`since=${NOW - 10 * MINUTE}&minutes=360`, 10, null],
+    [`since=${NOW - 90 * 1440 * MINUTE}`, 43_200, null],
+    [`since=${NOW + MINUTE}`, 60, null],
+  ])('%s has %d minutes', (address, minutes, compare) => {
+    expect(parse(address)).toMatchObject({ minutes, compare });
+  });
+
+  it.each([
+    ['minutes=360', 360],
+    ['minutes=7', null],
+    ['minutes=1e3', null],
+    ['', null],
+  ])('%j ends now, and has %s minutes to choose', (address, expected) => {
+    expect(parseMinutes(new URLSearchParams(address))).toBe(expected);
+  });
+
+  it.each([
+    ['whole minutes', -600, -60, 9, -60],
+    ['an end within a minute', -600, -45, 10, 0],
+    ['a start within a minute', -630, -60, 10, -60],
+    ['both ends', -630, -45, 11, 0],
+  ])('is counted by whole minutes: %s', (_, from, to, minutes, until) => {
+    const range = parse(`since=${NOW + 1000 * from}&until=${NOW + 1000 * to}`);
+    expect(toQuery(range)).toBe(`minutes=${minutes}&until=${NOW + 1000 * until}`);
+  });
+
+  it('is at most 30 days', () => {
+    const range = parse(`since=${NOW - 90 * 1440 * MINUTE}&until=${NOW - 1}`);
+    expect(toQuery(range)).toBe(`minutes=43200&until=${NOW}`);
   });
 });
 

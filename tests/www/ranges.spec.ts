@@ -137,7 +137,7 @@ describe.skipIf(!canRun)('all views', () => {
     expect(await list.getAttribute('data-same')).toBe('');
     await page.getByRole('button', { name: 'Close', exact: true }).click();
     await page.locator('.detail').waitFor({ state: 'detached' });
-    await page.getByLabel('Enforced').selectOption('true');
+    await page.locator('select[name=enforced]').selectOption('true');
     await expect.poll(() => page.url(), POLL).toContain('enforced=true');
     await link('Overview').click();
     await expect.poll(() => last.inputValue(), POLL).toBe('360');
@@ -146,6 +146,33 @@ describe.skipIf(!canRun)('all views', () => {
     // “Any time” removes the range.
     await page.getByRole('button', { name: 'Any time' }).click();
     await expect.poll(() => page.getByLabel(/^From/).inputValue(), POLL).toBe('');
+    check();
+    await close();
+  });
+
+  it('show the decisions of a step or a signature, and the range again', async () => {
+    const { page, check, close } = await show('overview?minutes=360&compare=day');
+    const link = (name: string) =>
+      page.getByRole('navigation', { name: 'Views' }).getByRole('link', { name, exact: true });
+    await page.getByRole('button', { name: 'Show as table' }).click();
+    const table = page.getByRole('region', { name: 'Requests per minute, as a table' });
+    await table.getByRole('link').last().click();
+    await page.getByRole('heading', { name: 'Decisions', level: 1 }).waitFor();
+    await page.getByText(/^Decisions from .* to /).waitFor();
+    await page.locator('select[name=enforced]').selectOption('true');
+    await expect.poll(() => page.url(), POLL).toContain('enforced=true');
+    await page.getByText(/^Decisions from .* to /).waitFor();
+    await link('Overview').click();
+    await page.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
+    const last = page.getByLabel('Last', { exact: true });
+    await expect.poll(() => last.inputValue(), POLL).toBe('360');
+    await expect.poll(() => page.getByLabel('Compare with').inputValue(), POLL).toBe('day');
+    // Without a range in the address, the links have the default.
+    await page.goto(at('overview'));
+    const hit = page.getByRole('region', { name: 'Signatures by hits' }).getByRole('link').first();
+    await expect.poll(() => hit.getAttribute('href'), POLL).toContain('minutes=60');
+    await hit.click();
+    await page.getByText(/^Decisions from /).waitFor();
     check();
     await close();
   });
@@ -254,7 +281,7 @@ describe.skipIf(!canRun)('all views', () => {
     await close();
   });
 
-  it('keep the focus while the user types a range, and what is typed when counts arrive', async () => {
+  it('keep the focus and the text while the user types a range and counts arrive', async () => {
     const { page, check, close } = await show('decisions');
     await mockSeries(page);
     // In the middle of an hour, so that a typed minute stays before the end.

@@ -2,9 +2,7 @@
 // view to view.
 import { useRef } from 'preact/hooks';
 import { serverNow } from './api.ts';
-import { duration } from './format.ts';
-import { RANGE_PARAMS } from './router.ts';
-import { formatZoned } from './time.ts';
+import { link, parseLocation, RANGE_PARAMS } from './router.ts';
 
 /** A minute in milliseconds. */
 export const MINUTE = 60_000;
@@ -27,8 +25,18 @@ export interface Range {
   compare: Comparison | null;
 }
 
+/** Returns the server's time in milliseconds since the epoch. */
+const now = () => Math.round(1000 * serverNow());
+
+/** Returns the time `minutes` before the start of the current minute. */
+export const minutesAgo = (minutes: number) => (Math.floor(now() / MINUTE) - minutes) * MINUTE;
+
+/** Parses the minutes of a range that ends now. Returns null if the address has none to choose. */
+export const parseMinutes = (params: URLSearchParams): number | null =>
+  RANGES.find(([minutes]) => String(minutes) === params.get('minutes'))?.[0] ?? null;
+
 /** Parses the range of the address. `now` is in milliseconds since the epoch. */
-function parseRange(params: URLSearchParams, now: number): Range {
+export function parseRange(params: URLSearchParams, now: number): Range {
   const wanted = params.get('compare') ?? '';
   const compare = Object.hasOwn(COMPARISONS, wanted) ? (wanted as Comparison) : null;
   const time = (name: string) => Number(params.get(name) || NaN);
@@ -38,9 +46,7 @@ function parseRange(params: URLSearchParams, now: number): Range {
     const minutes = Math.ceil((until - since) / MINUTE);
     return { minutes, fixed: { since, until }, compare };
   }
-  const minutes = Number(params.get('minutes'));
-  const isValid = RANGES.some(([range]) => range === minutes);
-  return { minutes: isValid ? minutes : 60, compare };
+  return { minutes: parseMinutes(params) ?? 60, compare };
 }
 
 /** Returns the range of the address. A range without an end ends when it is first shown. */
@@ -48,7 +54,7 @@ export function useRange(params: URLSearchParams): Range {
   const last = useRef<{ key: string; range: Range }>(undefined);
   const key = RANGE_PARAMS.map((name) => params.get(name)).join();
   if (last.current?.key !== key) {
-    last.current = { key, range: parseRange(params, 1000 * serverNow()) };
+    last.current = { key, range: parseRange(params, now()) };
   }
   return last.current.range;
 }
@@ -59,9 +65,16 @@ export const toParams = ({ minutes, fixed, compare }: Range) => ({
   compare,
 });
 
-/** Returns the query for the counts of a range. */
-export const toQuery = ({ minutes, fixed }: Range) =>
-  `minutes=${minutes}${fixed ? `&until=${Math.ceil(fixed.until)}` : ''}`;
+/**
+ * Returns the query for the counts of a range. Counts are kept by minute, so the query has all
+ * minutes that the range touches.
+ */
+export function toQuery({ minutes, fixed }: Range): string {
+  if (!fixed) return `minutes=${minutes}`;
+  const until = Math.ceil(fixed.until / MINUTE);
+  const length = Math.min(MAX_MINUTES, until - Math.floor(fixed.since / MINUTE));
+  return `minutes=${length}&until=${until * MINUTE}`;
+}
 
 /**
  * Returns the query for the counts of the range with which a range is compared. Returns null if
@@ -69,26 +82,28 @@ export const toQuery = ({ minutes, fixed }: Range) =>
  */
 export function toEarlierQuery({ minutes, fixed, compare }: Range): string | null {
   if (!compare) return null;
-  const now = 1000 * serverNow();
   // Rounded up, so that a range that ends now needs a new query only once a minute.
-  const end = fixed?.until ?? Math.ceil(now / MINUTE) * MINUTE;
+  const end = fixed?.until ?? Math.ceil(now() / MINUTE) * MINUTE;
   const until = end - COMPARISONS[compare];
-  if (until - minutes * MINUTE < now - KEPT) return null;
+  if (until - minutes * MINUTE < now() - KEPT) return null;
   return `minutes=${minutes}&until=${Math.ceil(until)}`;
 }
 
 /** Returns a range three times as long around a range, but not after now. */
 export function zoomOut({ since, until }: NonNullable<Range['fixed']>) {
   const length = Math.max(MINUTE, until - since);
-  const end = Math.min(1000 * serverNow(), until + length);
+  const end = Math.min(now(), until + length);
   return { since: Math.round(Math.max(0, end - 3 * length)), until: Math.round(end) };
 }
 
-/** Describes a range: “last 6 h”, or its ends. */
-export const describeRange = ({ minutes, fixed }: Range) =>
-  fixed
-    ? `${formatZoned(fixed.since, 'minute')} to ${formatZoned(fixed.until, 'minute')}`
-    : `last ${duration(60 * minutes)}`;
+/**
+ * Returns the link from the overview to the decisions with a signature. The range is the shown one,
+ * even if the address has none.
+ */
+export function linkToHits(signature: string): string {
+  const { minutes, fixed, compare } = parseRange(parseLocation().params, now());
+  return link('decisions', fixed ? { signature } : { minutes, compare, signature });
+}
 
 /** Time ranges in minutes, with their labels after “Last”. */
 export const RANGES: readonly [number, string][] = [

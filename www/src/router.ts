@@ -19,13 +19,20 @@ export function parseLocation(hash = location.hash): Location {
 export const RANGE_PARAMS = ['minutes', 'since', 'until', 'compare'];
 
 /**
+ * Parameter of the decisions: start and end of a step of the overview, such as `1000-2000`, in
+ * milliseconds since the epoch. Other views keep the range from which the step was chosen.
+ */
+export const STEP = 'step';
+
+/**
  * Returns the address of a view. Parameters without a value are left out. Without a time range in
  * `params`, the address has the time range of the current address.
  */
 export function link(view: string, params: Params = {}): string {
   if (RANGE_PARAMS.some((name) => params[name])) return address(view, params);
   const { params: current } = parseLocation();
-  const range = RANGE_PARAMS.map((name) => [name, current.get(name)]);
+  const names = view === 'decisions' ? [...RANGE_PARAMS, STEP] : RANGE_PARAMS;
+  const range = names.map((name) => [name, current.get(name)]);
   return address(view, { ...Object.fromEntries(range), ...params });
 }
 

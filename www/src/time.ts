@@ -44,7 +44,10 @@ export function zone(at = Date.now(), utc = isUtc): string {
   return `UTC${minutes < 0 ? '−' : '+'}${Math.floor(size / 60)}${rest}`;
 }
 
-/** Returns the zones of times, in seconds since the epoch: `UTC+2 and UTC+1` if the clock changed. */
+/**
+ * Returns the zones of the first and the last time, in seconds since the epoch. They are
+ * `UTC+2 and UTC+1` if the clock changed between them.
+ */
 export const zones = (times: readonly number[]) =>
   [...new Set([times.at(0), times.at(-1)].map((at) => zone(at && 1000 * at)))].join(' and ');
 

@@ -1,6 +1,6 @@
 // The filters of the list. They are part of the address, so that a filtered list can be shared.
 import { Time } from '../components/ui.tsx';
-import { link, navigate, parseLocation } from '../router.ts';
+import { link, navigate, parseLocation, STEP } from '../router.ts';
 import { fromInput, toInput, zone } from '../time.ts';
 import { CHOICES, type FilterValues, type Known, toPattern } from './known.ts';
 import { requestIdIn } from './request-id.ts';
@@ -33,7 +33,11 @@ export function filtersOf(params: URLSearchParams): FilterValues {
     const value = params.get(name)?.trim();
     return [name, value && name === 'id' ? requestIdIn(value) : value];
   });
-  const times = TIME_FILTERS.map(([name]) => [name, parseTime(params.get(name))?.toString()]);
+  const step = params.get(STEP)?.split('-') ?? [];
+  const times = TIME_FILTERS.map(([name], index) => [
+    name,
+    parseTime(step[index] ?? params.get(name))?.toString(),
+  ]);
   return Object.fromEntries([...texts, ...times].filter(([, value]) => value));
 }
 

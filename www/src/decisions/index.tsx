@@ -3,8 +3,8 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { DecisionRecord } from '../api.ts';
 import { ShortcutsDialog, useShortcuts } from '../components/shortcuts.tsx';
 import { Copy } from '../components/ui.tsx';
-import { MINUTE } from '../range.ts';
-import { addressOf, link } from '../router.ts';
+import { minutesAgo, parseMinutes } from '../range.ts';
+import { addressOf, link, STEP } from '../router.ts';
 import { useUtc } from '../time.ts';
 import { Detail } from './detail.tsx';
 import { Filters, filtersOf, Suggestions, withoutRange } from './filters.tsx';
@@ -99,13 +99,10 @@ export function Decisions({ params }: { params: URLSearchParams }) {
  * The start stays the same, so that the list does not change while the user reads.
  */
 function useRangeStart(params: URLSearchParams): { since?: string } {
-  const minutes = Number(params.get('minutes'));
-  const isFixed = params.has('since') || params.has('until');
+  const minutes = parseMinutes(params);
+  const isFixed = ['since', 'until', STEP].some((name) => params.has(name));
   return useMemo(
-    () =>
-      minutes > 0 && minutes < 1e6 && !isFixed
-        ? { since: String((Math.floor(Date.now() / MINUTE) - minutes) * MINUTE) }
-        : {},
+    () => (minutes && !isFixed ? { since: String(minutesAgo(minutes)) } : {}),
     [minutes, isFixed],
   );
 }

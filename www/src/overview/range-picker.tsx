@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import {
   type Comparison,
   COMPARISONS,
-  MINUTE,
+  minutesAgo,
   type Range,
   RANGES,
   toParams,
@@ -25,8 +25,7 @@ interface Props {
 export function RangePicker({ range, note }: Props) {
   const { minutes, fixed, compare } = range;
   const choose = (value: string) => {
-    const until = Math.floor(Date.now() / MINUTE) * MINUTE;
-    const since = until - minutes * MINUTE;
+    const [since, until] = [minutesAgo(minutes), minutesAgo(0)];
     navigate('overview', { ...(value === FIXED ? { since, until } : { minutes: value }), compare });
   };
   return (

@@ -4,7 +4,7 @@ import { Async, Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
 import { BandTag, Hash, Name, Panel } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
-import { link } from '../router.ts';
+import { linkToHits } from '../range.ts';
 import { sum } from './series.ts';
 
 type Ruleset = Series['rulesets'][number];
@@ -225,7 +225,7 @@ function SingleHits({ signatures }: Pick<Shadow, 'signatures'>) {
       {sorted.map(({ name, only_active, only_shadow }) => (
         <tr key={name}>
           <th scope="row">
-            <a href={link('decisions', { signature: name })}>
+            <a href={linkToHits(name)}>
               <Name>{name}</Name>
             </a>
           </th>

@@ -4,7 +4,7 @@ import { Empty } from '../components/async-states.tsx';
 import { Table } from '../components/table.tsx';
 import { Name, Panel } from '../components/ui.tsx';
 import { count, share } from '../format.ts';
-import { link } from '../router.ts';
+import { linkToHits } from '../range.ts';
 import { Change, type Earlier } from './compare.tsx';
 import { requests, sum } from './series.ts';
 import { Spark } from './spark.tsx';
@@ -72,7 +72,7 @@ function Row({ signature: { name, hits, points }, total, series, earlier }: RowP
   return (
     <tr>
       <th scope="row">
-        <a href={link('decisions', { signature: name })} title={`Decisions with ${name}`}>
+        <a href={linkToHits(name)} title={`Decisions with ${name}`}>
           <Name>{name}</Name>
         </a>
       </th>

@@ -5,7 +5,7 @@ import { ACTIONS, BANDS, type Series } from '../api.ts';
 import { Table } from '../components/table.tsx';
 import { Panel, Time } from '../components/ui.tsx';
 import { compact, count, duration, share } from '../format.ts';
-import { link, navigate, parseLocation } from '../router.ts';
+import { link, navigate, parseLocation, STEP } from '../router.ts';
 import { zones } from '../time.ts';
 import { Chart, type Layer } from './chart.tsx';
 import { align, type Earlier, nameOf } from './compare.tsx';
@@ -98,7 +98,7 @@ function RateChart({ series, layers, line, marks }: RatesProps) {
   const [hidden, setHidden] = useState<readonly string[]>([]);
   const [point, setPoint] = useState<number | null>(null);
   const [mark, setMark] = useState<string | null>(null);
-  const onPick = (from: number) => navigate('decisions', stepRange(from, series.step));
+  const onPick = (from: number) => void (location.hash = linkToStep(from, series.step));
   const onZoom = (from: number, to: number) => {
     const { step } = series;
     const compare = parseLocation().params.get('compare');
@@ -220,7 +220,7 @@ function RateTable({ series, layers, line, marks }: RatesProps) {
       {steps.map(({ at, step }) => (
         <tr key={at}>
           <th scope="row" class="nowrap">
-            <a href={link('decisions', stepRange(at, series.step))}>
+            <a href={linkToStep(at, series.step)}>
               <span class="visually-hidden">Decisions from </span>
               <Time at={at * 1000} precision="minute" />
             </a>
@@ -257,8 +257,6 @@ function Released({ marks, from, to }: ReleasedProps) {
 const formatRate = (value: number) =>
   value >= 10 || Number.isInteger(value) ? count(Math.round(value)) : value.toFixed(1);
 
-/** Returns the filters that select the decisions of one step. */
-const stepRange = (from: number, seconds: number) => ({
-  since: from * 1000,
-  until: (from + seconds) * 1000,
-});
+/** Returns the link to the decisions of one step. */
+const linkToStep = (from: number, seconds: number) =>
+  link('decisions', { [STEP]: `${from * 1000}-${(from + seconds) * 1000}` });
