@@ -6,19 +6,20 @@ import { gravity, linkCount } from '../../www/src/clusters/gravity.ts';
 import { sortRows } from '../../www/src/components/sort.ts';
 import { explain } from '../../www/src/decisions/explanation.ts';
 import { mismatches, similar, toPattern } from '../../www/src/decisions/known.ts';
-import { MAX_PAGES, readOlder, union } from '../../www/src/decisions/older.ts';
+import { hasGap, MAX_PAGES, readOlder, union } from '../../www/src/decisions/older.ts';
 import { requestIdIn } from '../../www/src/decisions/request-id.ts';
 import { tickLabel, timeTicks } from '../../www/src/overview/ticks.ts';
 import { toPlainError } from '../../www/src/plain-errors.ts';
 import { toDecision } from '../../www/src/playground/recorded-decision.ts';
 import { Effect, effectOfWeight, scoreWith } from '../../www/src/policy/effect.ts';
 import {
+  dayInMonths,
   exemptionCommand,
   type ExemptionDraft,
   toToml,
   toWeightToml,
 } from '../../www/src/policy/proposals.ts';
-import { parseMinutes, parseRange, toQuery } from '../../www/src/range.ts';
+import { parseMinutes, parseRange, toEarlierQuery, toQuery } from '../../www/src/range.ts';
 import { diffLines } from '../../www/src/rules/line-diff.ts';
 import { zones } from '../../www/src/time.ts';
 
@@ -50,6 +51,8 @@ it.each([
   ['x-request-id: req_011CS', 'req_011CS'],
   ['  "request-id" : "req_011CS" ,', 'req_011CS'],
   ['{"request_id":"req_011CS"}', 'req_011CS'],
+  ['{"request_id":"req_011CS","model":"x"}', 'req_011CS'],
+  ['request-id=req_011CS; model=x', 'req_011CS'],
   [" 'req_011CS' ", 'req_011CS'],
   ['01991b2c', '01991b2c'],
 ])('the request id in %s', (text, expected) => {
@@ -185,6 +188,7 @@ describe('the effect of another weight', () => {
 });
 
 describe('proposals for the policy', () => {
+  afterEach(() => vi.unstubAllEnvs());
   const DRAFT: ExemptionDraft = {
     kind: 'accounts',
     name: '',
@@ -201,6 +205,15 @@ describe('proposals for the policy', () => {
     const tenants = toToml({ ...DRAFT, kind: 'tenants', name: 'acme', signatures: ['one_two'] });
     expect(tenants).toContain('name = "acme-2"\ntenant = "cdcd');
     expect(tenants).toContain('signatures = ["one_two"]');
+  });
+
+  it.each([
+    ['2026-11-30T23:30:00-05:00', 0, '2026-12-01'],
+    ['2026-11-30T12:00:00Z', 3, '2027-02-28'],
+    ['2026-12-01T00:30:00+01:00', 1, '2026-12-30'],
+  ])('the day of %s in %d months is in UTC', (now, months, expected) => {
+    vi.stubEnv('TZ', 'Pacific/Auckland');
+    expect(dayInMonths(months, Date.parse(now))).toBe(expected);
   });
 
   it('a weight of 0 switches a signature off', () => {
@@ -273,6 +286,15 @@ describe('older decisions', () => {
     expect(read).toHaveBeenCalledTimes(MAX_PAGES);
   });
 
+  it.each([
+    ['the new page has one of them', [second, first], 'b', false],
+    ['the new page ends before them', [second], 'b', true],
+    ['the new page is the last one', [second], undefined, false],
+    ['the new page is empty', [], 'b', false],
+  ])('have a gap or not: %s', (_, decisions, next, expected) => {
+    expect(hasGap({ decisions, next }, found('a'))).toBe(expected);
+  });
+
   it('are listed once', () => {
     expect(union([first], [first, second])).toEqual([first, second]);
     expect(union([], [second])).toEqual([second]);
@@ -314,6 +336,15 @@ describe('the time range of an address', () => {
   ])('is counted by whole minutes: %s', (_, from, to, minutes, until) => {
     const range = parse(`since=${NOW + 1000 * from}&until=${NOW + 1000 * to}`);
     expect(toQuery(range)).toBe(`minutes=${minutes}&until=${NOW + 1000 * until}`);
+  });
+
+  it('is compared with the same minutes', () => {
+    const until = Date.now() - 1440 * MINUTE;
+    const range = parseRange(new URLSearchParams(`since=${until - 90_001}&until=${until}`), until);
+    const [minutes, end] = toQuery(range).match(/\d+/g)!.map(Number);
+    const earlier = toEarlierQuery({ ...range, compare: 'day' });
+    expect(earlier).toBe(`minutes=${minutes}&until=${end! - 1440 * MINUTE}`);
+    expect(toEarlierQuery({ minutes: 43_200, compare: 'week' })).toBeNull();
   });
 
   it('is at most 30 days', () => {

@@ -143,6 +143,11 @@ describe.skipIf(!canRun)('all views', () => {
     await expect.poll(() => last.inputValue(), POLL).toBe('360');
     await expect.poll(() => page.getByLabel('Compare with').inputValue(), POLL).toBe('week');
     await link('Decisions').click();
+    // The decisions with a hit are those of the range.
+    await page.locator('table.decisions tbody a[id]').first().click();
+    await page.locator('.detail .waterfall button').first().click();
+    await expect.poll(() => page.url(), POLL).toContain('signature=');
+    expect((await params(page)).get('minutes')).toBe('360');
     // “Any time” removes the range.
     await page.getByRole('button', { name: 'Any time' }).click();
     await expect.poll(() => page.getByLabel(/^From/).inputValue(), POLL).toBe('');
@@ -188,11 +193,13 @@ describe.skipIf(!canRun)('all views', () => {
     const zones = async () => [...new Set(await times())];
     for (const [view, hasTimes] of [
       ['decisions', true],
-      ['overview', false],
+      ['overview', true],
       ['clusters', false],
     ] as const) {
       await page.goto(at(view));
       await loaded(page);
+      // The overview has times in the table of its chart.
+      if (view === 'overview') await page.getByRole('button', { name: 'Show as table' }).click();
       if (hasTimes) await expect.poll(zones, POLL).toEqual(['UTC+5:45']);
       else expect(['', 'UTC+5:45']).toContain((await zones()).join());
     }
@@ -396,7 +403,7 @@ describe.skipIf(!canRun)('all views', () => {
 
   it('break names after underscores, not within words', async () => {
     const viewport = { width: 390, height: 800 };
-    const { page, check, close } = await show('overview?minutes=15', { viewport });
+    const { page, check, close } = await show('overview?minutes=60', { viewport });
     const names = page.locator('table.signatures tbody th a');
     await names.first().waitFor();
     const lines = await names.evaluateAll((links) =>

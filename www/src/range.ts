@@ -84,9 +84,9 @@ export function toEarlierQuery({ minutes, fixed, compare }: Range): string | nul
   if (!compare) return null;
   // Rounded up, so that a range that ends now needs a new query only once a minute.
   const end = fixed?.until ?? Math.ceil(now() / MINUTE) * MINUTE;
-  const until = end - COMPARISONS[compare];
-  if (until - minutes * MINUTE < now() - KEPT) return null;
-  return `minutes=${minutes}&until=${Math.ceil(until)}`;
+  const start = fixed?.since ?? end - minutes * MINUTE;
+  const [since, until] = [start - COMPARISONS[compare], end - COMPARISONS[compare]];
+  return since < now() - KEPT ? null : toQuery({ minutes, fixed: { since, until }, compare });
 }
 
 /** Returns a range three times as long around a range, but not after now. */

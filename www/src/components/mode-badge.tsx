@@ -44,7 +44,8 @@ function trafficBadge(enforced: number, total: number): Badge {
 
 function policyBadge(policy: ReturnType<typeof useActivePolicy>): Badge {
   if (!policy) {
-    return { text: 'Mode unknown', title: 'no requests in the last minute; the policy is loading' };
+    const title = 'no requests in the last minute; the policy is not loaded yet';
+    return { text: 'Mode unknown', title };
   }
   const title = 'the mode of the active policy; no requests in the last minute';
   const isEnforce = (mode?: string) => mode === 'enforce';

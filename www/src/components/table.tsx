@@ -38,7 +38,10 @@ export function Table({ label, class: name, frame, columns, sorting, children }:
     const all = (selector: string) => [...table.current!.querySelectorAll(selector)];
     const titles = all('thead th').map((cell) => cell.textContent);
     for (const { children } of all('tbody tr')) {
-      titles.forEach((title, column) => children[column]?.setAttribute('data-title', title));
+      titles.forEach((title, column) => {
+        const cell = children[column] as HTMLElement | undefined;
+        if (cell && cell.dataset.title !== title) cell.dataset.title = title;
+      });
     }
   });
   return (

@@ -29,20 +29,21 @@ function loadPolicy(digest: string): Promise<ActivePolicy> {
 }
 
 /**
- * Loads the policy of the active bundle. Returns undefined while it is loading, if that failed, and
- * without a status.
+ * Loads the policy of the active bundle, and tries again with each new status if that failed.
+ * Returns undefined until it is loaded, and without a status.
  */
 export function useActivePolicy(status: DeploymentStatus | undefined): ActivePolicy | undefined {
   const active = status && (status.release ? status.release.release?.active : 'embedded');
-  const [policy, setPolicy] = useState<ActivePolicy>();
+  const [loaded, setLoaded] = useState<{ active: string; policy: ActivePolicy }>();
+  const isLoaded = loaded?.active === active;
   useEffect(() => {
+    if (!active || isLoaded) return;
     let isCurrent = true;
-    const set = (policy?: ActivePolicy) => isCurrent && setPolicy(policy);
-    set(undefined);
-    if (active) loadPolicy(active).then(set, () => set(undefined));
+    const set = (policy: ActivePolicy) => isCurrent && setLoaded({ active, policy });
+    loadPolicy(active).then(set, () => {});
     return () => {
       isCurrent = false;
     };
-  }, [active]);
-  return policy;
+  }, [active, isLoaded, status]);
+  return isLoaded ? loaded?.policy : undefined;
 }

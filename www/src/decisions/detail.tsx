@@ -15,7 +15,7 @@ import { byteRange, bytes, count, decibans, share } from '../format.ts';
 import { REASONS } from '../overview/unscored.tsx';
 import { ExemptSender } from '../policy/exempt-dialog.tsx';
 import { WeightDialog } from '../policy/weight-dialog.tsx';
-import { addressOf, link, navigate } from '../router.ts';
+import { addressOf, link } from '../router.ts';
 import { RuleNotes } from '../rules/rule-notes.tsx';
 import { referenceOf } from './appeal.ts';
 import { explain, isEnforced } from './explanation.ts';
@@ -119,7 +119,7 @@ function DecisionBody({ decision }: { decision: DecisionRecord }) {
           contributions={contributions}
           score={score}
           band={band}
-          onPick={(signature) => navigate('decisions', { signature })}
+          onPick={(signature) => void (location.hash = link('decisions', { signature }))}
         />
       ) : (
         <div class="problem">

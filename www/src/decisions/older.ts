@@ -34,6 +34,16 @@ export function union(
   return [...newer, ...older.filter(({ request_id }) => !known.has(request_id))];
 }
 
+/**
+ * Returns whether decisions may be missing between a new first page and those that were found
+ * before: the page ends before it reaches them.
+ */
+export function hasGap(shown: Page, found: Page): boolean {
+  if (shown.next === undefined || !shown.decisions.length) return false;
+  const known = new Set(found.decisions.map(({ request_id }) => request_id));
+  return !shown.decisions.some(({ request_id }) => known.has(request_id));
+}
+
 /** The same list for each rendering, so that nothing changes. */
 const NONE: readonly DecisionRecord[] = [];
 
@@ -56,7 +66,9 @@ export function useOlder(
   shown: DecisionList | undefined,
   max: number,
 ): Older {
-  const [found, setFound] = useState<Page>();
+  const [lastFound, setFound] = useState<Page>();
+  // After a gap, the search begins again at the first page.
+  const found = lastFound && shown && hasGap(shown, lastFound) ? undefined : lastFound;
   const [state, setState] = useState<Older['state']>('idle');
   const isSearching = useRef(false);
   const next = found ? found.next : shown?.next;

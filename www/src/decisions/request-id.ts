@@ -8,6 +8,6 @@ import { findRequestId } from './appeal.ts';
 export function requestIdIn(text: string): string {
   const { id } = findRequestId(text);
   if (id) return id;
-  const value = /request[-_ ]?id["'\s]*[:=](.+)$/is.exec(text)?.at(1) ?? text;
+  const value = /request[-_ ]?id["'\s]*[:=]\s*["'`]?([^"'`\s,;}]+)/i.exec(text)?.at(1) ?? text;
   return value.trim().replace(/^["'`\s]+|["'`\s,;}]+$/g, '');
 }

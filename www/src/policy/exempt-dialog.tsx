@@ -6,7 +6,13 @@ import { type DecisionList, type DecisionRecord, useApi } from '../api.ts';
 import { Problem } from '../components/async-states.tsx';
 import { Dialog } from '../components/dialog.tsx';
 import { count } from '../format.ts';
-import { exemptionCommand, type ExemptionDraft, toToml, validationError } from './proposals.ts';
+import {
+  dayInMonths,
+  exemptionCommand,
+  type ExemptionDraft,
+  toToml,
+  validationError,
+} from './proposals.ts';
 import { Snippet } from './snippet.tsx';
 
 interface Props {
@@ -184,17 +190,4 @@ function Kind({ draft, kind, change, children }: KindProps) {
       {children}
     </label>
   );
-}
-
-/**
- * Returns the local date after `months` months, as YYYY-MM-DD. If that month does not have the day,
- * returns its last day.
- */
-function dayInMonths(months: number): string {
-  const date = new Date();
-  const day = date.getDate();
-  date.setMonth(date.getMonth() + months);
-  if (date.getDate() !== day) date.setDate(0);
-  const pad = (value: number) => String(value).padStart(2, '0');
-  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
 }

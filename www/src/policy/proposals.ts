@@ -102,3 +102,15 @@ const toLine = (value: string) =>
     .toWellFormed()
     .replace(/[\p{Cc}\s]+/gu, ' ')
     .trim();
+
+/**
+ * Returns the UTC date after `months` months, as YYYY-MM-DD. If that month does not have the day,
+ * returns its last day. `now` is in milliseconds since the epoch.
+ */
+export function dayInMonths(months: number, now = Date.now()): string {
+  const date = new Date(now);
+  const day = date.getUTCDate();
+  date.setUTCMonth(date.getUTCMonth() + months);
+  if (date.getUTCDate() !== day) date.setUTCDate(0);
+  return date.toISOString().slice(0, 10);
+}
