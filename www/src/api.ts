@@ -229,6 +229,12 @@ export function useIsFailing(): boolean {
   return isFailing;
 }
 
+/** Closes a WebSocket. The browser logs an error if one is closed while it connects. */
+function closeQuietly(socket: WebSocket) {
+  if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+  else socket.close();
+}
+
 /**
  * Opens the WebSocket that notifies of new data. `tick` grows with each message. `live` is false
  * while there is no connection; callers then poll.
@@ -273,7 +279,7 @@ export function useLive(): { tick: number; live: boolean } {
     return () => {
       closed = true;
       clearTimeout(timer);
-      socket?.close();
+      if (socket) closeQuietly(socket);
     };
   }, [credential]);
   return { tick, live };

@@ -55,13 +55,12 @@ export function Detail({ id, known, onStep, onClose }: Props) {
         </span>
         {shown && <Key decision={shown} />}
       </div>
-      {known ? (
-        <DecisionBody decision={known} />
+      {/* One place for both sources, so that an open dialog stays when the list arrives. */}
+      {shown ? (
+        <DecisionBody decision={shown} />
       ) : (
         <Async loaded={loaded} lines={10}>
-          {({ decisions: [decision] }) =>
-            decision ? <DecisionBody decision={decision} /> : <NotFound />
-          }
+          {() => <NotFound />}
         </Async>
       )}
     </section>
