@@ -439,6 +439,7 @@ fn invalid_changes_of_the_policy_write_nothing() {
 #[test]
 fn commands_do_not_replace_entries_of_a_lower_layer() {
     let workspace = Workspace::new("lower_layer");
+    std::fs::create_dir_all(workspace.path.join("ours")).unwrap();
     workspace.write("ours/policy.toml", "# Ours.\n");
     let settings = "directory = 'registry'\nrules = ['rules', 'ours']\nkey = 'key'\n";
     workspace.write("hedgerow.toml", settings);
