@@ -47,8 +47,8 @@ const PLATFORM_PREFIXES: [&str; 2] = ["cf-connecting-ip", "cf-pseudo-ipv4"];
 pub struct OriginHeaders {
     /// Treatment of the headers with which a client describes itself.
     forwarded: ForwardedHeaders,
-    /// The header in which a gateway names its client, if the policy sets one, with hyphens as its
-    /// only punctuation.
+    /// The header in which a gateway names its client, with hyphens as its only punctuation; `None`
+    /// if the policy sets no such header, or if `forwarded` is `pass`.
     address_header: Option<String>,
     /// Names and values.
     values: Vec<(&'static str, String)>,
@@ -70,7 +70,8 @@ impl OriginHeaders {
         }
         let secret = settings.origin_secret.as_ref();
         values.extend(secret.map(|secret| (ORIGIN_SECRET_HEADER, secret.clone())));
-        let address_header = policy.and_then(|policy| policy.identity.client_address.as_ref());
+        let removing = policy.filter(|_| forwarded != ForwardedHeaders::Pass);
+        let address_header = removing.and_then(|policy| policy.identity.client_address.as_ref());
         let address_header = address_header.map(|header| hyphenated(header.name()));
         Self { forwarded, address_header, values }
     }
