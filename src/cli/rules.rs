@@ -23,10 +23,18 @@ pub struct RulesArgs {
 impl RulesArgs {
     /// Returns the directories of the command line, or else of the settings.
     pub fn directories(&self, config: Option<&Path>) -> Result<RuleDirectories> {
-        match self.directories.as_slice() {
-            [] => rule_directories(config),
-            directories => RuleDirectories::layers(Path::new(""), directories),
-        }
+        directories_or_settings(&self.directories, config)
+    }
+}
+
+/// Returns the directories that a command line names, as layers, or else those of the settings.
+pub fn directories_or_settings(
+    directories: &[PathBuf],
+    config: Option<&Path>,
+) -> Result<RuleDirectories> {
+    match directories {
+        [] => rule_directories(config),
+        directories => RuleDirectories::layers(Path::new(""), directories),
     }
 }
 

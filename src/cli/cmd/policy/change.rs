@@ -12,10 +12,8 @@ use toml_edit::DocumentMut;
 use super::document::to_text;
 use crate::atomic_file::write_atomically;
 use crate::cmd::diff::print_changes;
-use crate::config::rule_directories;
 use crate::error::{Error, Outcome, Result};
-use crate::rule_directories::RuleDirectories;
-use crate::rules::{RuleSources, print_findings};
+use crate::rules::{RuleSources, directories_or_settings, print_findings};
 use crate::terminal::{Format, print_error, print_json, print_line};
 
 /// The policy that a command changes.
@@ -28,14 +26,6 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// Returns the directories of the command line, or else of the settings.
-    fn directories(&self, config: Option<&Path>) -> Result<RuleDirectories> {
-        match self.directories.as_slice() {
-            [] => rule_directories(config),
-            directories => RuleDirectories::layers(Path::new(""), directories),
-        }
-    }
-
     /// Returns the command that releases the changed policy, with the directories and the settings
     /// of this command.
     fn next_command(&self, config: Option<&Path>) -> String {
@@ -56,7 +46,7 @@ pub fn change_policy(
     format: Format,
     edit: impl FnOnce(&mut DocumentMut, &Rules) -> Result<()>,
 ) -> Result<Outcome> {
-    let directories = args.directories(config)?;
+    let directories = directories_or_settings(&args.directories, config)?;
     let mut sources = RuleSources::read(&directories)?;
     let before = match sources.check() {
         Ok(rules) => rules,
