@@ -25,6 +25,8 @@ const SECRETS = {
   ACCOUNT_SECRET: 'account-secret-of-the-benchmark-with-32-bytes',
   TAG_SECRET: 'tag-secret-of-the-benchmark-with-32-bytes',
 };
+/** The settings of all Workers. The Worker that Hedgerow is compared with logs each request. */
+const SETTINGS = { ...SECRETS, LOG_DECISIONS: 'all' };
 
 /**
  * Returns rows of times and latencies of Hedgerow and of each baseline, and the memory of each
@@ -145,7 +147,7 @@ export async function serve(directory, origin, entry = 'index.js') {
       ],
       compatibilityDate: /^compatibility_date = "(.+)"/m.exec(WRANGLER)[1],
       compatibilityFlags: JSON.parse(/^compatibility_flags = (\[.+\])/m.exec(WRANGLER)[1]),
-      bindings: { ORIGIN: origin, ...SECRETS },
+      bindings: { ORIGIN: origin, ...SETTINGS },
       ...(/^build(\/named)?$/.test(directory) && {
         kvNamespaces: { RULES: 'rules' },
         durableObjects: OBJECTS,

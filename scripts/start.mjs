@@ -88,6 +88,7 @@ function writeEnv(originUrl) {
   const settings = {
     ORIGIN: originUrl,
     ENVIRONMENT: 'development',
+    LOG_DECISIONS: 'all',
     PUBLIC_KEYS: publicKey.trim().split('\n').pop(),
     ADMIN_TOKEN: readFileSync(token, 'utf8').trim(),
   };

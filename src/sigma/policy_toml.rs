@@ -53,6 +53,7 @@ pub fn check(
         remove_at(&mut document, offset);
     }
     check_noise(&document, &mut diagnostics);
+    check_log(&document, &mut diagnostics);
     check_paths(&document, &mut diagnostics);
     policy_routes::check(&document, &mut diagnostics);
     policy_words::check(&document, &mut diagnostics);
@@ -220,6 +221,20 @@ fn check_noise(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
         {
             let problem = format!("'{key}' is invalid: expected a percentage from 0 to 100");
             diagnostics.add(offset, problem, "correct the number");
+        }
+    }
+}
+
+/// Checks the shares of decisions that are logged.
+fn check_log(document: &DeTable<'_>, diagnostics: &mut TomlDiagnostics<'_>) {
+    let Some(table) = table(document, "log") else { return };
+    for key in ["clear", "notice", "suspect", "hostile"] {
+        if let Some((offset, share)) = number(table, key)
+            && !(0.0..=1.0).contains(&share)
+        {
+            let problem = format!("the share '{key}' is invalid: expected a number from 0 to 1");
+            let remedy = "1.0 logs every decision of the band, 0.01 one in a hundred";
+            diagnostics.add(offset, problem, remedy);
         }
     }
 }

@@ -287,6 +287,8 @@ export interface DecisionLine {
   operation: string;
   /** `websocket` for a message of a WebSocket. */
   transport?: 'websocket';
+  /** Share of the decisions like this one that are logged, if it is not 1. */
+  logged_share?: number;
   /** Number of earlier messages of the WebSocket that were scored with this one, if any. */
   earlier_messages?: number;
   score: number;
@@ -534,6 +536,8 @@ export class Filter extends Edge {
       bindings: withoutUndefined({
         ...SECRETS,
         ENVIRONMENT: 'development',
+        // Specs read the lines of clear decisions.
+        LOG_DECISIONS: 'all',
         ORIGIN: { url, zone: 'zone', service: undefined, certificate: CERTIFICATE_ORIGIN }[
           originKind
         ],
@@ -738,6 +742,7 @@ export class Fleet {
     const common = {
       ...SECRETS,
       ENVIRONMENT: 'development',
+      LOG_DECISIONS: 'all',
       ORIGIN: originUrl(origin),
       REFRESH_SECONDS: '1',
       REPORT_SECONDS: '1',

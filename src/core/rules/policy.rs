@@ -6,6 +6,7 @@ mod decisions;
 mod identity;
 mod incomplete;
 mod limits;
+mod log;
 mod notice;
 mod origin;
 mod overrides;
@@ -24,6 +25,7 @@ pub use identity::{
 };
 pub use incomplete::{Incomplete, IncompleteAction, UnknownPaths, UnknownTreatment};
 pub use limits::Limits;
+pub use log::LogSettings;
 pub use notice::NoticePolicy;
 pub use origin::{AdminSettings, ForwardedHeaders, OriginSettings};
 pub use overrides::{
@@ -84,6 +86,9 @@ pub struct Policy {
     /// Settings of the stored decisions.
     #[serde(skip_serializing_if = "DecisionSettings::is_default")]
     pub decisions: DecisionSettings,
+    /// Settings of the decision log.
+    #[serde(skip_serializing_if = "LogSettings::is_default")]
+    pub log: LogSettings,
     /// Settings of the headers that the origin gets.
     #[serde(skip_serializing_if = "OriginSettings::is_default")]
     pub origin: OriginSettings,
@@ -290,6 +295,7 @@ impl Policy {
         self.validate_incomplete()?;
         self.identity.validate()?;
         self.decisions.validate()?;
+        self.log.validate()?;
         self.validate_words()?;
         if let Some(exemption) = self.exemptions.iter().find(|entry| entry.exempts_everything()) {
             let problem = format!("the policy's exemption '{}' exempts everything", exemption.name);

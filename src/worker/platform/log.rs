@@ -106,12 +106,20 @@ pub struct DecisionLine<'a> {
     /// Number of earlier messages of the WebSocket that were scored together with this one.
     #[serde(skip_serializing_if = "is_zero")]
     earlier_messages: usize,
+    /// Share of the decisions like this one that are logged: a line stands for 1 / `logged_share`
+    /// decisions. Absent if it is 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub logged_share: f64,
     /// Fault in Hedgerow because of which the request could not be scored.
     pub error: Option<&'a str>,
 }
 
 fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+fn is_one(number: &f64) -> bool {
+    *number == 1.0
 }
 
 #[derive(Serialize)]
@@ -178,6 +186,7 @@ impl<'a> DecisionLine<'a> {
             incomplete: None,
             entries: 0,
             earlier_messages: 0,
+            logged_share: 1.0,
             error: Some(error),
         }
     }

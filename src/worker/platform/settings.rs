@@ -45,6 +45,8 @@ pub struct Settings {
     /// Whether ENVIRONMENT is `development`. Then requests may choose mode and action, and
     /// responses show the decision.
     pub is_development: bool,
+    /// Whether LOG_DECISIONS is `all`. Then every decision is logged, whatever the policy says.
+    pub logs_all_decisions: bool,
     /// MODE_CEILING: the highest mode, whatever the policy says. An unknown value is Shadow,
     /// because only who wants to lower the mode sets the variable.
     pub mode_ceiling: Mode,
@@ -70,6 +72,7 @@ impl Settings {
             origin_secret: origin_secret(env).unwrap_or_default(),
             identity_secrets: values("IDENTITY_SECRET"),
             is_development: text_var(env, "ENVIRONMENT").as_deref() == Some("development"),
+            logs_all_decisions: text_var(env, "LOG_DECISIONS").as_deref() == Some("all"),
             mode_ceiling: mode_ceiling(&binding(env, "MODE_CEILING")).unwrap_or(Mode::Shadow),
             console_host: ConsoleHostSetting::parse(text_var(env, "CONSOLE_HOST")),
             env: env.clone(),

@@ -401,7 +401,27 @@ impl<'a> LlmCall<'a> {
             line.action = Action::Block;
         }
         line.degraded = effect.degraded;
-        line.write();
+        if let Some(share) = self.logged_share(decision, effect, shadow) {
+            line.logged_share = share;
+            line.write();
+        }
+    }
+
+    /// Returns the share of decisions like this one that are logged; `None` if this decision is not
+    /// logged. The share is 1 for an enforced decision. If a shadow ruleset scored the request,
+    /// the higher of the two bands counts.
+    fn logged_share(
+        &self,
+        decision: &Decision,
+        effect: Effect,
+        shadow: Option<&ShadowDecision>,
+    ) -> Option<f64> {
+        if effect.is_enforced || self.settings.logs_all_decisions {
+            return Some(1.0);
+        }
+        let band = shadow.map_or(decision.band, |shadow| decision.band.max(shadow.band));
+        let log = &self.ruleset.policy().log;
+        log.selects(band, self.upstream.request_id).then(|| log.share(band))
     }
 
     /// Returns the refusal that a decision demands; `None` if it does not refuse the request, or in
