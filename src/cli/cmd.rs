@@ -23,5 +23,6 @@ pub mod seeds;
 pub mod simulate;
 pub mod status;
 pub mod stop;
+pub mod tail;
 pub mod test;
 pub mod vendor;

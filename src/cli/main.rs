@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 use cmd::{
     account, audit, build, calibrate, check, clusters, convert, decisions, diff, docs, evaluate,
     explain, indicators, keygen, policy, push, release, replay, score, seeds, simulate, status,
-    stop, test, vendor,
+    stop, tail, test, vendor,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -119,6 +119,8 @@ enum Command {
     Decision(decisions::DecisionArgs),
     /// List decisions: a sample of all, or every enforced one.
     Decisions(decisions::DecisionsArgs),
+    /// Follow decisions: print the last ones, and then each new one.
+    Tail(tail::TailArgs),
     /// Print the account id of a credential, as decisions show it.
     Account(account::AccountArgs),
 }
@@ -158,6 +160,7 @@ fn main() -> ExitCode {
         Command::Clusters(args) => clusters::run(&args, config, format),
         Command::Decision(args) => decisions::show(&args, config, format),
         Command::Decisions(args) => decisions::list(&args, config, format),
+        Command::Tail(args) => tail::run(&args, config, format),
         Command::Account(args) => account::run(&args, config, format),
     };
     match result {

@@ -1,7 +1,8 @@
 // Enforced decisions: every one is found by its request id and listed, also after a restart. Each
 // list says how many decisions were counted.
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { tmpdir } from 'node:os';
+import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { COMMAND_LINE } from '../../scripts/lib/build.mjs';
@@ -147,8 +148,13 @@ it('every enforced decision is found after a restart', async () => {
 });
 
 describe.skipIf(!isBuilt(COMMAND_LINE, 'cargo build --release'))('the command line', () => {
+  const environment = () => ({
+    ...process.env,
+    HEDGEROW_URL: fleet.edge.url,
+    HEDGEROW_TOKEN: ADMIN_TOKEN,
+  });
   const hedgerow = async (...args: string[]) => {
-    const env = { ...process.env, HEDGEROW_URL: fleet.edge.url, HEDGEROW_TOKEN: ADMIN_TOKEN };
+    const env = environment();
     return (await promisify(execFile)(COMMAND_LINE, args, { cwd: tmpdir(), env })).stdout;
   };
 
@@ -172,5 +178,24 @@ describe.skipIf(!isBuilt(COMMAND_LINE, 'cargo build --release'))('the command li
     const all = `${ids.length} kept of ${ids.length} counted`;
     expect(text).toContain(`5 shown; enforced decisions: ${all}`);
     expect(await hedgerow('decisions', '--minutes', '60')).toMatch(/\d+ kept of \d+ counted/);
+  });
+
+  it('follows the enforced decisions', async () => {
+    const args = ['--format', 'json', 'tail', '--enforced', '--lines', '1', '--count', '3'];
+    const follow = spawn(COMMAND_LINE, [...args, '--interval', '1'], {
+      cwd: tmpdir(),
+      env: environment(),
+    });
+    const lines: string[] = [];
+    createInterface({ input: follow.stdout }).on('line', (line) => lines.push(line));
+    await eventually('the last decision', async () => expect(lines).toHaveLength(1));
+    const answers = [0, 1].map(() => fleet.edge.ask('When?', enforce('block')));
+    const asked = (await Promise.all(answers)).map(({ headers }) =>
+      headers.get('x-hedgerow-request-id'),
+    );
+    await eventually('the new decisions', async () => expect(lines).toHaveLength(3));
+    const followed = lines.map((line) => JSON.parse(line).request_id);
+    expect(ids).toContain(followed[0]);
+    expect(followed.slice(1).toSorted()).toEqual(asked.toSorted());
   });
 });

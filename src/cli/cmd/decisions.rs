@@ -24,8 +24,9 @@ pub struct DecisionArgs {
     target: TargetArgs,
 }
 
+/// The filters of a list of decisions.
 #[derive(clap::Args)]
-pub struct DecisionsArgs {
+pub struct DecisionFilters {
     /// List only decisions of the account with this id, or whose id begins with these digits.
     #[arg(long, value_name = "ID")]
     account: Option<String>,
@@ -49,6 +50,12 @@ pub struct DecisionsArgs {
     /// were refused or degraded.
     #[arg(long)]
     enforced: bool,
+}
+
+#[derive(clap::Args)]
+pub struct DecisionsArgs {
+    #[command(flatten)]
+    filters: DecisionFilters,
     /// List only decisions of the last N minutes; default: all that are kept.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=129_600))]
     minutes: Option<u32>,
@@ -67,6 +74,9 @@ pub struct DecisionsArgs {
 /// Maximum number of pages that are read for a list. A page can be empty, because the deployment
 /// searches only a part of the decisions for each page.
 const MAX_PAGES: usize = 64;
+
+/// Maximum number of decisions of a page.
+const MAX_PAGE: usize = 500;
 
 /// Runs `hedgerow decision`.
 pub fn show(args: &DecisionArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
@@ -90,21 +100,19 @@ pub fn show(args: &DecisionArgs, config: Option<&Path>, format: Format) -> Resul
 /// Runs `hedgerow decisions`.
 pub fn list(args: &DecisionsArgs, config: Option<&Path>, format: Format) -> Result<Outcome> {
     let client = Config::load(config, &args.target)?.admin_client("`hedgerow decisions`")?;
-    let list = fetch(&client, args)?;
+    let since = args.minutes.map(|minutes| now().saturating_sub(u64::from(minutes) * 60) * 1_000);
+    let list = fetch(&client, &args.filters, since, args.limit as usize)?;
     if format == Format::Json {
         print_json(&list)?;
         return Ok(Outcome::Success);
     }
     let DecisionList { decisions, kept, counted, next, .. } = list;
-    print_line(format_args!(
-        "{:<36}  {:<16}  {:<8}  {:>5}  {:<8}  {:<8}  {:<8}  hits",
-        "request id", "at (UTC)", "band", "score", "action", "effect", "account"
-    ))?;
+    print_heading()?;
     let shown = decisions.len();
     for decision in decisions {
         print_row(&parse_decision(decision)?)?;
     }
-    let kind = if args.enforced { "enforced decisions" } else { "sampled decisions" };
+    let kind = if args.filters.enforced { "enforced decisions" } else { "sampled decisions" };
     print_line(format_args!("{shown} shown; {kind}: {kept} kept of {counted} counted"))?;
     if next.is_some() {
         print_line(format_args!("there may be older ones: raise --limit, or add a filter"))?;
@@ -112,39 +120,45 @@ pub fn list(args: &DecisionsArgs, config: Option<&Path>, format: Format) -> Resu
     Ok(Outcome::Success)
 }
 
-/// Reads pages until the list has `--limit` decisions, or until no page is left.
-fn fetch(client: &AdminClient, args: &DecisionsArgs) -> Result<DecisionList<Value>> {
-    let query = query(args, now());
-    let mut list: DecisionList<Value> =
-        client.get(&format!("/decisions?limit={}{query}", args.limit))?;
+/// Reads pages until the list has `limit` decisions, or until no page is left. `since` is in
+/// milliseconds since the epoch: only decisions at or after this time.
+pub fn fetch(
+    client: &AdminClient,
+    filters: &DecisionFilters,
+    since: Option<u64>,
+    limit: usize,
+) -> Result<DecisionList<Value>> {
+    let query = query(filters, since);
+    let read_page = |missing: usize, position: &str| {
+        client.get(&format!("/decisions?limit={}{query}{position}", missing.min(MAX_PAGE)))
+    };
+    let mut list: DecisionList<Value> = read_page(limit, "")?;
     for _ in 1..MAX_PAGES {
-        let missing = (args.limit as usize).saturating_sub(list.decisions.len());
+        let missing = limit.saturating_sub(list.decisions.len());
         let Some(before) = list.next.as_deref().filter(|_| missing > 0) else { break };
-        let path = format!("/decisions?limit={missing}{query}&before={}", encode(before));
-        let page: DecisionList<Value> = client.get(&path)?;
+        let page: DecisionList<Value> = read_page(missing, &format!("&before={}", encode(before)))?;
         list.decisions.extend(page.decisions);
         list.next = page.next;
     }
     Ok(list)
 }
 
-/// Returns the filters as parameters of a query, each after `&`. `now` is in seconds since the
-/// epoch.
-fn query(args: &DecisionsArgs, now: u64) -> String {
-    let since = args.minutes.map(|minutes| now.saturating_sub(u64::from(minutes) * 60) * 1_000);
+/// Returns the filters as parameters of a query, each after `&`. `since` is in milliseconds since
+/// the epoch.
+fn query(filters: &DecisionFilters, since: Option<u64>) -> String {
     let since = since.map(|since| since.to_string());
-    let enforced = args.enforced.then(|| "true".to_owned());
-    let filters = [
-        ("account", &args.account),
-        ("band", &args.band),
-        ("signature", &args.signature),
-        ("model", &args.model),
-        ("cluster", &args.cluster),
-        ("action", &args.action),
+    let enforced = filters.enforced.then(|| "true".to_owned());
+    let parameters = [
+        ("account", &filters.account),
+        ("band", &filters.band),
+        ("signature", &filters.signature),
+        ("model", &filters.model),
+        ("cluster", &filters.cluster),
+        ("action", &filters.action),
         ("since", &since),
         ("enforced", &enforced),
     ];
-    let present = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+    let present = parameters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
     present.map(|(name, value)| format!("&{name}={}", encode(value))).collect()
 }
 
@@ -179,7 +193,8 @@ fn read_request_id(text: &str) -> Result<String> {
     Err(Error::Io(problem))
 }
 
-fn parse_decision(decision: Value) -> Result<DecisionRecord> {
+/// Parses a decision of a list.
+pub fn parse_decision(decision: Value) -> Result<DecisionRecord> {
     serde_json::from_value(decision)
         .map_err(|error| Error::Io(format!("the answer is not readable: {error}; update Hedgerow")))
 }
@@ -193,7 +208,16 @@ fn effect(decision: &DecisionRecord) -> &'static str {
     }
 }
 
-fn print_row(decision: &DecisionRecord) -> Result<()> {
+/// Prints the heading of the rows.
+pub fn print_heading() -> Result<()> {
+    print_line(format_args!(
+        "{:<36}  {:<16}  {:<8}  {:>5}  {:<8}  {:<8}  {:<8}  hits",
+        "request id", "at (UTC)", "band", "score", "action", "effect", "account"
+    ))
+}
+
+/// Prints a decision as a row.
+pub fn print_row(decision: &DecisionRecord) -> Result<()> {
     let DecisionRecord { request_id, at, band, score, action, account, hits, error, .. } = decision;
     let account = account.as_deref().and_then(|account| account.get(..8)).unwrap_or("-");
     let hits: Vec<&str> = hits.iter().map(|hit| hit.name.as_str()).collect();
