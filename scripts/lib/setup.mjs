@@ -32,11 +32,13 @@ const UNOPTIMIZED = {
 export async function setup({ tests = false, strict = false } = {}) {
   requireCargo();
   // npm downloads while cargo compiles.
-  const packages = npmPackages();
-  packages.catch(() => {});
+  await Promise.all([npmPackages(), rustTools({ tests, strict })]);
+}
+
+/** Installs the Wasm target, the nightly toolchain if tests need it, and the tools from crates.io. */
+async function rustTools({ tests, strict }) {
   await wasmTarget();
   if (tests || strict) await nightly({ strict });
-  await packages;
   await cargoInstall('worker-build', WORKER_BUILD);
   await cargoInstall('wasm-bindgen-cli', wasmBindgenVersion(), 'wasm-bindgen');
   if (tests && hasNightly()) await cargoInstall('cargo-fuzz', CARGO_FUZZ);
