@@ -35,7 +35,7 @@ export async function setup({ tests = false, strict = false } = {}) {
   await Promise.all([npmPackages(), rustTools({ tests, strict })]);
 }
 
-/** Installs the Wasm target, the nightly toolchain if tests need it, and the tools from crates.io. */
+/** Installs the Wasm target, the nightly toolchain if tests need it, and tools from crates.io. */
 async function rustTools({ tests, strict }) {
   await wasmTarget();
   if (tests || strict) await nightly({ strict });

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod audit;
+pub mod backup;
 pub mod build;
 pub mod calibrate;
 pub mod check;

@@ -22,9 +22,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cmd::{
-    account, audit, build, calibrate, check, clusters, convert, decisions, diff, docs, evaluate,
-    explain, indicators, keygen, policy, push, release, replay, score, seeds, simulate, status,
-    stop, tail, test, vendor,
+    account, audit, backup, build, calibrate, check, clusters, convert, decisions, diff, docs,
+    evaluate, explain, indicators, keygen, policy, push, release, replay, score, seeds, simulate,
+    status, stop, tail, test, vendor,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -95,6 +95,11 @@ enum Command {
     Stop(stop::StopArgs),
     /// End a stop: release the current bundles again, signed, so that they are enforced.
     Resume(release::ResumeArgs),
+    /// Copy the signed bundles and releases of a deployment to a directory.
+    Backup(backup::BackupArgs),
+    /// Copy the bundles and releases of a backup to a deployment that has lost them, without the
+    /// signing key.
+    Restore(backup::RestoreArgs),
     /// Exempt an account, a tenant, a path or a signature: add an exemption to policy.toml, or
     /// remove one.
     Exempt(policy::ExemptArgs),
@@ -149,6 +154,8 @@ fn main() -> ExitCode {
         Command::Rollback(args) => release::rollback(&args, config, format),
         Command::Stop(args) => stop::run(&args, config, format),
         Command::Resume(args) => release::resume(&args, config, format),
+        Command::Backup(args) => backup::backup(&args, config, format),
+        Command::Restore(args) => backup::restore(&args, config, format),
         Command::Exempt(args) => policy::exempt(&args, config, format),
         Command::Weigh(args) => policy::weigh(&args, config, format),
         Command::Disable(args) => policy::disable(&args, config, format),

@@ -476,4 +476,33 @@ ${exemplar('near: one', 'no-match', 1)}
       expect((await admin.status()).release.contents[to]).toBe(content);
     }
   });
+
+  it('a backup restores a deployment that has lost everything', async () => {
+    const backup = fromDirectory('backup');
+    await succeed(['backup', backup]);
+    const expected = await admin.getOk('/releases/current');
+    const lost = await Fleet.start({
+      origin,
+      workers: 2,
+      vars: { PUBLIC_KEYS: publicKey, ADMIN_TOKEN },
+    });
+    try {
+      const target = { HEDGEROW_URL: lost.edge.url, HEDGEROW_TOKEN: ADMIN_TOKEN };
+      expect(await succeed(['restore', backup], target)).toMatchObject({
+        serial: expected.serial,
+        releases: [expected.serial - 1, expected.serial],
+        skipped: [],
+      });
+      await lost.untilRelease(expected.serial);
+      const { active, canary } = expected.release;
+      for (const edge of lost.edges)
+        expect([active, canary.digest]).toContain((await edge.ask(SUSPECT)).ruleset);
+      // The backup has the same signed texts, so that nothing is left to restore.
+      expect(await succeed(['restore', backup], target)).toMatchObject({ releases: [] });
+      await succeed(['rollback'], { ...target, HEDGEROW_KEY: fromDirectory('hedgerow.key') });
+      await lost.untilRelease(expected.serial + 1);
+    } finally {
+      await lost.dispose();
+    }
+  });
 });
