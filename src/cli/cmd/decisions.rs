@@ -86,7 +86,8 @@ pub fn show(args: &DecisionArgs, config: Option<&Path>, format: Format) -> Resul
     let Some(decision) = list.decisions.into_iter().next() else {
         return Err(Error::Rejected(format!(
             "the decision about '{id}' is not kept: expected a request that was refused or \
-             degraded, or that is in the sample; search the log of the Worker for the id"
+             degraded, or that is in the sample; search the log of the Worker for the id (a clear \
+             decision is logged only if [log] of the policy selects it)"
         )));
     };
     if format == Format::Json {
