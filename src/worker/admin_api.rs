@@ -9,6 +9,7 @@
 //! | `routes.rs` | the table of routes: method, path, handler, scope |
 //! | `auth.rs` | tokens, tickets, failed attempts |
 //! | `status.rs` | the registry's status, and traffic from the ledger |
+//! | `metrics.rs` | the same for Prometheus, with totals |
 //! | `series.rs`, `decisions.rs` | counts and sampled decisions, from the ledger |
 //! | `clusters.rs` | clusters, from the registry, and their traffic |
 //! | `principals.rs` | names of accounts, and labels |
@@ -31,6 +32,7 @@ pub mod hidden;
 mod clusters;
 mod decisions;
 mod live;
+mod metrics;
 mod params;
 mod principals;
 mod routes;
@@ -109,6 +111,7 @@ async fn dispatch(
     let caller = json!({ "actor": scope.name(), "client": client_hash(request, settings) });
     match route.handler {
         RouteHandler::Status => status::handle(request, settings, &caller).await,
+        RouteHandler::Metrics => Ok(metrics::handle(settings, &caller).await),
         RouteHandler::Series => series::handle(request, settings).await,
         RouteHandler::Decisions => decisions::handle(request, settings, &caller).await,
         RouteHandler::Live => live::handle(request, settings).await,

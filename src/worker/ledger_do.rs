@@ -11,6 +11,7 @@
 //! | `POST /report` | 204; the body is a [`Report`] |
 //! | `GET /` | [`Counters`] of the last 60 seconds |
 //! | `GET /?minutes=&until=&kind=` | [`Counters`] of minutes, of kinds that begin with `kind` |
+//! | `GET /totals` | [`Counters`] since the ledger began to count, with the keys of `totals.rs` |
 //! | `GET /series?from=&step=&count=` | [`Series`] |
 //! | `GET /decisions?limit=&band=&…` | [`DecisionMatches`](decisions::DecisionMatches) |
 //! | `GET /decisions?enforced=true&before=&…` | the same, of the enforced decisions |
@@ -30,6 +31,8 @@
 //!   `key` is a [`CounterKey`](counters::CounterKey) as JSON.
 //! - `rolled_up (hour INTEGER)`: hours, by their start. All minutes up to the end of the newest one
 //!   have been added up.
+//! - `total (key TEXT, count INTEGER)`: totals of all hours that are added up, by the key of
+//!   `totals.rs` as JSON. They are never deleted.
 //! - `slice (start INTEGER, counters TEXT)`: the last 60 seconds in slices of five; `counters` is
 //!   [`Counters`] as JSON. Written only when the object becomes idle.
 //! - `decision_chunk (id INTEGER, clear INTEGER, at INTEGER, count INTEGER, records TEXT)`: a JSON
@@ -76,6 +79,7 @@ mod enforced;
 mod period;
 mod queued_account_names;
 mod rollup;
+mod totals;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -134,6 +138,7 @@ CREATE TABLE IF NOT EXISTS rollup (
     seconds INTEGER NOT NULL, start INTEGER NOT NULL, key TEXT NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (seconds, start, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rolled_up (hour INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS total (key TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS slice (start INTEGER PRIMARY KEY, counters TEXT NOT NULL);
 ";
 
@@ -231,6 +236,7 @@ impl DurableObject for Ledger {
                 Some(buckets) => Response::from_json(&self.series(&buckets)?),
                 None => Response::error("invalid `from`, `step` or `count`", 400),
             },
+            "/totals" => Response::from_json(&self.totals()?),
             "/decisions" => Response::from_json(&self.find_decisions(&query)?),
             _ => Response::from_json(&match param("minutes").parse() {
                 Ok(minutes) => {

@@ -2,7 +2,15 @@
 // clients.
 import { beforeAll, expect, it } from 'vitest';
 import { keyPair } from './minisign.ts';
-import { Admin, ADMIN_TOKEN, DAY, epochSeconds, makeBundle, phrase } from './release-fixtures.ts';
+import {
+  Admin,
+  ADMIN_TOKEN,
+  DAY,
+  epochSeconds,
+  makeBundle,
+  phrase,
+  readMetrics,
+} from './release-fixtures.ts';
 import {
   CANARIES,
   chat,
@@ -238,6 +246,11 @@ it('minutes are rolled up to hours, and hours are deleted after a month', async 
     const admin = new Admin(fleet.edge, ADMIN_TOKEN);
     const count = async (minutes: number) =>
       (await admin.status(`?minutes=${minutes}`)).traffic.requests as number;
+    /** Returns the requests since the start. The metrics include those of deleted hours. */
+    const total = async () =>
+      [...(await readMetrics(fleet.edge)).matchAll(/^hedgerow_requests_total\{.* (\d+)$/gm)]
+        .map(([, requests]) => Number(requests))
+        .reduce((sum, requests) => sum + requests, 0);
     /** Advances the clock, sends eight requests, and waits until they are counted and stored. */
     const advance = async (clock: number) => {
       await fleet.setFaults({ clock });
@@ -251,12 +264,15 @@ it('minutes are rolled up to hours, and hours are deleted after a month', async 
     await advance(3 * HOUR);
     expect(await count(60)).toBe(8);
     expect(await count(300)).toBe(16);
+    expect(await total()).toBe(16);
     // For times more than two days ago, ledgers store only counts of hours.
     await advance(50 * HOUR);
     expect(await count(60)).toBe(8);
     expect(await count(60 * 60)).toBe(24);
+    expect(await total()).toBe(24);
     await advance(33 * 24 * HOUR);
     expect(await count(43_200)).toBe(8);
+    expect(await total()).toBe(32);
   } finally {
     await fleet.dispose();
   }
@@ -314,6 +330,8 @@ it('no content of requests is in the stored files, the admin API or the log', as
     ].map((path) => admin.getOk(path)),
   );
   const health = await (await fleet.edge.health()).text();
+  const metrics = await readMetrics(fleet.edge);
+  expect(metrics).toContain('lantern_red');
   await fleet.stop();
   const stored = fleet
     .storedFiles()
@@ -324,7 +342,7 @@ it('no content of requests is in the stored files, the admin API or the log', as
     expect(stored.includes(known), known).toBe(true);
   const texts = {
     stored,
-    responses: JSON.stringify(responses) + health,
+    responses: JSON.stringify(responses) + health + metrics,
     log: fleet.logs
       .slice(before)
       .map(({ message }) => message)

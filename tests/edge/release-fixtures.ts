@@ -251,3 +251,16 @@ export class Admin {
     expect([status, body]).toMatchObject([201, { serial, published: true, problem: null }]);
   }
 }
+
+// --- Metrics ------------------------------------------------------------------------------------
+
+/** Returns the text of the metrics. */
+export async function readMetrics(edge: { url: string }, token = ADMIN_TOKEN): Promise<string> {
+  const headers = { authorization: `Bearer ${token}` };
+  const response = await fetch(`${edge.url}/_hedgerow/v1/metrics`, { headers });
+  expect(response.status).toBe(200);
+  expect(response.headers.get('content-type')).toBe(
+    'application/openmetrics-text; version=1.0.0; charset=utf-8',
+  );
+  return response.text();
+}

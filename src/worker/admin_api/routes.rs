@@ -8,6 +8,8 @@ use crate::admin_api::error::ApiError;
 pub enum RouteHandler {
     /// `status.rs`: the registry's status and recent traffic.
     Status,
+    /// `metrics.rs`: counters and states for Prometheus.
+    Metrics,
     /// `series.rs`: counts over time.
     Series,
     /// `decisions.rs`: sampled decisions.
@@ -41,6 +43,7 @@ pub struct AdminRoute {
 #[rustfmt::skip]
 const ROUTES: &[AdminRoute] = &[
     route("GET",  "/status",                  RouteHandler::Status,     Scope::Read),
+    route("GET",  "/metrics",                 RouteHandler::Metrics,    Scope::Read),
     route("GET",  "/series",                  RouteHandler::Series,     Scope::Read),
     route("GET",  "/decisions",               RouteHandler::Decisions,  Scope::Read),
     route("GET",  "/live",                    RouteHandler::Live,       Scope::Read),

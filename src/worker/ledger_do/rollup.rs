@@ -56,6 +56,7 @@ impl Ledger {
         // The last minute of the hour may not be written yet.
         self.flush_if_over(now)?;
         let sql = self.sql();
+        self.add_to_totals(this_hour)?;
         // Hours are added up in order, so only minutes after the last hour in `rolled_up` are read.
         let query = "INSERT OR REPLACE INTO rollup (seconds, start, key, count)
             SELECT ?, start - start % ?, key, SUM(count) FROM rollup

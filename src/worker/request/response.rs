@@ -118,13 +118,14 @@ fn error_response(kind: ErrorKind, dialect: Dialect, message: &str, request_id: 
 pub fn json_response(status: u16, body: &impl Serialize) -> Response {
     // This cannot fail: serde_json rejects only map keys that are not strings, and no body has such
     // keys.
-    json_text_response(status, &serde_json::to_string(body).unwrap_or_default())
+    let text = serde_json::to_string(body).unwrap_or_default();
+    text_response(status, "application/json", &text)
 }
 
-/// Makes a response with the JSON text `body`. Clients must not cache the response.
-fn json_text_response(status: u16, body: &str) -> Response {
+/// Makes a response with the text `body`. Clients must not cache the response.
+pub fn text_response(status: u16, content_type: &str, body: &str) -> Response {
     let response = Headers::new().and_then(|headers| {
-        tag::set_header(&headers, "content-type", "application/json");
+        tag::set_header(&headers, "content-type", content_type);
         tag::set_header(&headers, "cache-control", "no-store");
         let init = ResponseInit::new();
         init.set_status(status);
