@@ -1,7 +1,7 @@
-// The metrics: Prometheus itself scrapes them with the rules of docs/prometheus, and the counts
-// equal those of the status.
+// The metrics: Prometheus itself scrapes them by `npm run observe`, and the counts equal those of
+// the status.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -62,7 +62,7 @@ if (!hasPrometheus) console.log('skipped: Prometheus is missing (apt-get install
 
 describe.skipIf(!hasPrometheus)('Prometheus', () => {
   let directory: string;
-  let prometheus: ChildProcess;
+  let observe: ChildProcess;
   let api: string;
   let output = '';
 
@@ -76,40 +76,26 @@ describe.skipIf(!hasPrometheus)('Prometheus', () => {
 
   beforeAll(async () => {
     directory = mkdtempSync(path.join(tmpdir(), 'hedgerow-prometheus-'));
-    cpSync(path.join(ROOT, 'docs/prometheus'), directory, { recursive: true });
-    writeFileSync(path.join(directory, 'token'), READ_TOKEN);
-    writeFileSync(
-      path.join(directory, 'prometheus.yml'),
-      `rule_files: [rules.yml, alerts.yml]
-global: { evaluation_interval: 1s }
-scrape_configs:
-  - job_name: hedgerow
-    metrics_path: /_hedgerow/v1/metrics
-    authorization: { credentials_file: token }
-    scrape_interval: 1s
-    scrape_timeout: 1s
-    static_configs: [{ targets: ['${new URL(fleet.edge.url).host}'] }]
-`,
-    );
-    const port = await freePort();
+    const token = path.join(directory, 'token');
+    writeFileSync(token, READ_TOKEN);
+    const port = String(await freePort());
     api = `http://127.0.0.1:${port}/api/v1`;
-    const flags = [
-      `--config.file=${directory}/prometheus.yml`,
-      `--storage.tsdb.path=${directory}/data`,
-      `--web.listen-address=127.0.0.1:${port}`,
-    ];
-    prometheus = spawn('prometheus', flags, { stdio: ['ignore', 'ignore', 'pipe'] });
-    prometheus.stderr!.on('data', (data) => (output = (output + data).slice(-4000)));
+    const options = ['--url', fleet.edge.url, '--port', port, '--interval', '1'];
+    const files = ['--token-file', token, '--directory', directory];
+    const script = path.join(ROOT, 'scripts/observe.mjs');
+    observe = spawn(process.execPath, [script, ...options, ...files]);
+    for (const stream of [observe.stdout!, observe.stderr!])
+      stream.on('data', (data) => (output += data));
   });
   afterAll(async () => {
-    const ended = new Promise((done) => prometheus.once('exit', done));
-    if (prometheus.exitCode === null && prometheus.kill('SIGKILL')) await ended;
+    const ended = new Promise((done) => observe.once('exit', done));
+    if (observe.exitCode === null && observe.kill('SIGTERM')) await ended;
     rmSync(directory, { recursive: true, force: true });
   });
 
   it('scrapes the metrics', async () => {
     await eventually('a scrape', async () => {
-      expect([prometheus.exitCode, output]).toEqual([null, expect.any(String)]);
+      expect([observe.exitCode, output]).toEqual([null, expect.stringContaining('graphs')]);
       expect(await query('up{job="hedgerow"}')).toBe(1);
       expect(await query('sum(hedgerow_requests_total)')).toBe(CLEAR_REQUESTS + REFUSED_REQUESTS);
     });
