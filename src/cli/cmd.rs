@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod check;
 pub mod clusters;
 pub mod convert;
+pub mod cost;
 pub mod decisions;
 pub mod diff;
 pub mod docs;

@@ -22,9 +22,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cmd::{
-    account, audit, backup, build, calibrate, check, clusters, convert, decisions, diff, docs,
-    evaluate, explain, indicators, keygen, policy, push, release, replay, score, seeds, simulate,
-    status, stop, tail, test, vendor,
+    account, audit, backup, build, calibrate, check, clusters, convert, cost, decisions, diff,
+    docs, evaluate, explain, indicators, keygen, policy, push, release, replay, score, seeds,
+    simulate, status, stop, tail, test, vendor,
 };
 use error::Error;
 use terminal::{Format, print_error};
@@ -126,6 +126,9 @@ enum Command {
     Decisions(decisions::DecisionsArgs),
     /// Follow decisions: print the last ones, and then each new one.
     Tail(tail::TailArgs),
+    /// Estimate the bill of a deployment on Cloudflare's Workers Paid plan, and which setting
+    /// matters most.
+    Cost(cost::CostArgs),
     /// Print the account id of a credential, as decisions show it.
     Account(account::AccountArgs),
 }
@@ -168,6 +171,7 @@ fn main() -> ExitCode {
         Command::Decision(args) => decisions::show(&args, config, format),
         Command::Decisions(args) => decisions::list(&args, config, format),
         Command::Tail(args) => tail::run(&args, config, format),
+        Command::Cost(args) => cost::run(&args, format),
         Command::Account(args) => account::run(&args, config, format),
     };
     match result {

@@ -129,10 +129,10 @@ impl Seen {
     fn take_new(&mut self, decisions: Vec<Value>) -> Vec<Value> {
         let mut new: Vec<(f64, Value)> = Vec::new();
         for decision in decisions {
-            let id = decision["request_id"].as_str().unwrap_or_default().to_owned();
-            let at = decision["at"].as_f64().unwrap_or_default();
+            let id = decision.get("request_id").and_then(Value::as_str).unwrap_or_default();
+            let at = decision.get("at").and_then(Value::as_f64).unwrap_or_default();
             self.newest = Some(self.newest.map_or(at, |newest| newest.max(at)));
-            if self.times.insert(id, at).is_none() {
+            if self.times.insert(id.to_owned(), at).is_none() {
                 new.push((at, decision));
             }
         }
@@ -150,11 +150,11 @@ mod tests {
     use super::*;
 
     fn decisions(rows: &[(&str, u64)]) -> Vec<Value> {
-        rows.iter().map(|(id, at)| json!({"request_id": id, "at": at})).collect()
+        rows.iter().map(|(id, at)| json!({ "request_id": id, "at": at })).collect()
     }
 
     fn ids(decisions: &[Value]) -> Vec<&str> {
-        decisions.iter().filter_map(|decision| decision["request_id"].as_str()).collect()
+        decisions.iter().filter_map(|decision| decision.get("request_id")?.as_str()).collect()
     }
 
     #[test]
