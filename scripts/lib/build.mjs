@@ -214,7 +214,8 @@ async function optimize(wasm) {
   await run(fromRoot('node_modules/.bin/wasm-opt'), args, { label: 'wasm-opt', quiet: true });
 }
 
-const targetDirectory = () => process.env.CARGO_TARGET_DIR ?? fromRoot('target');
+/** Returns the target directory of cargo. */
+export const targetDirectory = () => process.env.CARGO_TARGET_DIR ?? fromRoot('target');
 
 /** Path of the optimised binary of the command line. */
 export const COMMAND_LINE = path.join(targetDirectory(), 'release/hedgerow');

@@ -38,11 +38,14 @@ export function hasNightly() {
   return parts.every((part) => existsSync(`${sysroot}/lib/rustlib/${part}`));
 }
 
-/** Returns whether the stable toolchain has the Wasm target. */
-export function hasWasmTarget() {
-  const directory = tryCapture('rustc', ['--target', WASM_TARGET, '--print', 'target-libdir']);
+/** Returns whether the stable toolchain has a target. */
+export function hasTarget(target) {
+  const directory = tryCapture('rustc', ['--target', target, '--print', 'target-libdir']);
   return directory !== null && existsSync(directory);
 }
+
+/** Returns whether the stable toolchain has the Wasm target. */
+export const hasWasmTarget = () => hasTarget(WASM_TARGET);
 
 /**
  * Returns the arguments and the environment with which cargo builds Wasm: with unwinding if the

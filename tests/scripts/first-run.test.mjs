@@ -6,7 +6,8 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { fromRoot } from '../../scripts/lib/proc.mjs';
 
-const ENTRY_POINTS = ['start', 'test', 'build', 'setup'].map((name) => `scripts/${name}.mjs`);
+const COMMANDS = ['start', 'test', 'build', 'setup', 'release'];
+const ENTRY_POINTS = COMMANDS.map((name) => `scripts/${name}.mjs`);
 const STATIC_IMPORT = /^(?:import|export)\s[^;]*?from '([^']+)'|^import '([^']+)'/gm;
 
 /**
