@@ -67,7 +67,7 @@ test('the released wrangler.toml lacks only [build]', () => {
   const sections = (text) => text.match(/^\[.+\]|^(main|directory|binding|name) = .+/gm);
   const kept = sections(SETTINGS).filter((line) => line !== '[build]');
   assert.deepEqual(sections(derived.join('\n')), kept);
-  assert.match(derived.join('\n'), /# Workers Logs receives[^[]+\[observability\]/);
+  assert.match(derived.join('\n'), /# Workers Logs receives.*(?:\n# .*)*\n\[observability\]/);
 });
 
 for (const [name, text] of [
