@@ -156,10 +156,10 @@ struct Saving {
 }
 
 /// A change of one setting; `None` if the setting already has this value or a cheaper one.
-type Change = fn(&CostArgs) -> Option<CostArgs>;
+type SettingChange = fn(&CostArgs) -> Option<CostArgs>;
 
 /// The settings that change the bill, with their disadvantages.
-const CHANGES: [(&str, Change, &str); 5] = [
+const CHANGES: [(&str, SettingChange, &str); 5] = [
     (
         "clear = 0.0 under [log] in the policy",
         |args| (args.log_clear > 0.0).then(|| CostArgs { log_clear: 0.0, ..args.clone() }),
@@ -242,7 +242,7 @@ fn check(args: &CostArgs) -> Result<()> {
 fn estimate(args: &CostArgs, prices: &Prices) -> Estimate {
     let items = items(args, prices);
     let per_month = prices.base + total(&items);
-    let saving = |(setting, change, but): &(&'static str, Change, &'static str)| {
+    let saving = |(setting, change, but): &(&'static str, SettingChange, &'static str)| {
         let changed = change(args)?;
         let saved = per_month - prices.base - total(&self::items(&changed, prices));
         (saved > 0.005).then_some(Saving { setting, per_month: saved, but })

@@ -105,10 +105,8 @@ impl Ledger {
                     AND substr(key, 3, length(?)) = ? GROUP BY key";
             let mut values = [seconds, from, to].map(integer).to_vec();
             values.extend([kind, kind].map(SqlStorageValue::from));
-            let rows: Vec<CounterRow> = self.sql().exec(query, values)?.to_array()?;
-            for row in rows {
-                let key: CounterKey = serde_json::from_str(&row.key).unwrap_or_default();
-                totals.add_unbounded(key, row.count);
+            for row in self.counter_rows(query, values)? {
+                totals.add_unbounded(parse_key(&row.key), row.count);
             }
         }
         Ok(totals)
@@ -137,10 +135,19 @@ impl Ledger {
                 WHERE seconds = ? AND start >= ? AND start < ? AND ({kinds}) GROUP BY key"
             );
             let values = [seconds, from, to].map(integer).to_vec();
-            let rows: Vec<CounterRow> = self.sql().exec(&query, values)?.to_array()?;
+            let rows = self.counter_rows(&query, values)?;
             sum = rows.iter().fold(sum, |sum, row| sum.saturating_add(row.count));
         }
         Ok(sum)
+    }
+
+    /// Runs a query for counters.
+    pub(super) fn counter_rows(
+        &self,
+        query: &str,
+        values: Vec<SqlStorageValue>,
+    ) -> worker::Result<Vec<CounterRow>> {
+        self.sql().exec(query, values)?.to_array()
     }
 
     /// Reads the rows of a time series, for the kinds in [`SERIES_KINDS`].
@@ -162,8 +169,7 @@ impl Ledger {
             let values = [buckets.start, buckets.step, seconds, from, to].map(integer).to_vec();
             let rows: Vec<SeriesRow> = self.sql().exec(&query, values)?.to_array()?;
             for row in rows {
-                let key: CounterKey = serde_json::from_str(&row.key).unwrap_or_default();
-                series.add(buckets, row.at, &key, row.count);
+                series.add(buckets, row.at, &parse_key(&row.key), row.count);
             }
         }
         Ok(series)
@@ -182,10 +188,15 @@ struct SeriesRow {
 
 /// A counter, summed over all rows that a query selects.
 #[derive(Deserialize)]
-struct CounterRow {
+pub(super) struct CounterRow {
     /// A [`CounterKey`] as JSON.
-    key: String,
-    count: u64,
+    pub(super) key: String,
+    pub(super) count: u64,
+}
+
+/// Parses a stored key; empty if it is malformed, which should never happen.
+pub(super) fn parse_key(text: &str) -> CounterKey {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// A range of rows in `rollup`: all rows of one length (a minute or an hour) whose start is in

@@ -5,12 +5,11 @@
 //! after these hours; and the current minute, which is in memory. So the totals need only one write
 //! per key and hour.
 
-use serde::Deserialize;
-
 use super::{HOUR, Ledger, MINUTE};
 use crate::ledger_do::counters::{
     ANY_REASON, CounterKey, Counters, ENFORCED, ENFORCED_DROPPED, ENFORCED_EVICTED, SCORING_FAILED,
 };
+use crate::ledger_do::rollup::parse_key;
 use crate::platform::sql::integer;
 
 /// Returns the key under which a counter is added to the totals; `None` if it has no total. The
@@ -57,7 +56,7 @@ impl Ledger {
     /// Returns all totals.
     pub(super) fn totals(&self) -> worker::Result<Counters> {
         let mut totals = self.new_totals(u64::MAX)?;
-        for row in self.rows("SELECT key, count FROM total", Vec::new())? {
+        for row in self.counter_rows("SELECT key, count FROM total", Vec::new())? {
             totals.add_unbounded(parse_key(&row.key), row.count);
         }
         let (_, minute) = &*self.current_minute.borrow();
@@ -84,31 +83,11 @@ impl Ledger {
                 AND start >= (SELECT IFNULL(MAX(hour) + ?, 0) FROM rolled_up)
             GROUP BY key";
         let mut totals = Counters::default();
-        for row in self.rows(query, [MINUTE, end, HOUR].map(integer).to_vec())? {
+        for row in self.counter_rows(query, [MINUTE, end, HOUR].map(integer).to_vec())? {
             add(&mut totals, &parse_key(&row.key), row.count);
         }
         Ok(totals)
     }
-
-    fn rows(
-        &self,
-        query: &str,
-        values: Vec<worker::SqlStorageValue>,
-    ) -> worker::Result<Vec<TotalRow>> {
-        self.sql().exec(query, values)?.to_array()
-    }
-}
-
-#[derive(Deserialize)]
-struct TotalRow {
-    /// A [`CounterKey`] as JSON.
-    key: String,
-    count: u64,
-}
-
-/// Parses a stored key; empty if it is malformed, which should never happen.
-fn parse_key(text: &str) -> CounterKey {
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 #[cfg(test)]
