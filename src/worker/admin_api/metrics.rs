@@ -60,13 +60,13 @@ const COUNTERS: [CounterFamily; 9] = [
         "unscored",
         "hedgerow_unscored_requests",
         &["reason"],
-        "Decided requests by reason why a part was not scored, each once per reason.",
+        "Decided requests by reason why a part was not scored.",
     ),
     counter(
         "forwarded_unread",
         "hedgerow_forwarded_unread_requests",
         &[],
-        "Requests that can carry a prompt and were forwarded unread.",
+        "Requests that were forwarded unread.",
     ),
     counter(
         "scoring_failed",
@@ -85,7 +85,7 @@ const COUNTERS: [CounterFamily; 9] = [
         "enforced_not_kept",
         "hedgerow_enforced_decisions_not_kept",
         &[],
-        "Refused or degraded requests whose decision is not kept.",
+        "Enforced requests whose decision is not kept.",
     ),
 ];
 
@@ -101,7 +101,7 @@ const fn counter(
 /// Gauges from the registry's status: name, JSON pointer, and help. A value is a number, true or
 /// false, or null. A text or an object counts as 1; null means that the series is missing, except
 /// for the names in [`ZERO_IF_NULL`].
-const GAUGES: [(&str, &str, &str); 18] = [
+const GAUGES: [(&str, &str, &str); 16] = [
     ("hedgerow_release_serial", "/release/serial", "Serial of the newest release."),
     (
         "hedgerow_release_published_serial",
@@ -114,20 +114,11 @@ const GAUGES: [(&str, &str, &str); 18] = [
         "Failed attempts to publish the newest release.",
     ),
     (
-        "hedgerow_release_created_timestamp_seconds",
-        "/release/release/created",
-        "Time at which the newest release was made.",
-    ),
-    (
         "hedgerow_release_expires_timestamp_seconds",
         "/release/release/expires",
         "End of the newest release, if it has one.",
     ),
-    (
-        "hedgerow_stopped",
-        "/stop",
-        "Whether enforcement is stopped, for all requests or for some paths.",
-    ),
+    ("hedgerow_stopped", "/stop", "Whether enforcement is stopped."),
     (
         "hedgerow_pull_checked_timestamp_seconds",
         "/pull/checked",
@@ -139,7 +130,7 @@ const GAUGES: [(&str, &str, &str); 18] = [
     (
         "hedgerow_indicators_failing",
         "/indicators/problem",
-        "Whether the last write of indicators failed or must wait.",
+        "Whether indicators are not written to KV.",
     ),
     (
         "hedgerow_indicators_refused_by_quota",
@@ -149,7 +140,7 @@ const GAUGES: [(&str, &str, &str); 18] = [
     (
         "hedgerow_indicators_refused_as_weak",
         "/indicators/refused_as_weak",
-        "Firings refused on this UTC day because the table was full.",
+        "Firings that stronger indicators refused on this UTC day.",
     ),
     (
         "hedgerow_queued_firings",
@@ -159,7 +150,7 @@ const GAUGES: [(&str, &str, &str); 18] = [
     (
         "hedgerow_queued_observations",
         "/indicators/queued_observations",
-        "Most observations that waited at an isolate, which drops more than 4,096.",
+        "Most observations that waited at an isolate.",
     ),
     ("hedgerow_kv_writes", "/indicators/kv_writes", "Writes of indicators to KV on this UTC day."),
     (
@@ -167,7 +158,6 @@ const GAUGES: [(&str, &str, &str); 18] = [
         "/indicators/kv_budget",
         "Maximum number of writes of indicators to KV per UTC day.",
     ),
-    ("hedgerow_named_accounts", "/principals/count", "Accounts with a name or a tenant."),
 ];
 
 /// Gauges that are 0 if the value is null.
@@ -346,7 +336,7 @@ mod tests {
         ]);
         let status = json!({
             "version": "0.1.0",
-            "release": {"serial": 7, "release": {"created": 1_795_600_000, "expires": null}},
+            "release": {"serial": 7, "release": {"expires": 1_795_600_000}},
             "stop": {"stop": {}},
             "pull": null,
             "indicators": {"by_correlation": {"cluster_template_hour": 5}, "problem": null},
@@ -366,7 +356,7 @@ mod tests {
             "hedgerow_isolate_memory_bytes 117440512\n",
             "hedgerow_build_info{version=\"0.1.0\"} 1\n",
             "hedgerow_release_serial 7\n",
-            "hedgerow_release_created_timestamp_seconds 1795600000\n",
+            "hedgerow_release_expires_timestamp_seconds 1795600000\n",
             "hedgerow_stopped 1\n",
             "hedgerow_pull_failing 0\n",
             "hedgerow_indicators{correlation=\"cluster_template_hour\"} 5\n",
@@ -374,7 +364,7 @@ mod tests {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
         assert!(text.ends_with("\n# EOF\n"));
-        assert!(!text.contains("hedgerow_release_expires"), "null has no series");
+        assert!(!text.contains("hedgerow_pull_checked"), "null has no series");
     }
 
     /// Returns the names of the families in a text, each once. Checks that each line is a heading
