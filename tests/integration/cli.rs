@@ -1023,3 +1023,12 @@ fn score_and_explain_show_the_evidence() {
     let count = |command: &[&str]| with(command)["requests"][0].as_array().unwrap().len();
     assert_eq!((count(&["explain"]), count(&["explain", "--near"])), (1, 0));
 }
+
+#[test]
+fn the_page_about_the_bill_shows_the_output_of_the_command() {
+    let page = include_str!("../../docs/cost.md");
+    let (_, block) = page.split_once("```text\n$ hedgerow ").unwrap();
+    let (command, expected) = block.split_once("```").unwrap().0.split_once('\n').unwrap();
+    let arguments: Vec<&str> = command.split(' ').collect();
+    assert_eq!(text(&hedgerow(&arguments)), expected);
+}
