@@ -82,7 +82,6 @@ mod rollup;
 mod totals;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
@@ -100,6 +99,7 @@ use crate::ledger_do::enforced::EnforcedDecisions;
 use crate::ledger_do::period::Period;
 use crate::ledger_do::series::{Series, TimeBuckets};
 use crate::platform::clock::now_ms;
+use crate::platform::rpc::query_parameters;
 use crate::platform::settings::Settings;
 use crate::platform::sql::integer;
 use crate::platform::{clock, log, panic};
@@ -227,10 +227,9 @@ impl DurableObject for Ledger {
             }
             return self.record_report(&text).await;
         }
-        let url = request.url()?;
-        let query: HashMap<String, String> = url.query_pairs().into_owned().collect();
+        let query = query_parameters(&request);
         let param = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
-        match url.path() {
+        match request.path().as_str() {
             "/live" => self.accept_watcher(&request),
             "/series" => match TimeBuckets::parse(param("from"), param("step"), param("count")) {
                 Some(buckets) => Response::from_json(&self.series(&buckets)?),

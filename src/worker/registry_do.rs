@@ -134,7 +134,7 @@ use crate::isolate::active_rules;
 use crate::platform::clock::now_seconds;
 use crate::platform::lease::{Backoff, Lease};
 use crate::platform::panic;
-use crate::platform::rpc::CALLER_HEADER;
+use crate::platform::rpc::{CALLER_HEADER, query_parameters};
 use crate::platform::settings::Settings;
 
 /// The Durable Object class of the registry.
@@ -260,15 +260,12 @@ impl Caller {
 impl Registry {
     /// Answers a request.
     async fn handle(&self, request: &mut Request) -> HandlerResult {
-        let url = request.url().map_err(internal_error)?;
-        let query: HashMap<String, String> = url
-            .query_pairs()
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect();
+        let query = query_parameters(request);
         let caller = request.headers().get(CALLER_HEADER).ok().flatten().unwrap_or_default();
         let caller: Caller = serde_json::from_str(&caller).unwrap_or_default();
         let method = request.method().to_string();
-        let path = url.path();
+        let path = request.path();
+        let path = path.as_str();
         if let Some(name) = path.strip_prefix("/bundles/") {
             return match method.as_str() {
                 "PUT" => {

@@ -1,7 +1,9 @@
 //! Requests from the Worker to its own Durable Objects.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use hedgerow_core::identity::query::parameters;
 use serde_json::Value;
 use wasm_bindgen::JsValue;
 use web_sys::{Request, RequestInit};
@@ -13,6 +15,14 @@ pub const CALLER_HEADER: &str = "x-caller";
 
 /// Timeout of one call. The registry may have to compile a large bundle, or to repeat writes to KV.
 pub const RPC_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Returns the decoded parameters of the query of an internal request. Of several with one name,
+/// the last one counts. `worker::Request::url` would add a parser of URLs to the Worker.
+pub fn query_parameters(request: &worker::Request) -> HashMap<String, String> {
+    let url = request.inner().url();
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    parameters(query).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+}
 
 /// Makes a request to a Durable Object. `base` can be any origin, because the platform ignores it.
 /// `target` is the path and the query. `caller` is sent in [`CALLER_HEADER`]. The body of the
