@@ -114,7 +114,10 @@ describe.skipIf(!hasPrometheus)('Prometheus', () => {
       for (const { name, health } of rules) expect([name, health]).toEqual([name, 'ok']);
       expect(rules.filter(({ state }) => state === 'firing')).toEqual([]);
     });
-    expect(await query('hedgerow:requests:rate5m')).toBeGreaterThanOrEqual(0);
+    // A rate needs two scrapes.
+    await eventually('a rate', async () =>
+      expect(await query('hedgerow:requests:rate5m')).toBeGreaterThanOrEqual(0),
+    );
   });
 
   it('sees the requests that follow', async () => {
