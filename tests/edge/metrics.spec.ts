@@ -27,6 +27,8 @@ beforeAll(async () => {
       CLEAR_REQUESTS + REFUSED_REQUESTS,
     ),
   );
+  // Totals contain only stored counts.
+  await fleet.untilStored('ledger');
 });
 
 it('the metrics need a token', async () => {
@@ -52,7 +54,6 @@ it('the counts equal those of the status, also after a restart', async () => {
     );
   await expectCounts();
   expect(await readMetrics(fleet.edge)).toMatch(/\n# EOF\n$/);
-  await fleet.untilStored('ledger');
   await fleet.restart();
   await expectCounts();
 });
@@ -128,6 +129,22 @@ describe.skipIf(!hasPrometheus)('Prometheus', () => {
       ),
     );
   });
+});
+
+it('a crash that loses counts does not lower a total', async () => {
+  const total = async () => {
+    const counts = (await readMetrics(fleet.edge)).matchAll(/^hedgerow_requests_total.* (\d+)$/gm);
+    return [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+  };
+  const { requests } = (await admin.status('?minutes=60')).traffic;
+  for (let number = 0; number < 4; number++) await fleet.edge.ask('When do swifts leave?');
+  await eventually('the counts', async () =>
+    expect((await admin.status('?minutes=60')).traffic.requests).toBeGreaterThan(requests),
+  );
+  const before = await total();
+  expect(before).toBeGreaterThanOrEqual(CLEAR_REQUESTS + REFUSED_REQUESTS);
+  await fleet.restart();
+  expect(await total()).toBeGreaterThanOrEqual(before);
 });
 
 /** Returns a port that was free a moment ago. */

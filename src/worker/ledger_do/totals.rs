@@ -1,9 +1,10 @@
 //! Totals since the ledger began to count: the table `total`. They never decrease, as monitoring
 //! systems require of counters.
 //!
-//! A total is the sum of three parts: the table, which has the hours that are added up; the minutes
-//! after these hours; and the current minute, which is in memory. So the totals need only one write
-//! per key and hour.
+//! A total is the sum of the table, which has the hours that are added up, and of the stored
+//! minutes after these hours. So the totals need only one write per key and hour. The current
+//! minute is in memory, where a crash or a deployment loses it: it is not part of the totals until
+//! it is stored, because a total that decreases looks like a restart at zero.
 
 use super::{HOUR, Ledger, MINUTE};
 use crate::ledger_do::counters::{
@@ -59,8 +60,6 @@ impl Ledger {
         for row in self.counter_rows("SELECT key, count FROM total", Vec::new())? {
             totals.add_unbounded(parse_key(&row.key), row.count);
         }
-        let (_, minute) = &*self.current_minute.borrow();
-        minute.iter().for_each(|(key, count)| add(&mut totals, key, count));
         Ok(totals)
     }
 
